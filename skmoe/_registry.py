@@ -105,14 +105,13 @@ class Registry(Mapping[str, Callable]):
             return self[spec], {}
         if callable(spec):
             return spec, {}
-        raise TypeError(
-            f"{self.kind} must be a str, a part(...) or a class. Got {spec!r}."
-        )
+        raise TypeError(f"{self.kind} must be a str, a part(...) or a class. Got {spec!r}.")
 
-    def build(self, spec: str | Part | Callable, *args: Any, **kwargs: Any) -> Any:
-        """Make the part: positional and keyword arguments first, settings on top."""
+    def build(self, spec: str | Part | Callable, *args: Any, **offered: Any) -> Any:
+        """Make the part: of what is offered it gets what it takes, its own settings on top."""
         cls, settings = self.resolve(spec)
-        return cls(*args, **{**kwargs, **settings})
+        taken = {key: value for key, value in offered.items() if key in keywords_of(cls)}
+        return cls(*args, **{**taken, **settings})
 
     def _check_settings(self, spec: Part, cls: Callable) -> None:
         valid = settings_of(cls)
@@ -124,13 +123,20 @@ class Registry(Mapping[str, Callable]):
                 )
 
 
-def settings_of(cls: Callable) -> list[str]:
-    """The settings of a part: its keyword-only arguments, less the random generator."""
-    return [
+def keywords_of(cls: Callable) -> set[str]:
+    """Keyword-only arguments of a part, those that it hands on to its bases included."""
+    makers = [base.__init__ for base in cls.__mro__] if isinstance(cls, type) else [cls]
+    return {
         parameter.name
-        for parameter in inspect.signature(cls).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "generator"
-    ]
+        for maker in makers
+        for parameter in inspect.signature(maker).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+
+
+def settings_of(cls: Callable) -> set[str]:
+    """The settings of a part that a user may give."""
+    return keywords_of(cls) - {"generator"}
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

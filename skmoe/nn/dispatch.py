@@ -1,0 +1,161 @@
+"""Dispatch and combine: run the asked experts, ``sum_k w_k f_{e_k}(x)``.
+
+Contract. A dispatcher takes (experts, ``x_BTD``, routing) and returns ``y_BTO``. All of them
+compute every routed row (dropless) and agree to rounding; they differ in what they cost:
+
+=========  ===================================================================
+dense      all experts on all rows; the fastest when nearly all are asked
+padded     rows sorted by expert, padded to the longest, one batched product
+sliced     rows sorted by expert, one product per expert; for uneven routing
+=========  ===================================================================
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from skmoe._registry import Registry
+from skmoe.nn.experts import Experts
+from skmoe.nn.routers import Routing
+
+# Padding may enlarge the products by this factor before slices are cheaper, and slices of
+# this many rows amortise a call of their own (measured on CPU).
+MAX_PADDING = 1.5
+LONG_SLICE = 1024
+
+
+def dispatch(experts: Experts, x_BTD: Tensor, routing: Routing, how: str = "auto") -> Tensor:
+    """Weighted sum of the asked experts' outputs, by the cheapest dispatcher.
+
+    Parameters
+    ----------
+    experts : Experts
+        The experts of all blocks.
+    x_BTD : Tensor
+        Their input.
+    routing : Routing
+        Who is asked and with what weight.
+    how : {"auto", "dense", "padded", "sliced"}, default="auto"
+        "auto" decides by the numbers of rows that the experts really got.
+
+    Returns
+    -------
+    y_BTO : Tensor
+    """
+    if how != "auto":
+        return DISPATCHERS[how](experts, x_BTD, routing)
+    ids_BTK = routing.expert_ids_BTK
+    # All experts on all rows is one product without sorting: level at half of them asked.
+    if ids_BTK is None or 2 * ids_BTK.shape[-1] >= routing.n_experts:
+        return dense(experts, x_BTD, routing)
+    plan = _Plan(routing)
+    return (
+        _run_padded(experts, x_BTD, routing, plan)
+        if plan.is_even
+        else _run_sliced(experts, x_BTD, routing, plan)
+    )
+
+
+def dense(experts: Experts, x_BTD: Tensor, routing: Routing) -> Tensor:
+    """All experts on all rows."""
+    y_BTEO = all_outputs(experts, x_BTD)
+    return torch.einsum("bte,bteo->bto", routing.dense_weights(), y_BTEO)
+
+
+def padded(experts: Experts, x_BTD: Tensor, routing: Routing) -> Tensor:
+    """One batched product over experts, rows padded to the longest."""
+    return _run_padded(experts, x_BTD, routing, _Plan(routing))
+
+
+def sliced(experts: Experts, x_BTD: Tensor, routing: Routing) -> Tensor:
+    """One product for each expert that got rows."""
+    return _run_sliced(experts, x_BTD, routing, _Plan(routing))
+
+
+def all_outputs(experts: Experts, x_BTD: Tensor) -> Tensor:
+    """What every expert says about every row, ``y_BTEO``."""
+    n_blocks, n_rows, n_inputs = x_BTD.shape
+    n_experts = experts.n_experts
+    x_BETD = x_BTD.unsqueeze(1).expand(-1, n_experts, -1, -1)
+    y_GTO = experts(x_BETD.reshape(n_blocks * n_experts, n_rows, n_inputs))
+    return y_GTO.view(n_blocks, n_experts, n_rows, -1).transpose(1, 2)
+
+
+class _Plan:
+    """Where each assignment (sample, asked expert) goes when sorted by expert.
+
+    Assignments are numbered ``(b T + t) K + k``; experts ``g = b E + e``.
+    """
+
+    def __init__(self, routing: Routing):
+        ids_BTK = routing.expert_ids_BTK
+        if ids_BTK is None:
+            everyone = torch.arange(routing.n_experts, device=routing.logits_BTE.device)
+            ids_BTK = everyone.expand_as(routing.weights_BTK)
+        n_blocks, _, self.n_kept = ids_BTK.shape
+        self.n_groups = n_blocks * routing.n_experts
+        offsets = torch.arange(0, self.n_groups, routing.n_experts, device=ids_BTK.device)
+        groups = (ids_BTK + offsets[:, None, None]).flatten()
+        self.counts_G = torch.bincount(groups, minlength=self.n_groups)
+        self.order = torch.argsort(groups, stable=True)
+        self.sorted_groups = groups[self.order]
+        self.counts = self.counts_G.tolist()
+
+    @property
+    def is_even(self) -> bool:
+        longest, total = max(self.counts), len(self.order)
+        long_slices = total >= LONG_SLICE * self.n_groups
+        return self.n_groups * longest <= MAX_PADDING * total and not long_slices
+
+    @property
+    def rows(self) -> Tensor:
+        """Row of ``x`` (blocks flattened) that each sorted assignment reads."""
+        return self.order // self.n_kept
+
+    def slots(self, length: int) -> Tensor:
+        """Slot ``g * length + i`` of the i-th row of expert g, for sorted assignments."""
+        starts_G = self.counts_G.cumsum(0) - self.counts_G
+        ranks = torch.arange(len(self.order), device=self.order.device)
+        ranks = ranks - starts_G[self.sorted_groups]
+        return self.sorted_groups * length + ranks
+
+
+def _run_padded(experts: Experts, x_BTD: Tensor, routing: Routing, plan: _Plan) -> Tensor:
+    length = max(plan.counts)
+    slots = plan.slots(length)
+    # Slots of the padding read row 0; nobody reads their answer, so no gradient flows.
+    rows = torch.zeros(plan.n_groups * length, dtype=torch.long, device=x_BTD.device)
+    rows[slots] = plan.rows
+    x_GCD = x_BTD.flatten(0, 1)[rows].view(plan.n_groups, length, -1)
+    y = experts(x_GCD).flatten(0, 1)
+    slot_of = torch.empty_like(slots)
+    slot_of[plan.order] = slots
+    return _combine(y[slot_of], routing)
+
+
+def _run_sliced(experts: Experts, x_BTD: Tensor, routing: Routing, plan: _Plan) -> Tensor:
+    x_slices = x_BTD.flatten(0, 1)[plan.rows].split(plan.counts)
+    # `split` once, not an index per expert: its backward is one concatenation, while that
+    # of an index fills a zero tensor of the full size for each expert.
+    tensors = zip(*(tensor.split(1) for tensor in experts.stacked()), strict=True)
+    answers = [
+        experts.evaluate(x_CD.unsqueeze(0), *one).squeeze(0)
+        for x_CD, one in zip(x_slices, tensors, strict=True)
+        if len(x_CD)
+    ]
+    position_of = torch.empty_like(plan.order)
+    position_of[plan.order] = torch.arange(len(plan.order), device=plan.order.device)
+    return _combine(torch.cat(answers)[position_of], routing)
+
+
+def _combine(y: Tensor, routing: Routing) -> Tensor:
+    """Weighted sum over the K answers of each sample."""
+    weights_BTK = routing.weights_BTK
+    return (y.view(*weights_BTK.shape, -1) * weights_BTK.unsqueeze(-1)).sum(-2)
+
+
+DISPATCHERS: Registry = Registry(
+    "dispatcher", {"dense": dense, "padded": padded, "sliced": sliced}
+)
+Dispatcher = Callable[[Experts, Tensor, Routing], Tensor]

@@ -1,0 +1,119 @@
+"""Numeric feature embeddings: each feature as several, ``x_TD -> e_TF``.
+
+Contract. An embedding is a module made from the number of inputs D, with the number of
+outputs F in `output_dim`. Its outputs start with x itself. The formulas come from
+`rtdl_num_embeddings`, the reference implementation of Gorishniy et al. (2022), "On
+Embeddings for Numerical Features in Tabular Deep Learning".
+
+To add an embedding, copy the nearest one and name it in `EMBEDDINGS` at the bottom.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from rtdl_num_embeddings import PeriodicEmbeddings, PiecewiseLinearEncoding
+from torch import Generator, Tensor, nn
+
+from skmoe._registry import Registry
+from skmoe.nn.stacked import draw_normal, draw_uniform
+
+
+class NoEmbedding(nn.Module):
+    """The features as they are."""
+
+    def __init__(self, n_inputs: int):
+        super().__init__()
+        self.output_dim = n_inputs
+
+    def forward(self, x_TD: Tensor) -> Tensor:
+        return x_TD
+
+
+class PiecewiseLinear(nn.Module):
+    """Beside each feature, how far it has come through each of its bins, from 0 to 1.
+
+    A linear map of these is any function of one feature that is piecewise linear on the
+    bins: it lets a net change its mind within a small range of one feature, as trees do.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Number of features D.
+    n_bins : int, default=24
+        Bins of each feature, at most.
+    bins : list of lists of float, optional
+        Increasing edges for each feature, in its scaled units; features with fewer than
+        two bins get none. Estimators put quantiles of the training data here. By default
+        `n_bins` equal bins on [-2, 2].
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        *,
+        n_bins: int = 24,
+        bins: Sequence[Sequence[float]] | None = None,
+    ):
+        super().__init__()
+        if bins is None:
+            bins = [torch.linspace(-2, 2, n_bins + 1).tolist()] * n_inputs
+        self.columns = [i for i, edges in enumerate(bins) if len(edges) > 2]
+        self.encoding = None
+        self.output_dim = n_inputs
+        if self.columns:
+            edges = [torch.tensor(bins[i], dtype=torch.float64) for i in self.columns]
+            self.encoding = PiecewiseLinearEncoding(edges)
+            self.output_dim += self.encoding.get_output_shape()[0]
+
+    def forward(self, x_TD: Tensor) -> Tensor:
+        if self.encoding is None:
+            return x_TD
+        return torch.cat([x_TD, self.encoding(x_TD[:, self.columns])], -1)
+
+
+class Periodic(nn.Module):
+    """Beside each feature, ``relu(linear([sin(2 pi c x), cos(2 pi c x)]))``, c learned.
+
+    Parameters
+    ----------
+    n_inputs : int
+        Number of features D.
+    n_frequencies : int, default=16
+        Frequencies c of each feature.
+    frequency_scale : float, default=0.1
+        Standard deviation of their initial values, for features of unit scale.
+    n_outputs : int, default=8
+        Outputs of each feature.
+    generator : torch.Generator, optional
+        Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        *,
+        n_frequencies: int = 16,
+        frequency_scale: float = 0.1,
+        n_outputs: int = 8,
+        generator: Generator | None = None,
+    ):
+        super().__init__()
+        # On the meta device nothing is drawn; the package knows no generators.
+        with torch.device("meta"):
+            self.embedding = PeriodicEmbeddings(
+                n_inputs, n_outputs, n_frequencies=n_frequencies, lite=False
+            )
+        frequencies = draw_normal((n_inputs, n_frequencies), frequency_scale, generator)
+        self.embedding.periodic.weight = nn.Parameter(frequencies)
+        bound = (2 * n_frequencies) ** -0.5
+        for name in ("weight", "bias"):
+            shape = tuple(getattr(self.embedding.linear, name).shape)
+            drawn = nn.Parameter(draw_uniform(shape, bound, generator))
+            setattr(self.embedding.linear, name, drawn)
+        self.output_dim = n_inputs * (1 + n_outputs)
+
+    def forward(self, x_TD: Tensor) -> Tensor:
+        return torch.cat([x_TD, self.embedding(x_TD).flatten(-2)], -1)
+
+
+EMBEDDINGS = Registry("embedding", {"piecewise_linear": PiecewiseLinear, "periodic": Periodic})

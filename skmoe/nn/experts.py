@@ -1,0 +1,224 @@
+"""Experts: all functions of a layer as stacked tensors.
+
+Contract. `Experts` holds G = n_blocks * n_experts functions from D to O dimensions. A class
+states its tensors, first axis G, in `stacked` and the function itself in `evaluate`, from
+``x_GCD``, the C rows of each expert, to ``y_GCO``. `evaluate` is static, so that a
+dispatcher can run it on a slice of the experts.
+
+To add a kind of expert, copy the nearest one and name it in `EXPERTS` at the bottom.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor, nn
+
+from skmoe._registry import Registry
+from skmoe.nn.stacked import ACTIVATIONS, StackedLinear
+
+
+class Experts(nn.Module, ABC):
+    """All experts of a layer.
+
+    Parameters
+    ----------
+    n_blocks, n_experts : int
+        Number of blocks side by side, and of experts in each.
+    n_inputs, n_outputs : int
+        Dimensions D and O of one expert.
+
+    Attributes
+    ----------
+    input_dim : int
+        Dimension that gate and experts see, after `encode`.
+    """
+
+    def __init__(self, n_blocks: int, n_experts: int, n_inputs: int, n_outputs: int):
+        super().__init__()
+        self.n_blocks, self.n_experts = n_blocks, n_experts
+        self.input_dim, self.output_dim = n_inputs, n_outputs
+
+    @abstractmethod
+    def stacked(self) -> tuple[Tensor, ...]:
+        """The tensors of all experts, each with G experts on its first axis."""
+
+    @abstractmethod
+    def evaluate(self, x_GCD: Tensor, *stacked: Tensor) -> Tensor:
+        """Outputs ``y_GCO`` of the experts with these tensors; reads no weight of `self`."""
+
+    def forward(self, x_GCD: Tensor) -> Tensor:
+        return self.evaluate(x_GCD, *self.stacked())
+
+    def encode(self, x_BTD: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What gate and experts see of x, and the encoder's penalty for each sample."""
+        return x_BTD, None
+
+    @classmethod
+    def on_encoded_input(cls) -> type["Experts"]:
+        """The same experts without an encoder: what shared experts are made of."""
+        return cls
+
+
+class MLPExperts(Experts):
+    """Two-layer nets, the experts of Wang & E (2025).
+
+    Parameters
+    ----------
+    hidden_dim : int, default=32
+        Width H of one expert.
+    activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
+        Nonlinearity of its hidden layer.
+    """
+
+    def __init__(
+        self,
+        n_blocks,
+        n_experts,
+        n_inputs,
+        n_outputs,
+        *,
+        hidden_dim: int = 32,
+        activation: str = "relu",
+        generator: Generator | None = None,
+    ):
+        super().__init__(n_blocks, n_experts, n_inputs, n_outputs)
+        n_maps = n_blocks * n_experts
+        self.hidden = StackedLinear(n_maps, n_inputs, hidden_dim, generator=generator)
+        self.output = StackedLinear(n_maps, hidden_dim, n_outputs, generator=generator)
+        self.activation: Callable[[Tensor], Tensor] = ACTIVATIONS[activation]
+
+    def stacked(self) -> tuple[Tensor, ...]:
+        return (
+            self.hidden.weight,
+            self.hidden.bias,
+            self.output.weight,
+            self.output.bias,
+        )
+
+    def evaluate(self, x_GCD, w_hidden, b_hidden, w_output, b_output):
+        hidden_GCH = self.activation(torch.baddbmm(b_hidden, x_GCD, w_hidden))
+        return torch.baddbmm(b_output, hidden_GCH, w_output)
+
+
+class LinearExperts(Experts):
+    """Affine functions: with a gate, a piecewise linear model.
+
+    Softmax gates estimate linear experts slowly (arXiv 2503.03213); the
+    ``normalized_sigmoid`` router does not have this defect.
+    """
+
+    def __init__(
+        self,
+        n_blocks,
+        n_experts,
+        n_inputs,
+        n_outputs,
+        *,
+        generator: Generator | None = None,
+    ):
+        super().__init__(n_blocks, n_experts, n_inputs, n_outputs)
+        self.output = StackedLinear(
+            n_blocks * n_experts, n_inputs, n_outputs, generator=generator
+        )
+
+    def stacked(self) -> tuple[Tensor, ...]:
+        return (self.output.weight, self.output.bias)
+
+    def evaluate(self, x_GCD, weight, bias):
+        return torch.baddbmm(bias, x_GCD, weight)
+
+
+class ConstantExperts(Experts):
+    """One number for each output: the gate does all the work."""
+
+    def __init__(
+        self,
+        n_blocks,
+        n_experts,
+        n_inputs,
+        n_outputs,
+        *,
+        generator: Generator | None = None,
+    ):
+        super().__init__(n_blocks, n_experts, n_inputs, n_outputs)
+        self.value = nn.Parameter(
+            torch.randn((n_blocks * n_experts, 1, n_outputs), generator=generator)
+        )
+
+    def stacked(self) -> tuple[Tensor, ...]:
+        return (self.value,)
+
+    def evaluate(self, x_GCD, value):
+        return value.expand(-1, x_GCD.shape[1], -1)
+
+
+class LatentExperts(MLPExperts):
+    """Two-layer nets on a low-dimensional encoding of the input.
+
+    Wang & E (2025), section 6, suggestion 4: ``expert = f_low o Enc``. One linear encoder
+    for each block; gate and experts see the encoded input.
+
+    Parameters
+    ----------
+    latent_dim : int, default=3
+        Dimension of the encoded input; at most that of the input is used.
+    reconstruction : float, default=0.0
+        Weight of the loss ``|Dec(Enc(x)) - x|^2 / D``; above 0 a linear decoder is added.
+    """
+
+    def __init__(
+        self,
+        n_blocks,
+        n_experts,
+        n_inputs,
+        n_outputs,
+        *,
+        latent_dim: int = 3,
+        reconstruction: float = 0.0,
+        hidden_dim: int = 32,
+        activation: str = "relu",
+        generator: Generator | None = None,
+    ):
+        latent_dim = min(latent_dim, n_inputs)
+        super().__init__(
+            n_blocks,
+            n_experts,
+            latent_dim,
+            n_outputs,
+            hidden_dim=hidden_dim,
+            activation=activation,
+            generator=generator,
+        )
+        # sqrt(3): encoded inputs have unit variance when the features do.
+        self.encoder = StackedLinear(
+            n_blocks, n_inputs, latent_dim, generator=generator, gain=3**0.5
+        )
+        self.reconstruction = reconstruction
+        self.decoder = (
+            StackedLinear(n_blocks, latent_dim, n_inputs, generator=generator)
+            if reconstruction > 0
+            else None
+        )
+
+    def encode(self, x_BTD: Tensor) -> tuple[Tensor, Tensor | None]:
+        z_BTD = self.encoder(x_BTD)
+        if self.decoder is None:
+            return z_BTD, None
+        error_BT = (self.decoder(z_BTD) - x_BTD).square().mean(-1)
+        return z_BTD, self.reconstruction * error_BT
+
+    @classmethod
+    def on_encoded_input(cls) -> type[Experts]:
+        return MLPExperts
+
+
+EXPERTS = Registry(
+    "expert",
+    {
+        "mlp": MLPExperts,
+        "linear": LinearExperts,
+        "constant": ConstantExperts,
+        "latent": LatentExperts,
+    },
+)

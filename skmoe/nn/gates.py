@@ -1,0 +1,223 @@
+"""Gates: learned scores of the experts, ``x -> logits``.
+
+Contract. A gate is a `Gate` with a method `score`, from ``x_BTD`` to ``logits_BTE``, for B
+blocks side by side. All that is learned or scheduled about choosing lives here: the base
+class divides by a temperature and adds noise while training. Turning logits into weights
+is the business of a router, which has no weights.
+
+To add a gate, copy the nearest one and name it in `GATES` at the bottom.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Generator, Tensor, nn
+
+from skmoe._registry import Registry
+from skmoe.nn.stacked import ACTIVATIONS, StackedLinear, draw_normal, draw_uniform
+
+
+class Gate(nn.Module, ABC):
+    """``logits = score(x) / temperature``, plus noise in training.
+
+    Parameters
+    ----------
+    n_blocks : int
+        Number of blocks B, each with a gate of its own.
+    n_inputs : int
+        Dimension D of the gate's input.
+    n_experts : int
+        Number of experts E to score in each block.
+    temperature : float, (float, float) or "learn", default=1.0
+        Divides the scores: small is sharp. A pair is annealed geometrically from the first
+        to the second value over the course of training. "learn" makes it a weight, the
+        dense-to-sparse gate of Nguyen, Ho and Rinaldo (2025), one temperature per block.
+    noise : float, default=0.0
+        Standard deviation of the normal noise added to the logits while training.
+    generator : torch.Generator, optional
+        Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        n_blocks: int,
+        n_inputs: int,
+        n_experts: int,
+        *,
+        temperature: float | tuple[float, float] | str = 1.0,
+        noise: float = 0.0,
+        generator: Generator | None = None,
+    ):
+        super().__init__()
+        self.shape = (n_blocks, n_inputs, n_experts)
+        self.schedule = _check_temperature(temperature)
+        if noise < 0:
+            raise ValueError(f"noise must be at least 0. Got {noise!r}.")
+        self.noise = noise
+        self.generator: Generator | None = None  # of the noise; set by the trainer
+        log_start = torch.full((n_blocks, 1, 1), self.schedule[0]).log()
+        if temperature == "learn":
+            self.log_temperature = nn.Parameter(log_start)
+        else:
+            self.register_buffer("log_temperature", log_start)
+
+    @abstractmethod
+    def score(self, x_BTD: Tensor) -> Tensor:
+        """Scores ``logits_BTE`` before temperature and noise."""
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        logits_BTE = self.score(x_BTD) * torch.exp(-self.log_temperature)
+        if self.training and self.noise > 0:
+            noise = torch.empty_like(logits_BTE).normal_(generator=self.generator)
+            logits_BTE = logits_BTE + self.noise * noise
+        return logits_BTE
+
+    def anneal(self, progress: float) -> None:
+        """Set the temperature for `progress` in [0, 1] through training."""
+        start, end = self.schedule
+        if start != end:
+            temperature = start * (end / start) ** progress
+            self.log_temperature.fill_(float(torch.tensor(temperature).log()))
+
+
+def _check_temperature(temperature) -> tuple[float, float]:
+    """The annealing schedule (start, end) that `temperature` means."""
+    if temperature == "learn":
+        return (1.0, 1.0)
+    pair = temperature if isinstance(temperature, list | tuple) else (temperature,) * 2
+    numbers = all(isinstance(value, int | float) for value in pair)
+    if len(pair) != 2 or not numbers or min(pair) <= 0:
+        raise ValueError(
+            "temperature must be a positive number, a pair of them or 'learn'. "
+            f"Got {temperature!r}."
+        )
+    return (float(pair[0]), float(pair[1]))
+
+
+class LinearGate(Gate):
+    """``logits = x W + b``; its regions are the cells of a power diagram.
+
+    The gate of Wang & E (2025), section 3, with a bias: only with it can two regions meet
+    away from the origin.
+    """
+
+    def __init__(self, n_blocks, n_inputs, n_experts, *, generator=None, **shared):
+        super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
+        self.linear = StackedLinear(n_blocks, n_inputs, n_experts, generator=generator)
+
+    def score(self, x_BTD: Tensor) -> Tensor:
+        return self.linear(x_BTD)
+
+
+class MLPGate(Gate):
+    """A two-layer net, so that regions may have any shape.
+
+    Wang & E (2025), section 6: a nonlinear gate halves the depth that the theorems need.
+
+    Parameters
+    ----------
+    hidden_dim : int, default=32
+        Width of the hidden layer.
+    activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
+        Its nonlinearity.
+    """
+
+    def __init__(
+        self,
+        n_blocks,
+        n_inputs,
+        n_experts,
+        *,
+        hidden_dim: int = 32,
+        activation: str = "relu",
+        generator=None,
+        **shared,
+    ):
+        super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
+        self.hidden = StackedLinear(n_blocks, n_inputs, hidden_dim, generator=generator)
+        self.linear = StackedLinear(n_blocks, hidden_dim, n_experts, generator=generator)
+        self.activation = ACTIVATIONS[activation]
+
+    def score(self, x_BTD: Tensor) -> Tensor:
+        return self.linear(self.activation(self.hidden(x_BTD)))
+
+
+class PrototypeGate(Gate):
+    """Each expert has a centre c: ``logit = b (2 c.x - |c|^2)``.
+
+    Up to a term that all experts share, this is ``-b |x - c|^2``: the regions are the
+    Voronoi cells of the centres. The sharpness b > 0 is learned, one for each block.
+    """
+
+    def __init__(self, n_blocks, n_inputs, n_experts, *, generator=None, **shared):
+        super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
+        self.centers = nn.Parameter(
+            draw_normal((n_blocks, n_experts, n_inputs), 1.0, generator)
+        )
+        self.log_sharpness = nn.Parameter(torch.zeros(n_blocks, 1, 1))
+
+    def score(self, x_BTD: Tensor) -> Tensor:
+        norms_B1E = self.centers.square().sum(-1).unsqueeze(1)
+        distances_BTE = torch.baddbmm(norms_B1E, x_BTD, self.centers.mT, beta=-1, alpha=2)
+        return self.log_sharpness.exp() * distances_BTE
+
+
+class CosineGate(Gate):
+    """Scaled cosine of the angle between input and expert (Nguyen et al., 2024).
+
+    Parameters
+    ----------
+    scale : float, default=4.0
+        Initial factor before the cosine; it is learned.
+    """
+
+    def __init__(
+        self, n_blocks, n_inputs, n_experts, *, scale: float = 4.0, generator=None, **shared
+    ):
+        super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
+        self.directions = nn.Parameter(
+            draw_normal((n_blocks, n_experts, n_inputs), 1.0, generator)
+        )
+        self.log_scale = nn.Parameter(torch.full((n_blocks, 1, 1), scale).log())
+
+    def score(self, x_BTD: Tensor) -> Tensor:
+        # The smoothing keeps the gradient finite at x = 0, where no angle exists.
+        x_BTD = x_BTD * torch.rsqrt(x_BTD.square().sum(-1, keepdim=True) + 1e-6)
+        directions = nn.functional.normalize(self.directions, dim=-1)
+        return self.log_scale.exp() * torch.bmm(x_BTD, directions.mT)
+
+
+class QuadraticGate(Gate):
+    """``logits = x W + b + sum_r (x u_r)(x v_r)``, curved regions (Akbarian et al., 2024).
+
+    Parameters
+    ----------
+    rank : int, default=4
+        Rank of each expert's quadratic form; at least D gives every quadratic form.
+    """
+
+    def __init__(
+        self, n_blocks, n_inputs, n_experts, *, rank: int = 4, generator=None, **shared
+    ):
+        super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
+        self.linear = StackedLinear(n_blocks, n_inputs, n_experts, generator=generator)
+        shape, bound = (n_blocks, n_inputs, n_experts * rank), n_inputs**-0.5
+        self.left = nn.Parameter(draw_uniform(shape, bound, generator))
+        self.right = nn.Parameter(draw_uniform(shape, bound, generator))
+
+    def score(self, x_BTD: Tensor) -> Tensor:
+        products = torch.bmm(x_BTD, self.left) * torch.bmm(x_BTD, self.right)
+        quadratic_BTE = products.unflatten(-1, (self.shape[2], -1)).sum(-1)
+        return self.linear(x_BTD) + quadratic_BTE
+
+
+GATES = Registry(
+    "gate",
+    {
+        "linear": LinearGate,
+        "mlp": MLPGate,
+        "prototype": PrototypeGate,
+        "cosine": CosineGate,
+        "quadratic": QuadraticGate,
+    },
+)

@@ -1,0 +1,97 @@
+"""One layer of a mixture of experts, the equation of the house:
+
+``y(x) = shared(x) + sum_k w_k(x) f_{e_k}(x)``.
+"""
+
+from torch import Generator, Tensor, nn
+
+from skmoe.nn.dispatch import all_outputs, dispatch
+from skmoe.nn.experts import EXPERTS, Experts
+from skmoe.nn.gates import GATES
+from skmoe.nn.routers import ROUTERS, Routing
+
+
+class MoELayer(nn.Module):
+    """B mixtures of E experts side by side.
+
+    Parameters
+    ----------
+    n_blocks : int
+        Number of mixtures B that run side by side, each on its own ``x_TD``.
+    n_inputs, n_outputs : int
+        Dimensions D and O.
+    n_experts : int
+        Routed experts E in each block.
+    top_k : int or None, default=None
+        Experts asked per sample; None asks all.
+    n_shared_experts : int, default=0
+        Experts of the same kind that always answer, with weight 1.
+    gate, router, expert : str, part(...) or class
+        The parts, from `GATES`, `ROUTERS` and `EXPERTS`.
+    hidden_dim : int, default=32
+        Width of an expert, for the kinds that have one.
+    gate_inputs : int or None, default=None
+        Dimension of a separate input for the gate; None: it sees what the experts see.
+    generator : torch.Generator, optional
+        Source of the initial weights.
+
+    Examples
+    --------
+    >>> import torch
+    >>> layer = MoELayer(1, n_inputs=3, n_outputs=2, n_experts=4, top_k=2)
+    >>> y_BTO, routing = layer(torch.zeros(1, 5, 3))
+    >>> y_BTO.shape, routing.weights_BTK.shape
+    (torch.Size([1, 5, 2]), torch.Size([1, 5, 2]))
+    """
+
+    def __init__(
+        self,
+        n_blocks: int,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        n_experts: int,
+        top_k: int | None = None,
+        n_shared_experts: int = 0,
+        gate="linear",
+        router="softmax",
+        expert="mlp",
+        hidden_dim: int = 32,
+        gate_inputs: int | None = None,
+        generator: Generator | None = None,
+    ):
+        super().__init__()
+        given = {"hidden_dim": hidden_dim, "generator": generator}
+        self.experts: Experts = EXPERTS.build(
+            expert, n_blocks, n_experts, n_inputs, n_outputs, **given
+        )
+        gate_inputs = gate_inputs or self.experts.input_dim
+        self.gate = GATES.build(gate, n_blocks, gate_inputs, n_experts, generator=generator)
+        self.router = ROUTERS.build(router, top_k)
+        self.shared: Experts | None = None
+        if n_shared_experts:
+            kind = self.experts.on_encoded_input()
+            self.shared = EXPERTS.build(
+                kind, n_blocks, n_shared_experts, self.experts.input_dim, n_outputs, **given
+            )
+
+    def forward(
+        self, x_BTD: Tensor, gate_x_BTD: Tensor | None = None, how: str = "auto"
+    ) -> tuple[Tensor, Routing]:
+        """Output ``y_BTO`` and the routing that made it."""
+        x_BTD, penalty_BT = self.experts.encode(x_BTD)
+        routing = self.router(self.gate(x_BTD if gate_x_BTD is None else gate_x_BTD))
+        y_BTO = dispatch(self.experts, x_BTD, routing, how)
+        if self.shared is not None:
+            y_BTO = y_BTO + all_outputs(self.shared, x_BTD).sum(2)
+        return y_BTO, routing._replace(reconstruction_BT=penalty_BT)
+
+    def expert_outputs(self, x_BTD: Tensor) -> Tensor:
+        """What every routed expert says, asked or not, ``y_BTEO``."""
+        return all_outputs(self.experts, self.experts.encode(x_BTD)[0])
+
+    def shared_output(self, x_BTD: Tensor) -> Tensor | None:
+        """What the shared experts add, ``y_BTO``; None without any."""
+        if self.shared is None:
+            return None
+        return all_outputs(self.shared, self.experts.encode(x_BTD)[0]).sum(2)

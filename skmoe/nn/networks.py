@@ -1,0 +1,301 @@
+"""Whole networks: one layer, or blocks in parallel or in a stack.
+
+Contract. A network maps ``x_TD`` to ``y_TO`` and returns what happened beside it: one
+`Step` for each `MoELayer`. A layer may hold several blocks side by side, so a network with
+L layers or blocks has L gates in all, whatever its arrangement.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from skmoe._registry import Registry, part
+from skmoe.nn.embeddings import EMBEDDINGS, NoEmbedding
+from skmoe.nn.gates import Gate
+from skmoe.nn.layers import MoELayer
+from skmoe.nn.routers import Routing
+from skmoe.nn.stacked import ACTIVATIONS, Linear
+
+
+class Step(NamedTuple):
+    """What one layer saw and did."""
+
+    layer: MoELayer
+    x_BTD: Tensor
+    routing: Routing
+
+
+class Network(nn.Module, ABC):
+    """What all networks share: an embedding, and views of the layers."""
+
+    def __init__(self, n_inputs: int, embedding, generator: Generator | None):
+        super().__init__()
+        self.embedding: nn.Module = (
+            NoEmbedding(n_inputs)
+            if embedding is None
+            else EMBEDDINGS.build(embedding, n_inputs, generator=generator)
+        )
+
+    @abstractmethod
+    def forward(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
+        """Prediction ``y_TO`` and one step for each layer."""
+
+    def gates(self) -> list[Gate]:
+        """The gates of all layers."""
+        return [module for module in self.modules() if isinstance(module, Gate)]
+
+
+class MoENetwork(Network):
+    """A shallow mixture: the layer's output is the prediction.
+
+    The gate sees the features, the experts their embedding.
+
+    Parameters
+    ----------
+    n_inputs, n_outputs : int
+        Dimensions of x and y.
+    embedding : str, part(...) or None, default=None
+        Numeric embedding in front of the experts.
+    generator : torch.Generator, optional
+        Source of the initial weights.
+    **layer
+        Parameters of `MoELayer`.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        embedding=None,
+        generator: Generator | None = None,
+        **layer,
+    ):
+        super().__init__(n_inputs, embedding, generator)
+        embedded = self.embedding.output_dim
+        self.layer = MoELayer(1, embedded, n_outputs, generator=generator, **layer)
+
+    def forward(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
+        e_BTF = self.embedding(x_TD).unsqueeze(0)
+        y_BTO, routing = self.layer(e_BTF)
+        return y_BTO.squeeze(0), [Step(self.layer, e_BTF, routing)]
+
+
+class ResidualLayer(nn.Module):
+    """``h + W2 act(W1 norm(h))``, starting as the identity."""
+
+    def __init__(self, dim: int, activation: str, generator: Generator | None):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.hidden = Linear(dim, dim, generator=generator)
+        self.output = Linear(dim, dim, generator=generator, gain=0.0)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, h_TM: Tensor) -> Tensor:
+        return h_TM + self.output(self.activation(self.hidden(self.norm(h_TM))))
+
+
+class ParallelMoENetwork(Network):
+    """L blocks side by side on the raw input, combined by a dense head.
+
+    The shape of Wang & E (2025), theorem 5.2: block l finds out in which piece its
+    coordinates lie and answers with that piece's function; the head computes f_out from
+    the blocks' answers. With a trunk, the head is a residual net on the embedded input to
+    which the blocks add from zero: it starts as a plain dense net and is never worse off.
+
+    Parameters
+    ----------
+    n_inputs, n_outputs : int
+        Dimensions of x and y.
+    n_layers : int
+        Number of blocks L.
+    model_dim : int, default=128
+        Width of the head.
+    block_outputs : int, default=8
+        Outputs of one block.
+    n_dense : int, default=2
+        Residual layers of the head.
+    trunk : bool, default=True
+        Whether the head sees the embedded input beside the blocks.
+    embedding : str, part(...) or None, default=None
+        Numeric embedding in front of the trunk.
+    activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
+        Nonlinearity of the head.
+    generator : torch.Generator, optional
+        Source of the initial weights.
+    **layer
+        Parameters of `MoELayer`.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        n_layers: int,
+        model_dim: int = 128,
+        block_outputs: int = 8,
+        n_dense: int = 2,
+        trunk: bool = True,
+        embedding=None,
+        activation: str = "relu",
+        generator: Generator | None = None,
+        **layer,
+    ):
+        super().__init__(n_inputs, embedding if trunk else None, generator)
+        self.blocks = MoELayer(n_layers, n_inputs, block_outputs, generator=generator, **layer)
+        self.trunk = (
+            Linear(self.embedding.output_dim, model_dim, generator=generator) if trunk else None
+        )
+        self.mix = Linear(
+            n_layers * block_outputs, model_dim, generator=generator, gain=1.0 - trunk
+        )
+        self.dense = nn.Sequential(
+            *(ResidualLayer(model_dim, activation, generator) for _ in range(n_dense))
+        )
+        self.head = Linear(model_dim, n_outputs, generator=generator)
+
+    def forward(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
+        x_BTD = x_TD.expand(self.blocks.experts.n_blocks, -1, -1)
+        blocks_BTO, routing = self.blocks(x_BTD)
+        h_TM = self.mix(blocks_BTO.transpose(0, 1).flatten(1))
+        if self.trunk is not None:
+            h_TM = h_TM + self.trunk(self.embedding(x_TD))
+        return self.head(self.dense(h_TM)), [Step(self.blocks, x_BTD, routing)]
+
+
+class StackMoENetwork(Network):
+    """L layers one after the other on a residual state, between dense layers.
+
+    Wang & E (2025), sections 5 and 6: dense and MoE layers alternate. The state carries
+    what earlier layers found; gates and experts see it together with the raw input.
+
+    Parameters
+    ----------
+    n_inputs, n_outputs : int
+        Dimensions of x and y.
+    n_layers : int
+        Number of MoE layers L, each after a dense residual layer.
+    model_dim : int, default=128
+        Width of the state.
+    embedding : str, part(...) or None, default=None
+        Numeric embedding in front of the first state.
+    activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
+        Nonlinearity of the dense layers.
+    generator : torch.Generator, optional
+        Source of the initial weights.
+    **layer
+        Parameters of `MoELayer`.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        n_layers: int,
+        model_dim: int = 128,
+        embedding=None,
+        activation: str = "relu",
+        generator: Generator | None = None,
+        **layer,
+    ):
+        super().__init__(n_inputs, embedding, generator)
+        self.first = Linear(self.embedding.output_dim, model_dim, generator=generator)
+        self.dense = nn.ModuleList(
+            ResidualLayer(model_dim, activation, generator) for _ in range(n_layers)
+        )
+        self.layers = nn.ModuleList(
+            MoELayer(1, model_dim + n_inputs, model_dim, generator=generator, **layer)
+            for _ in range(n_layers)
+        )
+        self.head = Linear(model_dim, n_outputs, generator=generator)
+
+    def forward(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
+        h_TM = self.first(self.embedding(x_TD))
+        steps = []
+        for dense, layer in zip(self.dense, self.layers, strict=True):
+            h_TM = dense(h_TM)
+            seen_BTD = torch.cat([h_TM, x_TD], -1).unsqueeze(0)
+            y_BTM, routing = layer(seen_BTD)
+            h_TM = h_TM + y_BTM.squeeze(0)
+            steps.append(Step(layer, seen_BTD, routing))
+        return self.head(h_TM), steps
+
+
+NETWORKS = Registry("network", {"shallow": MoENetwork})
+ARRANGEMENTS = Registry(
+    "arrangement", {"parallel": ParallelMoENetwork, "stack": StackMoENetwork}
+)
+
+
+@torch.no_grad()
+def theorem_network(
+    n_blocks: int,
+    n_regions: int,
+    *,
+    slopes: Tensor | None = None,
+    offsets: Tensor | None = None,
+) -> StackMoENetwork:
+    """The network of the warm-up theorem with weights set by hand.
+
+    Wang & E (2025), theorem 5.3: on the cube ``[0, E]^L``, cut into unit cubes, L layers of
+    E experts represent ``f(x) = (f_1(x_1), ..., f_L(x_L))``, where ``f_l`` has E pieces and
+    f therefore ``E^L``. Layer l routes by coordinate ``x_l`` and its experts write
+    ``f_{l,i}(x_l)`` into slot l of the state.
+
+    The theorem uses 2 L layers, as its gates have no bias and need a layer in front that
+    computes indicators of the intervals. A linear gate *with* bias cuts ``[0, E]`` at the
+    integers by itself, ``logit_i = i x_l - i (i - 1) / 2``, so L layers are enough here.
+
+    Parameters
+    ----------
+    n_blocks : int
+        Number of coordinates and layers L.
+    n_regions : int
+        Number of intervals and experts E.
+    slopes, offsets : Tensor of shape (L, E), optional
+        The pieces ``f_{l,i}(z) = offsets[l, i] + slopes[l, i] (z - i)`` on ``[i, i + 1]``,
+        i from 0. By default slopes ``(-1)^i (l + i + 1)`` and offsets ``i``, which jump at
+        the borders.
+
+    Returns
+    -------
+    StackMoENetwork
+        In float64 and evaluation mode.
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = theorem_network(n_blocks=2, n_regions=3)
+    >>> y, steps = network(torch.tensor([[0.5, 2.25]], dtype=torch.float64))
+    >>> y
+    tensor([[0.5000, 3.0000]], dtype=torch.float64)
+    """
+    layer_L1, region_E = torch.arange(n_blocks)[:, None], torch.arange(n_regions)
+    signs_E = 1.0 - 2.0 * (region_E % 2)
+    slopes_LE = signs_E * (layer_L1 + region_E + 1) if slopes is None else slopes
+    offsets_LE = region_E.expand(n_blocks, -1) if offsets is None else offsets
+    network = StackMoENetwork(
+        n_blocks,
+        n_blocks,
+        n_layers=n_blocks,
+        model_dim=n_blocks,
+        n_experts=n_regions,
+        top_k=1,
+        gate="linear",
+        expert="linear",
+        router=part("softmax", renormalize=True),  # weight exactly 1, as in the paper
+    ).double()
+    for weight in network.parameters():
+        weight.zero_()
+    network.head.weight.copy_(torch.eye(n_blocks))
+    for block, layer in enumerate(network.layers):
+        x_l = n_blocks + block  # a layer sees the state, then the raw input
+        layer.gate.linear.weight[0, x_l] = region_E.double()
+        layer.gate.linear.bias[0, 0] = -(region_E * (region_E + 1)) / 2
+        layer.experts.output.weight[:, x_l, block] = slopes_LE[block].double()
+        layer.experts.output.bias[:, 0, block] = offsets_LE[block] - slopes_LE[block] * region_E
+    return network.eval()

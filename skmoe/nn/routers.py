@@ -1,0 +1,135 @@
+"""Routers: the weightless rule from logits to a choice, ``logits -> Routing``.
+
+Contract. A router is a `Router` with a method `scores`, from ``logits_BTE`` to the weight
+that every expert would have if all were asked. Keeping only the best `top_k` is the same
+for all routers and done once, in the base class.
+
+To add a router, copy the nearest one and name it in `ROUTERS` at the bottom.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from skmoe._registry import Registry
+
+
+class Routing(NamedTuple):
+    """A router's answer for a batch: which experts answer, and with what weight."""
+
+    weights_BTK: Tensor
+    """Weight of each asked expert."""
+    expert_ids_BTK: Tensor | None
+    """Asked experts of each sample; None when all are asked, in order (K = E)."""
+    scores_BTE: Tensor
+    """Weights that all experts would have had: what balance losses look at."""
+    logits_BTE: Tensor
+    """What the gate said."""
+    reconstruction_BT: Tensor | None = None
+    """Squared error of an encoder with decoder, weighted; None without one."""
+
+    @property
+    def n_experts(self) -> int:
+        return self.logits_BTE.shape[-1]
+
+    def dense_weights(self) -> Tensor:
+        """The weights as ``weights_BTE``, zero for experts that were not asked."""
+        if self.expert_ids_BTK is None:
+            return self.weights_BTK
+        dense = torch.zeros_like(self.scores_BTE)
+        return dense.scatter(-1, self.expert_ids_BTK, self.weights_BTK)
+
+    def usage(self, sample_weight_T: Tensor | None = None) -> Tensor:
+        """Share of the routing weight that each expert got, ``usage_BE``; sums to one."""
+        load_BTE = self.dense_weights().detach()
+        if sample_weight_T is not None:
+            load_BTE = load_BTE * sample_weight_T[:, None]
+        load_BE = load_BTE.sum(1)
+        return load_BE / load_BE.sum(-1, keepdim=True).clamp_min(1e-30)
+
+
+class Router(ABC):
+    """Weigh the experts by `scores`; with `top_k`, keep only the best ones.
+
+    Parameters
+    ----------
+    top_k : int, optional
+        Experts kept per sample. None asks all of them.
+    renormalize : bool or None, default=None
+        Whether the weights of the kept experts are scaled to sum to one. None: yes for
+        ``top_k >= 2``, no for ``top_k = 1``, where the weight then is the chosen expert's
+        score among all (the form of the Switch transformer). Renormalised, that weight is
+        exactly 1, as in Wang & E (2025), eq. (1) with K = 1: right for hand-set weights,
+        but its gradient is zero, so the gate cannot learn.
+    """
+
+    sums_to_one = True  # whether `scores` sum to one over the experts
+
+    def __init__(self, top_k: int | None = None, *, renormalize: bool | None = None):
+        self.top_k = top_k
+        self.renormalize = top_k != 1 if renormalize is None else renormalize
+
+    @abstractmethod
+    def scores(self, logits_BTE: Tensor) -> Tensor:
+        """Weight of every expert if all were asked; not negative."""
+
+    @property
+    def weights_sum_to_one(self) -> bool:
+        return self.sums_to_one if self.top_k is None else self.renormalize
+
+    @property
+    def gate_can_learn(self) -> bool:
+        return not (self.top_k == 1 and self.renormalize)
+
+    def __call__(self, logits_BTE: Tensor) -> Routing:
+        scores_BTE = self.scores(logits_BTE)
+        if self.top_k is None or self.top_k >= logits_BTE.shape[-1]:
+            return Routing(scores_BTE, None, scores_BTE, logits_BTE)
+        # Chosen by logits: scores can tie where they are rounded to 0 or 1.
+        expert_ids_BTK = largest(logits_BTE.detach(), self.top_k)
+        weights_BTK = scores_BTE.gather(-1, expert_ids_BTK)
+        if self.renormalize:
+            weights_BTK = weights_BTK / weights_BTK.sum(-1, keepdim=True)
+        return Routing(weights_BTK, expert_ids_BTK, scores_BTE, logits_BTE)
+
+
+def largest(values_BTE: Tensor, k: int) -> Tensor:
+    """Indices of the k largest values, in no particular order.
+
+    `torch.topk` is slow on the CPU: for k of 1 and 2, passes of `max` are several times
+    faster and break ties towards the first expert.
+    """
+    first = values_BTE.argmax(-1, keepdim=True)
+    if k == 1:
+        return first
+    if k == 2:
+        second = values_BTE.scatter(-1, first, -torch.inf).argmax(-1, keepdim=True)
+        return torch.cat([first, second], -1)
+    return values_BTE.topk(k, sorted=False).indices
+
+
+class SoftmaxRouter(Router):
+    """``exp(logit_e) / sum_j exp(logit_j)``; a constant added to all logits changes nothing."""
+
+    def scores(self, logits_BTE: Tensor) -> Tensor:
+        return torch.softmax(logits_BTE, -1)
+
+
+class NormalizedSigmoidRouter(Router):
+    """``sigmoid(logit_e) / sum_j sigmoid(logit_j)`` (DeepSeek-V3; Nguyen et al., 2025).
+
+    Estimates experts at better rates than softmax (arXiv 2505.10860, theorem 4), and is
+    not invariant to a constant added to all logits.
+    """
+
+    def scores(self, logits_BTE: Tensor) -> Tensor:
+        # The softmax of log-sigmoids is the same number, and 0/0 cannot happen.
+        return torch.softmax(F.logsigmoid(logits_BTE), -1)
+
+
+ROUTERS = Registry(
+    "router", {"softmax": SoftmaxRouter, "normalized_sigmoid": NormalizedSigmoidRouter}
+)

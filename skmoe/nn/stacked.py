@@ -1,0 +1,93 @@
+"""Affine maps side by side, and how their weights are drawn.
+
+Random numbers come from a generator that is passed along, never from torch's global one.
+"""
+
+import math
+
+import torch
+from torch import Generator, Tensor, nn
+
+ACTIVATIONS = {
+    "relu": nn.functional.relu,
+    "gelu": nn.functional.gelu,
+    "silu": nn.functional.silu,
+    "tanh": torch.tanh,
+}
+
+
+def draw_uniform(shape: tuple[int, ...], bound: float, generator: Generator | None) -> Tensor:
+    """A tensor of uniform numbers on [-bound, bound]."""
+    return (2 * torch.rand(shape, generator=generator) - 1) * bound
+
+
+def draw_normal(shape: tuple[int, ...], scale: float, generator: Generator | None) -> Tensor:
+    """A tensor of normal numbers with standard deviation `scale`."""
+    return torch.randn(shape, generator=generator) * scale
+
+
+class StackedLinear(nn.Module):
+    """N affine maps at once: ``y[n] = x[n] @ weight[n] + bias[n]``.
+
+    Parameters
+    ----------
+    n_maps : int
+        Number of maps N.
+    n_inputs, n_outputs : int
+        Dimensions of one map.
+    generator : torch.Generator, optional
+        Source of the initial weights, uniform within ``gain / sqrt(n_inputs)``.
+    gain : float, default=1.0
+        Scale of the initial weights; 0 starts the maps at zero.
+
+    Examples
+    --------
+    >>> import torch
+    >>> maps = StackedLinear(3, 4, 2)
+    >>> maps(torch.zeros(3, 10, 4)).shape
+    torch.Size([3, 10, 2])
+    """
+
+    def __init__(
+        self,
+        n_maps: int,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        generator: Generator | None = None,
+        gain: float = 1.0,
+    ):
+        super().__init__()
+        bound = gain / math.sqrt(max(n_inputs, 1))
+        self.weight = nn.Parameter(
+            draw_uniform((n_maps, n_inputs, n_outputs), bound, generator)
+        )
+        self.bias = nn.Parameter(draw_uniform((n_maps, 1, n_outputs), bound, generator))
+
+    def forward(self, x_NTD: Tensor) -> Tensor:
+        n_maps, _, n_outputs = self.weight.shape
+        if n_maps > 1 and x_NTD.stride(0) == 0:
+            # All maps read the same rows: one wide product instead of N copies of x.
+            y_TNO = (x_NTD[0] @ self.weight.transpose(0, 1).flatten(1)).view(
+                -1, n_maps, n_outputs
+            )
+            return y_TNO.transpose(0, 1) + self.bias
+        return torch.baddbmm(self.bias, x_NTD, self.weight)
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear` whose weights come from a generator of one's own."""
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        *,
+        generator: Generator | None = None,
+        gain: float = 1.0,
+    ):
+        # Empty on the meta device first: drawing would move torch's global generator.
+        super().__init__(n_inputs, n_outputs, device="meta")
+        bound = gain / math.sqrt(max(n_inputs, 1))
+        self.weight = nn.Parameter(draw_uniform((n_outputs, n_inputs), bound, generator))
+        self.bias = nn.Parameter(draw_uniform((n_outputs,), bound, generator))
