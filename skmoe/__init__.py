@@ -2,5 +2,6 @@
 
 from skmoe._registry import part
 from skmoe._version import __version__
+from skmoe.estimators import DeepMoERegressor, MoERegressor
 
-__all__ = ["__version__", "part"]
+__all__ = ["DeepMoERegressor", "MoERegressor", "__version__", "part"]

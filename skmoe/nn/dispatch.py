@@ -19,10 +19,10 @@ from skmoe._registry import Registry
 from skmoe.nn.experts import Experts
 from skmoe.nn.routers import Routing
 
-# Padding may enlarge the products by this factor before slices are cheaper, and slices of
-# this many rows amortise a call of their own (measured on CPU).
-MAX_PADDING = 1.5
-LONG_SLICE = 1024
+# What calls cost beside the products, in multiply-adds that would take as long (measured on
+# a CPU, forward and backward): sorting and padding once, and one slice of its own.
+SORTING = 2_000_000
+SLICING = 1_000_000
 
 
 def dispatch(experts: Experts, x_BTD: Tensor, routing: Routing, how: str = "auto") -> Tensor:
@@ -45,16 +45,17 @@ def dispatch(experts: Experts, x_BTD: Tensor, routing: Routing, how: str = "auto
     """
     if how != "auto":
         return DISPATCHERS[how](experts, x_BTD, routing)
-    ids_BTK = routing.expert_ids_BTK
-    # All experts on all rows is one product without sorting: level at half of them asked.
-    if ids_BTK is None or 2 * ids_BTK.shape[-1] >= routing.n_experts:
+    if routing.expert_ids_BTK is None:
+        return dense(experts, x_BTD, routing)
+    per_row = sum(tensor[0].numel() for tensor in experts.stacked())
+    n_asked, n_all = routing.weights_BTK.numel(), routing.logits_BTE.numel()
+    if (n_all - n_asked) * per_row <= SORTING:
         return dense(experts, x_BTD, routing)
     plan = _Plan(routing)
-    return (
-        _run_padded(experts, x_BTD, routing, plan)
-        if plan.is_even
-        else _run_sliced(experts, x_BTD, routing, plan)
-    )
+    n_padded = len(plan.counts) * max(plan.counts)
+    if (n_padded - n_asked) * per_row <= len(plan.counts) * SLICING:
+        return _run_padded(experts, x_BTD, routing, plan)
+    return _run_sliced(experts, x_BTD, routing, plan)
 
 
 def dense(experts: Experts, x_BTD: Tensor, routing: Routing) -> Tensor:
@@ -101,12 +102,6 @@ class _Plan:
         self.order = torch.argsort(groups, stable=True)
         self.sorted_groups = groups[self.order]
         self.counts = self.counts_G.tolist()
-
-    @property
-    def is_even(self) -> bool:
-        longest, total = max(self.counts), len(self.order)
-        long_slices = total >= LONG_SLICE * self.n_groups
-        return self.n_groups * longest <= MAX_PADDING * total and not long_slices
 
     @property
     def rows(self) -> Tensor:

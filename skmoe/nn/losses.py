@@ -9,32 +9,32 @@ bottom.
 from abc import ABC, abstractmethod
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skmoe._registry import Registry
 from skmoe.nn.routers import Routing
 
 
-class FitLoss(ABC):
+class FitLoss(nn.Module, ABC):
     """Loss of each sample, averaged over the outputs."""
 
     @abstractmethod
-    def __call__(self, prediction_TO: Tensor, target_TO: Tensor) -> Tensor:
+    def forward(self, prediction_TO: Tensor, target_TO: Tensor) -> Tensor:
         """``loss_T``."""
 
 
 class SquaredError(FitLoss):
     """``(y - f)^2``: predicts the mean."""
 
-    def __call__(self, prediction_TO: Tensor, target_TO: Tensor) -> Tensor:
+    def forward(self, prediction_TO: Tensor, target_TO: Tensor) -> Tensor:
         return (prediction_TO - target_TO).square().mean(-1)
 
 
 class AbsoluteError(FitLoss):
     """``|y - f|``: predicts the median."""
 
-    def __call__(self, prediction_TO: Tensor, target_TO: Tensor) -> Tensor:
+    def forward(self, prediction_TO: Tensor, target_TO: Tensor) -> Tensor:
         return (prediction_TO - target_TO).abs().mean(-1)
 
 
@@ -48,11 +48,12 @@ class Huber(FitLoss):
     """
 
     def __init__(self, *, delta: float = 1.345):
+        super().__init__()
         if delta <= 0:
             raise ValueError(f"delta must be positive. Got {delta!r}.")
         self.delta = delta
 
-    def __call__(self, prediction_TO: Tensor, target_TO: Tensor) -> Tensor:
+    def forward(self, prediction_TO: Tensor, target_TO: Tensor) -> Tensor:
         return F.huber_loss(prediction_TO, target_TO, reduction="none", delta=self.delta).mean(
             -1
         )
@@ -68,11 +69,12 @@ class Quantile(FitLoss):
     """
 
     def __init__(self, *, quantile: float = 0.5):
+        super().__init__()
         if not 0 < quantile < 1:
             raise ValueError(f"quantile must be in (0, 1). Got {quantile!r}.")
         self.quantile = quantile
 
-    def __call__(self, prediction_TO: Tensor, target_TO: Tensor) -> Tensor:
+    def forward(self, prediction_TO: Tensor, target_TO: Tensor) -> Tensor:
         residual = target_TO - prediction_TO
         return torch.maximum(self.quantile * residual, (self.quantile - 1) * residual).mean(-1)
 

@@ -42,9 +42,13 @@ class Network(nn.Module, ABC):
     def forward(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
         """Prediction ``y_TO`` and one step for each layer."""
 
+    def moe_layers(self) -> list[MoELayer]:
+        """The layers, in the order of the steps."""
+        return [module for module in self.modules() if isinstance(module, MoELayer)]
+
     def gates(self) -> list[Gate]:
         """The gates of all layers."""
-        return [module for module in self.modules() if isinstance(module, Gate)]
+        return [layer.gate for layer in self.moe_layers()]
 
 
 class MoENetwork(Network):
@@ -225,10 +229,10 @@ class StackMoENetwork(Network):
         return self.head(h_TM), steps
 
 
-NETWORKS = Registry("network", {"shallow": MoENetwork})
 ARRANGEMENTS = Registry(
     "arrangement", {"parallel": ParallelMoENetwork, "stack": StackMoENetwork}
 )
+NETWORKS = Registry("network", {"shallow": MoENetwork, **ARRANGEMENTS})
 
 
 @torch.no_grad()

@@ -1,0 +1,154 @@
+"""Validation of parameters and rows. The only file that imports scikit-learn's private names."""
+
+from numbers import Integral, Real
+
+import numpy as np
+from sklearn.base import _fit_context
+from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+)
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from skmoe._registry import Part, Registry, did_you_mean
+
+__all__ = [
+    "HasMethods",
+    "PartOf",
+    "at_least",
+    "check_features",
+    "check_is_fitted",
+    "check_rows",
+    "check_validation_rows",
+    "fit_context",
+    "fraction",
+    "not_negative",
+    "one_of",
+    "positive",
+    "validate_parameters",
+]
+
+fit_context = _fit_context(prefer_skip_nested_validation=True)
+
+
+def at_least(smallest: int) -> Interval:
+    """Integers from `smallest` on."""
+    return Interval(Integral, smallest, None, closed="left")
+
+
+def positive() -> Interval:
+    """Positive numbers."""
+    return Interval(Real, 0, None, closed="neither")
+
+
+def fraction() -> Interval:
+    """Numbers strictly between 0 and 1."""
+    return Interval(Real, 0, 1, closed="neither")
+
+
+def not_negative() -> Interval:
+    """Numbers from 0 on."""
+    return Interval(Real, 0, None, closed="left")
+
+
+def one_of(*names: str) -> StrOptions:
+    """One of these strings."""
+    return StrOptions(set(names))
+
+
+class PartOf(StrOptions):
+    """A part from a registry: its name, the name with settings, or a class of one's own."""
+
+    def __init__(self, registry: Registry):
+        super().__init__(set(registry))
+
+    def is_satisfied_by(self, value) -> bool:
+        name = value.name if isinstance(value, Part) else value
+        return name in self.options if isinstance(name, str) else callable(name)
+
+    def __str__(self) -> str:
+        names = ", ".join(repr(name) for name in sorted(self.options))
+        return f"a str among {{{names}}} (alone or in part(...)), a class"
+
+
+def validate_parameters(estimator, validate) -> None:
+    """Run scikit-learn's check; name the nearest valid name when a name is wrong."""
+    try:
+        validate()
+    except InvalidParameterError as error:
+        hint = _nearest_valid_name(estimator)
+        raise InvalidParameterError(f"{error}{hint}") from None
+
+
+def _nearest_valid_name(estimator) -> str:
+    for parameter, constraints in estimator._parameter_constraints.items():
+        value = getattr(estimator, parameter)
+        name = value.name if isinstance(value, Part) else value
+        valid = {
+            option
+            for constraint in constraints
+            for option in getattr(constraint, "options", ())
+        }
+        if isinstance(name, str) and valid and name not in valid:
+            return did_you_mean(name, valid)
+    return ""
+
+
+def check_rows(estimator, X, y, sample_weight, *, reset: bool):
+    """Rows to learn from, as float arrays; those of weight zero are left out.
+
+    Returns
+    -------
+    X : ndarray of shape (n, D), float32 or float64
+    y : ndarray of shape (n, n_outputs), float64
+    weight : ndarray of shape (n,), float64
+    y_ndim : int
+        1 if y was one-dimensional.
+    """
+    X, y = validate_data(
+        estimator,
+        X,
+        y,
+        reset=reset,
+        dtype=(np.float64, np.float32),
+        multi_output=True,
+        y_numeric=True,
+    )
+    # As float64: what is finite as float128 or an object may not be after the cast.
+    y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+    weight = _check_weight(sample_weight, X)
+    kept = weight > 0
+    if not kept.all():
+        X, y, weight = X[kept], y[kept], weight[kept]
+    return X, y.reshape(len(y), -1), weight, y.ndim
+
+
+def check_validation_rows(estimator, X_val, y_val, sample_weight_val, n_outputs: int):
+    """The user's own validation rows, checked against what `fit` saw."""
+    if y_val is None:
+        raise ValueError("y_val is required when X_val is given. Got y_val=None.")
+    X, y, weight, _ = check_rows(estimator, X_val, y_val, sample_weight_val, reset=False)
+    check_consistent_length(X, y)
+    if y.shape[1] != n_outputs:
+        raise ValueError(
+            f"y_val must have as many outputs as y. Got {y.shape[1]} and {n_outputs}."
+        )
+    return X, y, weight
+
+
+def check_features(estimator, X):
+    """Rows to predict for, in the precision that they come in."""
+    return validate_data(estimator, X, reset=False, dtype=(np.float64, np.float32))
+
+
+def _check_weight(sample_weight, X) -> np.ndarray:
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if not weight.any():
+        raise ValueError(
+            "sample_weight must have at least one positive weight. Got all weights zero."
+        )
+    return weight
+

@@ -1,0 +1,407 @@
+"""What both estimators share: fit, predict, views of the routing, state that travels.
+
+`fit` reads as its own table of contents; each step is a short method below it. A fit builds
+a new `FittedModel` and puts it in place at the very end, so an estimator holds either the
+old model or the new one.
+"""
+
+import copy
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+
+from skmoe._registry import Part, part
+from skmoe._validation import (
+    HasMethods,
+    PartOf,
+    at_least,
+    check_features,
+    check_is_fitted,
+    check_rows,
+    check_validation_rows,
+    fit_context,
+    fraction,
+    not_negative,
+    one_of,
+    positive,
+    validate_parameters,
+)
+from skmoe.estimators import _auto
+from skmoe.initialization import quantile_bins
+from skmoe.model import Architecture, FittedModel
+from skmoe.nn.embeddings import EMBEDDINGS
+from skmoe.nn.experts import EXPERTS
+from skmoe.nn.gates import GATES
+from skmoe.nn.losses import AUXILIARY_LOSSES, LOSSES
+from skmoe.nn.routers import ROUTERS
+from skmoe.scaling import Scaling
+from skmoe.training import AuxiliaryLoss, Rows, TrainingPlan, TrainingResult, train
+
+# Rows on which the usage of a fitted model is measured.
+USAGE_ROWS = 10_000
+
+
+class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
+    """Shared by `MoERegressor` and `DeepMoERegressor`."""
+
+    _parameter_constraints: dict = {
+        "n_experts": [at_least(1)],
+        "top_k": [at_least(1), one_of("auto"), None],
+        "n_shared_experts": [at_least(0)],
+        "gate": [PartOf(GATES)],
+        "router": [PartOf(ROUTERS)],
+        "expert": [PartOf(EXPERTS)],
+        "hidden_dim": [at_least(1)],
+        "embedding": [one_of("auto"), PartOf(EMBEDDINGS), None],
+        "loss": [PartOf(LOSSES)],
+        "auxiliary_losses": [dict, None],
+        "learning_rate": [positive()],
+        "weight_decay": [not_negative()],
+        "batch_size": [at_least(1), one_of("auto")],
+        "max_epochs": [at_least(1), one_of("auto")],
+        "early_stopping": ["boolean", one_of("auto")],
+        "validation_fraction": [fraction()],
+        "n_iter_no_change": [at_least(1), None],
+        "warm_start": ["boolean"],
+        "callbacks": [list, tuple, None],
+        "device": [str],
+        "dtype": [one_of("auto", "float32", "float64")],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    @abstractmethod
+    def _network(self) -> tuple[str, dict[str, Any]]:
+        """Name of the network and the arguments that are its own."""
+
+    @fit_context
+    def fit(
+        self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None
+    ):
+        """Fit the mixture to data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features; numeric, without missing values.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights, at least one of them positive. A weight of 2 counts like a row twice.
+        X_val, y_val, sample_weight_val : array-like, optional
+            Rows to choose the best epoch by, instead of a part of X.
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+        """
+        X, y, weight, y_ndim = check_rows(self, X, y, sample_weight, reset=True)
+        random = check_random_state(self.random_state)
+        if X_val is not None:
+            held_out = check_validation_rows(self, X_val, y_val, sample_weight_val, y.shape[1])
+        else:
+            X, y, weight, held_out = self._hold_out(X, y, weight, random)
+        model = self._start(X, y, weight, random, keep=self.warm_start)
+        plan = self._plan(len(X))
+        result = self._train(model, (X, y, weight), held_out, plan, random, self.warm_start)
+        self._finish(model, result, X, y_ndim, keep_optimizer=self.warm_start)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        return self
+
+    @fit_context
+    def partial_fit(self, X, y, sample_weight=None):
+        """Take one pass over a chunk of data.
+
+        The first call fixes scaling and architecture; later ones go on from there with a
+        constant learning rate.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        first = not hasattr(self, "_model")
+        X, y, weight, y_ndim = check_rows(self, X, y, sample_weight, reset=first)
+        random = check_random_state(self.random_state)
+        model = self._start(X, y, weight, random, keep=True)
+        plan = replace(self._plan(len(X)), max_epochs=1, scheduled=False)
+        result = self._train(model, (X, y, weight), None, plan, random, keep=True)
+        self._finish(model, result, X, y_ndim, keep_optimizer=True)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        return self
+
+    def predict(self, X):
+        """Predict the targets.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Predictions in the units of y: float32 for float32 features, else float64.
+        """
+        model, X = self._ready(X)
+        return self._like_y(model.predict(X)).astype(X.dtype, copy=False)
+
+    def predict_gates(self, X, layer=None):
+        """Weight of each expert, 0 for those that are not asked.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        layer : int, optional
+            Only this layer of a deep mixture.
+
+        Returns
+        -------
+        weights : ndarray of shape (n_samples, n_experts), or a list of them
+            A list with one array for each layer if the mixture is deep and `layer` is None.
+        """
+        model, X = self._ready(X)
+        return self._layers(model.gates(X), layer)
+
+    def predict_experts(self, X, layer=None):
+        """What each expert says, whether it is asked or not.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        layer : int, optional
+            Only this layer of a deep mixture.
+
+        Returns
+        -------
+        answers : ndarray of shape (n_samples, n_experts[, n_outputs]), or a list of them
+            In the units of y if the mixture is shallow: then ``predict`` is
+            ``predict_shared`` plus the sum of these weighted by ``predict_gates``. Layers of
+            a deep mixture answer in the units of its hidden state.
+        """
+        model, X = self._ready(X)
+        return self._layers(self._expert_answers(model, X), layer)
+
+    def apply(self, X):
+        """The expert with the largest weight.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+
+        Returns
+        -------
+        experts : ndarray of shape (n_samples,), or (n_samples, n_layers) if deep
+            Indices of experts.
+        """
+        model, X = self._ready(X)
+        return self._layers(list(model.top_experts(X).T), None, stack=True)
+
+    @property
+    def net_(self):
+        """The trained torch module, in evaluation mode."""
+        check_is_fitted(self)
+        return self._model.net
+
+    # Steps of fit, in order.
+
+    def _validate_params(self):
+        validate_parameters(self, super()._validate_params)
+        for setting in (self.gate, self.router, self.expert, self.embedding, self.loss):
+            _check_settings(setting)
+        _auto.top_k(self.top_k, self.n_experts)
+
+    def _hold_out(self, X, y, weight, random):
+        """Split off validation rows if there is to be early stopping."""
+        if not _auto.early_stopping(self.early_stopping, len(X)) or len(X) < 2:
+            return X, y, weight, None
+        rows = train_test_split(
+            X, y, weight, test_size=self.validation_fraction, random_state=random
+        )
+        return *rows[0::2], tuple(rows[1::2])
+
+    def _start(self, X, y, weight, random, keep: bool) -> FittedModel:
+        """An untrained model, or a copy of the fitted one to go on from."""
+        seed = int(random.randint(2**31 - 1))
+        device = _auto.device(self.device, len(X))
+        dtype = _auto.dtype(self.dtype, X, device)
+        if keep and hasattr(self, "_model"):
+            _check_outputs(self._model, y)
+            return replace(self._model, net=copy.deepcopy(self._model.net).to(device, dtype))
+        x_scaling = Scaling.of_features(X, weight)
+        name, arguments = self._network()
+        arguments |= self._shared_arguments(x_scaling.apply_softly(X), weight, y.shape[1])
+        architecture = Architecture(name, arguments)
+        net = architecture.build(torch.Generator().manual_seed(seed)).to(device, dtype)
+        return FittedModel(architecture, net, x_scaling, Scaling.of_targets(y, weight))
+
+    def _shared_arguments(self, X, weight, n_outputs: int) -> dict[str, Any]:
+        """Arguments that all networks take."""
+        return {
+            "n_inputs": X.shape[1],
+            "n_outputs": n_outputs,
+            "n_experts": self.n_experts,
+            "top_k": _auto.top_k(self.top_k, self.n_experts),
+            "n_shared_experts": self.n_shared_experts,
+            "gate": self.gate,
+            "router": self.router,
+            "expert": self.expert,
+            "hidden_dim": self.hidden_dim,
+            "embedding": _with_bins(_auto.embedding(self.embedding, X.shape[1]), X, weight),
+        }
+
+    def _plan(self, n_rows: int) -> TrainingPlan:
+        batch_size = _auto.batch_size(self.batch_size, n_rows)
+        losses = self.auxiliary_losses or {}
+        return TrainingPlan(
+            fit_loss=LOSSES.build(self.loss),
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            batch_size=batch_size,
+            max_epochs=_auto.max_epochs(self.max_epochs, n_rows, batch_size),
+            patience=self.n_iter_no_change,
+            auxiliary_losses=[
+                AuxiliaryLoss(name, weight, AUXILIARY_LOSSES[name])
+                for name, weight in losses.items()
+            ],
+            callbacks=self.callbacks or (),
+            verbose=self.verbose,
+        )
+
+    def _train(self, model, rows, held_out, plan, random, keep: bool) -> TrainingResult:
+        if not all(layer.router.gate_can_learn for layer in model.net.moe_layers()):
+            raise ValueError(
+                "top_k=1 with renormalised weights gives the gate no gradient. Use top_k=2 "
+                "or more, or a router with renormalize=None."
+            )
+        generator = torch.Generator(model.device).manual_seed(int(random.randint(2**31 - 1)))
+        mean_weight = rows[2].mean()
+        return train(
+            model.net,
+            _to_rows(model, *rows, mean_weight),
+            None if held_out is None else _to_rows(model, *held_out, held_out[2].mean()),
+            plan,
+            generator,
+            getattr(self, "_optimizer_state", None) if keep else None,
+        )
+
+    def _finish(self, model, result, X, y_ndim: int, keep_optimizer: bool) -> None:
+        """Put the fitted attributes in place, all at once."""
+        # Small float64 data is predicted in float64 even if it was learned in float32:
+        # then a row's prediction does not depend on the rows beside it.
+        model.net.to(max(model.dtype, _auto.dtype("auto", X, model.device), key=_precision))
+        usage = [weights.mean(axis=0) for weights in model.gates(_spread(X, USAGE_ROWS))]
+        self.__dict__.update(
+            _model=model,
+            _y_ndim=y_ndim,
+            _optimizer_state=result.optimizer_state if keep_optimizer else None,
+            n_iter_=len(result.history),
+            history_=result.history,
+            best_loss_=result.best_loss,
+            expert_usage_=self._layers([share / share.sum() for share in usage], None, True),
+        )
+
+    # Steps of predict.
+
+    def _ready(self, X) -> tuple[FittedModel, np.ndarray]:
+        """The model, read once so that a refit in another thread cannot mix in; and X."""
+        check_is_fitted(self)
+        model = self._model
+        return model, check_features(self, X)
+
+    def _like_y(self, y):
+        return y.ravel() if self._y_ndim == 1 else y
+
+    @abstractmethod
+    def _layers(self, arrays: list, layer: int | None, stack: bool = False):
+        """One array for each layer in the form that users get."""
+
+    @abstractmethod
+    def _expert_answers(self, model: FittedModel, X) -> list[np.ndarray]:
+        """Answers of the experts, for each layer."""
+
+    # scikit-learn's manners.
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "_model")
+
+    def __getstate__(self):
+        state = {**super().__getstate__()}
+        if "_model" in state:
+            state["_model"] = state["_model"].to_arrays()
+        return state
+
+    def __setstate__(self, state):
+        state = {**state}
+        if "_model" in state:
+            cuda = str(state["device"]).startswith("cuda") and torch.cuda.is_available()
+            device = state["device"] if cuda else "cpu"
+            state["_model"] = FittedModel.from_arrays(state["_model"], device)
+        super().__setstate__(state)
+
+
+def _check_settings(setting) -> None:
+    """Refuse unknown settings of a part before anything is built."""
+    for registry in (GATES, ROUTERS, EXPERTS, EMBEDDINGS, LOSSES):
+        if isinstance(setting, Part) and setting.name in registry:
+            registry.resolve(setting)
+
+
+def _check_outputs(model: FittedModel, y) -> None:
+    n_outputs = len(model.y_scaling.center)
+    if y.shape[1] != n_outputs:
+        raise ValueError(
+            f"y must have as many outputs as in the first fit. Got {y.shape[1]} and "
+            f"{n_outputs}."
+        )
+
+
+def _with_bins(embedding, X, weight):
+    """The embedding, with bins at the quantiles of X if it has bins."""
+    spec = part(embedding) if isinstance(embedding, str) else embedding
+    if not isinstance(spec, Part) or spec.name != "piecewise_linear" or "bins" in spec.settings:
+        return spec
+    n_bins = spec.settings.get("n_bins", 24)
+    return part(spec.name, bins=quantile_bins(X, weight, n_bins))
+
+
+def _to_rows(model: FittedModel, X, y, weight, mean_weight: float) -> Rows:
+    kind = {"dtype": model.dtype, "device": model.device}
+    return Rows(
+        model.tensor(X),
+        torch.as_tensor(model.y_scaling.apply(y), **kind),
+        torch.as_tensor(weight / mean_weight, **kind),
+    )
+
+
+def _precision(dtype: torch.dtype) -> int:
+    return torch.finfo(dtype).bits
+
+
+def _spread(X, n_rows: int):
+    """At most `n_rows` rows, evenly spread over X."""
+    return X[:: max(1, len(X) // n_rows)][:n_rows]
+
+
+__all__ = ["BaseMoERegressor", "HasMethods"]

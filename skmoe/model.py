@@ -1,0 +1,133 @@
+"""A fitted model: network and scalings together, from the user's X to the user's y.
+
+Nothing here changes a model: it is built once, at the end of a fit, and then only read, so
+threads may predict with it at the same time. `to_arrays` and `from_arrays` turn it into
+plain parameters and numpy arrays and back: what is pickled holds no torch object.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from skmoe.nn.networks import NETWORKS, Network, Step
+from skmoe.scaling import Scaling
+
+# Rows per chunk: the experts' answers of one chunk stay in a CPU's cache, and memory stays
+# bounded however many rows there are.
+CPU_CHUNK = 4096
+CUDA_CHUNK = 65536
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What it takes to build a network of the same shape again."""
+
+    network: str
+    arguments: dict[str, Any]
+
+    def build(self, generator: torch.Generator | None = None) -> Network:
+        """A network with fresh weights."""
+        return NETWORKS[self.network](**self.arguments, generator=generator)
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A trained network with its scalings."""
+
+    architecture: Architecture
+    net: Network
+    x_scaling: Scaling
+    y_scaling: Scaling
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.net.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.net.parameters()).dtype
+
+    def tensor(self, X) -> torch.Tensor:
+        """Scaled features on the network's device."""
+        return torch.as_tensor(
+            self.x_scaling.apply_softly(X), dtype=self.dtype, device=self.device
+        )
+
+    def predict(self, X) -> NDArray[np.float64]:
+        """Predictions ``(n, n_outputs)`` in the user's units."""
+        return self.y_scaling.invert(self._collect(X, lambda y, steps: [y])[0])
+
+    def gates(self, X) -> list[NDArray[np.float64]]:
+        """Weights ``(n, E)`` of the experts, for each layer."""
+        return self._collect(
+            X, lambda y, steps: [w for step in steps for w in step.routing.dense_weights()]
+        )
+
+    def top_experts(self, X) -> NDArray[np.intp]:
+        """The expert with the largest weight, ``(n, n_layers)``."""
+        return np.stack([weights.argmax(axis=1) for weights in self.gates(X)], axis=1)
+
+    def experts(self, X) -> list[NDArray[np.float64]]:
+        """What each expert says, ``(n, E, O)`` for each layer, in the network's units."""
+        return self._collect(
+            X,
+            lambda y, steps: [
+                answers for step in steps for answers in step.layer.expert_outputs(step.x_BTD)
+            ],
+        )
+
+    def shared(self, X) -> list[NDArray[np.float64]]:
+        """What the shared experts add, ``(n, O)`` for each layer, in the network's units."""
+        return self._collect(
+            X,
+            lambda y, steps: [
+                answers for step in steps for answers in step.layer.shared_output(step.x_BTD)
+            ],
+        )
+
+    def _collect(self, X, view: Callable[[torch.Tensor, list[Step]], list[torch.Tensor]]):
+        """The arrays that `view` takes from each chunk, put together."""
+        chunks = []
+        with torch.inference_mode():
+            for rows in self._chunks(X):
+                answers = view(*self.net(self.tensor(rows)))
+                chunks.append([answer.cpu().double().numpy() for answer in answers])
+        return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+
+    def _chunks(self, X) -> Iterator[NDArray]:
+        size = CUDA_CHUNK if self.device.type == "cuda" else CPU_CHUNK
+        for start in range(0, len(X), size):
+            yield X[start : start + size]
+
+    def to_arrays(self) -> dict[str, Any]:
+        """The model as plain parameters and arrays."""
+        weights = self.net.state_dict()
+        return {
+            "network": self.architecture.network,
+            "arguments": self.architecture.arguments,
+            "weights": {name: tensor.cpu().numpy() for name, tensor in weights.items()},
+            "x_center": self.x_scaling.center,
+            "x_scale": self.x_scaling.scale,
+            "y_center": self.y_scaling.center,
+            "y_scale": self.y_scaling.scale,
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, Any], device: str = "cpu") -> "FittedModel":
+        """Build the model again, on `device`."""
+        architecture = Architecture(arrays["network"], arrays["arguments"])
+        net = architecture.build()
+        # A copy: the arrays may be read-only, as those of a memory-mapped pickle are.
+        weights = {name: torch.from_numpy(w.copy()) for name, w in arrays["weights"].items()}
+        net = net.to(next(iter(weights.values())).dtype)
+        net.load_state_dict(weights)
+        return cls(
+            architecture,
+            net.to(device).eval(),
+            Scaling(arrays["x_center"], arrays["x_scale"]),
+            Scaling(arrays["y_center"], arrays["y_scale"]),
+        )

@@ -1,0 +1,93 @@
+"""Scaling of features and targets, in float64 and with sample weights.
+
+Features are centred at the median and divided by a robust spread; targets by mean and
+standard deviation. All statistics depend on the weighted distribution only: a row of
+weight two counts as two rows.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Interquartile range of a normal distribution with standard deviation 1.
+NORMAL_IQR = 1.3489795
+# Beyond this many scaled units features grow like a logarithm: an outlier then cannot
+# dominate, and within it nothing is bent, so linear structure is kept.
+LINEAR_RANGE = 5.0
+# A spread below this share of the values' size is rounding, not information.
+ROUNDING = 1e-13
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """``scaled = (value - center) / scale``, one number for each column.
+
+    A constant column has ``scale = 0``: it is mapped to 0, and 0 back to its value.
+    """
+
+    center: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    @classmethod
+    def of_features(cls, X, weight) -> "Scaling":
+        """Median and interquartile range; where that is zero, the standard deviation."""
+        low, center, high = weighted_quantiles(X, weight, [0.25, 0.5, 0.75])
+        scale = (high - low) / NORMAL_IQR
+        _, deviation = _mean_and_deviation(X, weight)
+        # A spread far below the deviation belongs to a column that is nearly constant:
+        # dividing by it would make its few other values huge.
+        scale = np.where(scale > 0.05 * deviation, scale, deviation)
+        return cls(center, _zero_if_rounding(scale, center))
+
+    @classmethod
+    def of_targets(cls, y, weight) -> "Scaling":
+        """Mean and standard deviation."""
+        mean, deviation = _mean_and_deviation(y, weight)
+        return cls(mean, _zero_if_rounding(deviation, mean))
+
+    def apply(self, values) -> NDArray[np.float64]:
+        """Values to scaled values."""
+        scaled = np.subtract(values, self.center, dtype=np.float64)
+        scaled /= np.where(self.scale > 0, self.scale, 1.0)
+        scaled[:, self.scale == 0] = 0.0
+        return scaled
+
+    def apply_softly(self, values) -> NDArray[np.float64]:
+        """Values to scaled values, with far outliers drawn in."""
+        scaled = self.apply(values)
+        excess = np.abs(scaled) - LINEAR_RANGE
+        far = excess > 0
+        if far.any():
+            scaled[far] = np.sign(scaled[far]) * (LINEAR_RANGE + np.log1p(excess[far]))
+        return scaled
+
+    def invert(self, scaled) -> NDArray[np.float64]:
+        """Scaled values to values."""
+        return self.center + self.scale * scaled
+
+
+def weighted_quantiles(X, weight, quantiles) -> NDArray[np.float64]:
+    """Quantiles of each column of X, ``(len(quantiles), D)``, values that occur in it."""
+    weights = None if _all_equal(weight) and len(X) > 10_000 else weight
+    values = np.asarray(X, dtype=np.float64)
+    return np.quantile(values, quantiles, axis=0, weights=weights, method="inverted_cdf")
+
+
+def _mean_and_deviation(values, weight):
+    """Weighted mean and standard deviation of each column, safe from overflow."""
+    values = np.asarray(values, dtype=np.float64)
+    size = np.abs(values).max(axis=0)
+    size[size == 0] = 1.0
+    unit = values / size
+    mean = np.average(unit, axis=0, weights=weight)
+    deviation = np.sqrt(np.average((unit - mean) ** 2, axis=0, weights=weight))
+    return mean * size, deviation * size
+
+
+def _zero_if_rounding(scale, center):
+    return np.where(scale > ROUNDING * np.abs(center), scale, 0.0)
+
+
+def _all_equal(values) -> bool:
+    return bool((values == values[0]).all())

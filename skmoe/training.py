@@ -1,0 +1,453 @@
+"""Training: the only file that knows skorch.
+
+skorch gives the loop, the history and the callbacks. What is ours: batches are slices of
+tensors that lie on the device already (its data loader would cost several times the step
+itself for nets of this size), losses carry sample weights and auxiliary terms, learning rate
+and gate temperature follow a schedule by steps, and a fit that diverges starts again with
+a smaller step.
+"""
+
+import copy
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping
+from torch import Tensor
+
+from skmoe.nn.losses import FitLoss
+from skmoe.nn.networks import Network, Step
+from skmoe.nn.routers import Routing
+
+# On standardised targets the loss of saying nothing is 1: far above it, the fit is lost.
+DIVERGED_LOSS = 1e4
+MAX_RESTARTS = 6
+RESTART_FACTOR = 0.1
+# An epoch that still improves the loss by this share was not the last that paid.
+STILL_IMPROVING = 0.1
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Scaled rows on the device. Weights are relative to the mean weight of training."""
+
+    x: Tensor
+    y: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True)
+class AuxiliaryLoss:
+    """One auxiliary loss with its weight."""
+
+    name: str
+    weight: float
+    loss: Callable[[Routing, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Everything that decides how a network is trained."""
+
+    fit_loss: FitLoss
+    learning_rate: float
+    weight_decay: float
+    batch_size: int
+    max_epochs: int
+    patience: int | None = None  # epochs without a better validation loss; None: run all
+    auxiliary_losses: Sequence[AuxiliaryLoss] = ()
+    callbacks: Sequence[Callback] = ()
+    scheduled: bool = True  # False: constant learning rate and temperature (partial_fit)
+    verbose: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training run leaves beside the weights."""
+
+    history: list[dict[str, Any]]
+    best_loss: float
+    optimizer_state: dict[str, Any] = field(repr=False)
+    interrupted: bool = False
+
+
+class Diverged(Exception):
+    """The training loss is no longer a number, or far above that of a constant."""
+
+
+class StopTraining(Exception):
+    """A callback asked for the end of training."""
+
+
+def train(
+    network: Network,
+    rows: Rows,
+    validation: Rows | None,
+    plan: TrainingPlan,
+    generator: torch.Generator,
+    optimizer_state: dict[str, Any] | None = None,
+) -> TrainingResult:
+    """Train `network` in place and leave it in evaluation mode.
+
+    Parameters
+    ----------
+    network : Network
+        The network, on the device of the rows.
+    rows, validation : Rows
+        To learn from, and to choose the best epoch by (optional).
+    plan : TrainingPlan
+        How.
+    generator : torch.Generator
+        Source of batch order and gate noise, on the same device.
+    optimizer_state : dict, optional
+        To go on from, as an earlier result holds it.
+
+    Raises
+    ------
+    FloatingPointError
+        If the fit diverges with every one of the smaller steps that are tried.
+    """
+    start = copy.deepcopy(network.state_dict())
+    for restart in range(MAX_RESTARTS + 1):
+        try:
+            result = _train_once(network, rows, validation, plan, generator, optimizer_state)
+        except Diverged:
+            network.load_state_dict(start)
+            plan = replace(plan, learning_rate=plan.learning_rate * RESTART_FACTOR)
+            optimizer_state = None
+            continue
+        if restart:
+            _warn(f"The fit diverged and was repeated with learning_rate={plan.learning_rate}.")
+        _warn_if_unfinished(result.history, plan)
+        network.eval()
+        return result
+    raise FloatingPointError(
+        f"The fit diverged: the loss was not finite or above {DIVERGED_LOSS:g} with every "
+        f"learning_rate down to {plan.learning_rate / RESTART_FACTOR:g}."
+    )
+
+
+def _train_once(network, rows, validation, plan, generator, optimizer_state) -> TrainingResult:
+    loop = _Loop(network, plan, validation, generator, optimizer_state).initialize()
+    interrupted = False
+    loop.notify("on_train_begin", X=rows)
+    try:
+        loop.fit_loop(rows)
+    except StopTraining:
+        pass
+    except KeyboardInterrupt:
+        interrupted = True
+    loop.notify("on_train_end", X=rows)
+    if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
+        raise Diverged
+    history = [
+        {key: value for key, value in epoch.items() if key != "batches"}
+        for epoch in loop.history
+        if "train_loss" in epoch
+    ]
+    losses = [epoch[loop.monitor] for epoch in history if loop.monitor in epoch]
+    return TrainingResult(
+        history, min(losses, default=math.nan), _to_numpy(loop.optimizer_), interrupted
+    )
+
+
+class _Loop(NeuralNet):
+    """skorch's loop over resident tensors. A batch is ``((x, weight), y)``."""
+
+    def __init__(self, module, plan, validation, generator, optimizer_state):
+        super().__init__(
+            module,
+            criterion=plan.fit_loss,
+            max_epochs=plan.max_epochs,
+            lr=plan.learning_rate,
+            batch_size=plan.batch_size,
+            callbacks=_callbacks(plan, validation is not None),
+            train_split=None,
+            verbose=plan.verbose,
+            device=None,
+        )
+        self.plan = plan
+        self.validation = validation
+        self.generator = generator
+        self.optimizer_state = optimizer_state
+
+    _default_callbacks: list = []
+
+    @property
+    def monitor(self) -> str:
+        return "train_loss" if self.validation is None else "valid_loss"
+
+    def initialize_optimizer(self, triggered_directly=None):
+        self.optimizer_ = torch.optim.AdamW(
+            _parameter_groups(self.module_, self.plan.weight_decay),
+            lr=self.plan.learning_rate,
+            fused=True,
+        )
+        if self.optimizer_state is not None:
+            _load_numpy(self.optimizer_, self.optimizer_state)
+        return self
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        super().on_train_begin(net, X=X, y=y, **kwargs)
+        self.step = 0
+        self.n_steps = self.max_epochs * _n_batches(len(X), self.batch_size)
+        self.learnable = [weight for _, weight in self.get_all_learnable_params()]
+        for gate in self.module_.gates():
+            gate.generator = self.generator
+        self.listeners = {
+            name: [cb for _, cb in self.callbacks_ if _overrides(cb, name)]
+            for name in ("on_batch_begin", "on_batch_end", "on_grad_computed")
+        }
+
+    def notify(self, method_name, **kwargs):
+        # Callbacks that do nothing are not called: per batch, this is half of the cost.
+        if method_name in getattr(self, "listeners", ()):
+            for callback in self.listeners[method_name]:
+                getattr(callback, method_name)(self, **kwargs)
+            return
+        try:
+            super().notify(method_name, **kwargs)
+        except KeyboardInterrupt as stop:
+            # skorch's callbacks stop a fit by raising what Ctrl-C raises.
+            if _raised_by_callback(stop, [cb for _, cb in self.callbacks_]):
+                raise StopTraining from None
+            raise
+
+    def check_data(self, X, y=None):
+        """Rows were checked by the estimator."""
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        return X, self.validation
+
+    def get_iterator(self, dataset, training=False):
+        size = self.batch_size if training else max(self.batch_size, 8192)
+        return _Batches(dataset, size, self.generator if training else None)
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        if iterator is None:
+            return
+        started = time.perf_counter()
+        self._set_training(training)
+        tally = _Tally()
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch)
+            tally.add(step, batch)
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        averages = tally.averages()
+        loss = averages.pop("loss")
+        self.history.record(f"{prefix}_loss", loss)
+        if training:
+            if not loss < DIVERGED_LOSS:
+                raise Diverged
+            for name, value in averages.items():
+                self.history.record(name, value)
+            self.history.record("learning_rate", self.optimizer_.param_groups[0]["lr"])
+        self.history.record(f"{prefix}_seconds", time.perf_counter() - started)
+
+    def train_step(self, batch, **fit_params):
+        self._follow_schedule()
+        (x, weight), y = batch
+        self.optimizer_.zero_grad()
+        prediction, steps = self.module_(x)
+        fit_loss = self._fit_loss(prediction, y, weight)
+        extra = self._auxiliary_losses(steps, weight)
+        sum(extra.values(), fit_loss).backward()
+        if self.listeners["on_grad_computed"]:
+            named = list(self.get_all_learnable_params())
+            self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
+        torch.nn.utils.clip_grad_norm_(self.learnable, max_norm=1.0)
+        self.optimizer_.step()
+        return {"loss": fit_loss.detach(), "y_pred": prediction, "steps": steps, **_named(extra)}
+
+    @torch.no_grad()
+    def validation_step(self, batch, **fit_params):
+        (x, weight), y = batch
+        prediction, _ = self.module_(x)
+        return {"loss": self._fit_loss(prediction, y, weight), "y_pred": prediction}
+
+    def _fit_loss(self, prediction: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        return (self.criterion_(prediction, y) * weight).mean()
+
+    def _auxiliary_losses(self, steps: list[Step], weight: Tensor) -> dict[str, Tensor]:
+        losses = {
+            term.name: term.weight
+            * torch.stack([term.loss(s.routing, weight) for s in steps]).mean()
+            for term in self.plan.auxiliary_losses
+        }
+        penalties = [s.routing.reconstruction_BT for s in steps]
+        if penalties[0] is not None:
+            losses["reconstruction"] = sum((p * weight).mean() for p in penalties)
+        return losses
+
+    def _follow_schedule(self) -> None:
+        if self.plan.scheduled:
+            progress = self.step / max(self.n_steps - 1, 1)
+            for group in self.optimizer_.param_groups:
+                group["lr"] = self.plan.learning_rate * schedule(progress)
+            for gate in self.module_.gates():
+                gate.anneal(progress)
+        self.step += 1
+
+
+def schedule(progress: float, warmup: float = 0.05) -> float:
+    """Share of the learning rate: a linear rise, then half a cosine down to zero."""
+    if progress < warmup:
+        return (progress + 0.1 * warmup) / (1.1 * warmup)
+    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
+
+
+class _Batches:
+    """Batches of nearly equal size, in a new order each time; all rows at once if they fit."""
+
+    def __init__(self, rows: Rows, size: int, generator: torch.Generator | None):
+        self.rows, self.generator = rows, generator
+        self.n_batches = _n_batches(len(rows), size)
+
+    def __len__(self) -> int:
+        return self.n_batches
+
+    def __iter__(self) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
+        rows = self.rows
+        if self.n_batches == 1:
+            yield (rows.x, rows.weight), rows.y
+            return
+        for index in self._indices().tensor_split(self.n_batches):
+            yield (rows.x[index], rows.weight[index]), rows.y[index]
+
+    def _indices(self) -> Tensor:
+        device = self.rows.x.device
+        if self.generator is None:
+            return torch.arange(len(self.rows), device=device)
+        return torch.randperm(len(self.rows), generator=self.generator, device=device)
+
+
+def _n_batches(n_rows: int, batch_size: int) -> int:
+    return max(1, math.ceil(n_rows / batch_size))
+
+
+class _Tally:
+    """Averages over an epoch, kept on the device until its end."""
+
+    def __init__(self):
+        self.sums: dict[str, Tensor] = {}
+        self.n_rows = 0
+
+    @torch.no_grad()
+    def add(self, step: dict[str, Any], batch) -> None:
+        (_, weight), _ = batch
+        values = {name: v for name, v in step.items() if name not in ("y_pred", "steps")}
+        routings = [s.routing for s in step.get("steps", ())]
+        if routings:
+            values["usage"] = torch.cat([routing.usage(weight) for routing in routings])
+            values["gate_entropy"] = torch.cat([_entropy(routing) for routing in routings])
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0) + value * len(weight)
+        self.n_rows += len(weight)
+
+    def averages(self) -> dict[str, Any]:
+        return {name: (total / self.n_rows).tolist() for name, total in self.sums.items()}
+
+
+def _entropy(routing: Routing) -> Tensor:
+    """Mean entropy of the scores in each block, as a share of that of a uniform choice."""
+    scores_BTE = routing.scores_BTE
+    entropy_BT = torch.special.entr(scores_BTE).sum(-1)
+    return entropy_BT.mean(-1) / math.log(max(routing.n_experts, 2))
+
+
+def _named(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{name}_loss": value.detach() for name, value in losses.items()}
+
+
+def _parameter_groups(network: Network, weight_decay: float) -> list[dict[str, Any]]:
+    """Decay pulls maps towards zero; biases, norms and gates' scales are left alone."""
+    weights = list(network.named_parameters())
+    decayed = [w for name, w in weights if w.ndim >= 2 and not name.endswith("bias")]
+    kept = [w for name, w in weights if w.ndim < 2 or name.endswith("bias")]
+    return [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": kept, "weight_decay": 0.0},
+    ]
+
+
+def _callbacks(plan: TrainingPlan, has_validation: bool) -> list[Callback]:
+    callbacks = list(plan.callbacks)
+    if has_validation:
+        patience = plan.patience or plan.max_epochs + 1
+        callbacks.append(
+            EarlyStopping(patience=patience, threshold=0.0, load_best=True, sink=_silent)
+        )
+    if plan.verbose:
+        callbacks.append(_EpochLine())
+    return callbacks
+
+
+def _silent(*args, **kwargs) -> None:
+    """Swallow a callback's message."""
+
+
+class _EpochLine(Callback):
+    """One line for each epoch."""
+
+    def on_epoch_end(self, net, **kwargs):
+        epoch = net.history[-1]
+        valid = f"  valid {epoch['valid_loss']:.5g}" if "valid_loss" in epoch else ""
+        print(
+            f"epoch {epoch['epoch']}/{net.max_epochs}  train {epoch['train_loss']:.5g}{valid}"
+            f"  {epoch['train_seconds']:.2f} s"
+        )
+
+
+def _overrides(callback: Callback, method: str) -> bool:
+    return getattr(type(callback), method) is not getattr(Callback, method)
+
+
+def _raised_by_callback(error: BaseException, callbacks: Sequence[Callback]) -> bool:
+    """Whether a callback's own `on_epoch_end` raised, and not a signal inside of it."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    codes = {type(callback).on_epoch_end.__code__ for callback in callbacks}
+    return traceback is not None and traceback.tb_frame.f_code in codes
+
+
+def _to_numpy(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """State of the optimiser as arrays, one dict for each weight."""
+    state = optimizer.state_dict()["state"]
+    return {
+        str(index): {name: np.asarray(value.cpu()) for name, value in entry.items()}
+        for index, entry in state.items()
+    }
+
+
+def _load_numpy(optimizer: torch.optim.Optimizer, arrays: dict[str, Any]) -> None:
+    state = {
+        int(index): {name: torch.tensor(value) for name, value in entry.items()}
+        for index, entry in arrays.items()
+    }
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _warn_if_unfinished(history: list[dict[str, Any]], plan: TrainingPlan) -> None:
+    losses = [epoch["train_loss"] for epoch in history[-2:]]
+    ended = len(history) == plan.max_epochs and plan.scheduled
+    if ended and len(losses) == 2 and losses[1] < (1 - STILL_IMPROVING) * losses[0]:
+        _warn(
+            f"The fit stopped at max_epochs={plan.max_epochs} while the loss was still "
+            "falling. Consider raising max_epochs."
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, ConvergenceWarning, stacklevel=4)
