@@ -89,6 +89,9 @@ class Registry(Mapping[str, Callable]):
             )
         return self._classes[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._classes
+
     def __iter__(self):
         return iter(self._classes)
 

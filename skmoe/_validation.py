@@ -1,4 +1,4 @@
-"""Validation of parameters and rows. The only file that imports scikit-learn's private names."""
+"""Validation of parameters and rows. Only this file imports private names of scikit-learn."""
 
 from numbers import Integral, Real
 
@@ -6,7 +6,6 @@ import numpy as np
 from sklearn.base import _fit_context
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils._param_validation import (
-    HasMethods,
     Interval,
     InvalidParameterError,
     StrOptions,
@@ -16,7 +15,6 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from skmoe._registry import Part, Registry, did_you_mean
 
 __all__ = [
-    "HasMethods",
     "PartOf",
     "at_least",
     "check_features",
@@ -151,4 +149,3 @@ def _check_weight(sample_weight, X) -> np.ndarray:
             "sample_weight must have at least one positive weight. Got all weights zero."
         )
     return weight
-

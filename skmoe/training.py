@@ -11,20 +11,21 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
 
+from skmoe.batches import Batches, Rows, Tally, count_batches
 from skmoe.nn.losses import FitLoss
 from skmoe.nn.networks import Network, Step
 from skmoe.nn.routers import Routing
+from skmoe.optimizer import FlatAdamW, optimizer_arrays, schedule
 
 # On standardised targets the loss of saying nothing is 1: far above it, the fit is lost.
 DIVERGED_LOSS = 1e4
@@ -32,18 +33,6 @@ MAX_RESTARTS = 6
 RESTART_FACTOR = 0.1
 # An epoch that still improves the loss by this share was not the last that paid.
 STILL_IMPROVING = 0.1
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Scaled rows on the device. Weights are relative to the mean weight of training."""
-
-    x: Tensor
-    y: Tensor
-    weight: Tensor
-
-    def __len__(self) -> int:
-        return len(self.x)
 
 
 @dataclass(frozen=True)
@@ -129,7 +118,7 @@ def train(
         if restart:
             _warn(f"The fit diverged and was repeated with learning_rate={plan.learning_rate}.")
         _warn_if_unfinished(result.history, plan)
-        network.eval()
+        network.eval().zero_grad(set_to_none=True)
         return result
     raise FloatingPointError(
         f"The fit diverged: the loss was not finite or above {DIVERGED_LOSS:g} with every "
@@ -157,12 +146,12 @@ def _train_once(network, rows, validation, plan, generator, optimizer_state) -> 
     ]
     losses = [epoch[loop.monitor] for epoch in history if loop.monitor in epoch]
     return TrainingResult(
-        history, min(losses, default=math.nan), _to_numpy(loop.optimizer_), interrupted
+        history, min(losses, default=math.nan), optimizer_arrays(loop.optimizer_), interrupted
     )
 
 
 class _Loop(NeuralNet):
-    """skorch's loop over resident tensors. A batch is ``((x, weight), y)``."""
+    """skorch's loop over resident tensors."""
 
     def __init__(self, module, plan, validation, generator, optimizer_state):
         super().__init__(
@@ -188,20 +177,18 @@ class _Loop(NeuralNet):
         return "train_loss" if self.validation is None else "valid_loss"
 
     def initialize_optimizer(self, triggered_directly=None):
-        self.optimizer_ = torch.optim.AdamW(
-            _parameter_groups(self.module_, self.plan.weight_decay),
-            lr=self.plan.learning_rate,
-            fused=True,
+        self.optimizer_ = FlatAdamW(
+            self.module_,
+            self.plan.learning_rate,
+            self.plan.weight_decay,
+            self.optimizer_state,
         )
-        if self.optimizer_state is not None:
-            _load_numpy(self.optimizer_, self.optimizer_state)
         return self
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         super().on_train_begin(net, X=X, y=y, **kwargs)
         self.step = 0
-        self.n_steps = self.max_epochs * _n_batches(len(X), self.batch_size)
-        self.learnable = [weight for _, weight in self.get_all_learnable_params()]
+        self.n_steps = self.max_epochs * count_batches(len(X), self.batch_size)
         for gate in self.module_.gates():
             gate.generator = self.generator
         self.listeners = {
@@ -231,18 +218,18 @@ class _Loop(NeuralNet):
 
     def get_iterator(self, dataset, training=False):
         size = self.batch_size if training else max(self.batch_size, 8192)
-        return _Batches(dataset, size, self.generator if training else None)
+        return Batches(dataset, size, self.generator if training else None)
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
             return
         started = time.perf_counter()
         self._set_training(training)
-        tally = _Tally()
+        tally = Tally()
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
-            tally.add(step, batch)
+            tally.add(step.pop("values"), step.pop("routings"), batch)
             self.notify("on_batch_end", batch=batch, training=training, **step)
         averages = tally.averages()
         loss = averages.pop("loss")
@@ -266,15 +253,21 @@ class _Loop(NeuralNet):
         if self.listeners["on_grad_computed"]:
             named = list(self.get_all_learnable_params())
             self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
-        torch.nn.utils.clip_grad_norm_(self.learnable, max_norm=1.0)
         self.optimizer_.step()
-        return {"loss": fit_loss.detach(), "y_pred": prediction, "steps": steps, **_named(extra)}
+        values = {f"{name}_loss": value.detach() for name, value in extra.items()}
+        return {
+            "loss": fit_loss,
+            "y_pred": prediction,
+            "values": {"loss": fit_loss.detach(), **values},
+            "routings": [step.routing for step in steps],
+        }
 
     @torch.no_grad()
     def validation_step(self, batch, **fit_params):
         (x, weight), y = batch
         prediction, _ = self.module_(x)
-        return {"loss": self._fit_loss(prediction, y, weight), "y_pred": prediction}
+        loss = self._fit_loss(prediction, y, weight)
+        return {"loss": loss, "y_pred": prediction, "values": {"loss": loss}, "routings": []}
 
     def _fit_loss(self, prediction: Tensor, y: Tensor, weight: Tensor) -> Tensor:
         return (self.criterion_(prediction, y) * weight).mean()
@@ -298,87 +291,6 @@ class _Loop(NeuralNet):
             for gate in self.module_.gates():
                 gate.anneal(progress)
         self.step += 1
-
-
-def schedule(progress: float, warmup: float = 0.05) -> float:
-    """Share of the learning rate: a linear rise, then half a cosine down to zero."""
-    if progress < warmup:
-        return (progress + 0.1 * warmup) / (1.1 * warmup)
-    return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
-
-
-class _Batches:
-    """Batches of nearly equal size, in a new order each time; all rows at once if they fit."""
-
-    def __init__(self, rows: Rows, size: int, generator: torch.Generator | None):
-        self.rows, self.generator = rows, generator
-        self.n_batches = _n_batches(len(rows), size)
-
-    def __len__(self) -> int:
-        return self.n_batches
-
-    def __iter__(self) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor]]:
-        rows = self.rows
-        if self.n_batches == 1:
-            yield (rows.x, rows.weight), rows.y
-            return
-        for index in self._indices().tensor_split(self.n_batches):
-            yield (rows.x[index], rows.weight[index]), rows.y[index]
-
-    def _indices(self) -> Tensor:
-        device = self.rows.x.device
-        if self.generator is None:
-            return torch.arange(len(self.rows), device=device)
-        return torch.randperm(len(self.rows), generator=self.generator, device=device)
-
-
-def _n_batches(n_rows: int, batch_size: int) -> int:
-    return max(1, math.ceil(n_rows / batch_size))
-
-
-class _Tally:
-    """Averages over an epoch, kept on the device until its end."""
-
-    def __init__(self):
-        self.sums: dict[str, Tensor] = {}
-        self.n_rows = 0
-
-    @torch.no_grad()
-    def add(self, step: dict[str, Any], batch) -> None:
-        (_, weight), _ = batch
-        values = {name: v for name, v in step.items() if name not in ("y_pred", "steps")}
-        routings = [s.routing for s in step.get("steps", ())]
-        if routings:
-            values["usage"] = torch.cat([routing.usage(weight) for routing in routings])
-            values["gate_entropy"] = torch.cat([_entropy(routing) for routing in routings])
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0) + value * len(weight)
-        self.n_rows += len(weight)
-
-    def averages(self) -> dict[str, Any]:
-        return {name: (total / self.n_rows).tolist() for name, total in self.sums.items()}
-
-
-def _entropy(routing: Routing) -> Tensor:
-    """Mean entropy of the scores in each block, as a share of that of a uniform choice."""
-    scores_BTE = routing.scores_BTE
-    entropy_BT = torch.special.entr(scores_BTE).sum(-1)
-    return entropy_BT.mean(-1) / math.log(max(routing.n_experts, 2))
-
-
-def _named(losses: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{name}_loss": value.detach() for name, value in losses.items()}
-
-
-def _parameter_groups(network: Network, weight_decay: float) -> list[dict[str, Any]]:
-    """Decay pulls maps towards zero; biases, norms and gates' scales are left alone."""
-    weights = list(network.named_parameters())
-    decayed = [w for name, w in weights if w.ndim >= 2 and not name.endswith("bias")]
-    kept = [w for name, w in weights if w.ndim < 2 or name.endswith("bias")]
-    return [
-        {"params": decayed, "weight_decay": weight_decay},
-        {"params": kept, "weight_decay": 0.0},
-    ]
 
 
 def _callbacks(plan: TrainingPlan, has_validation: bool) -> list[Callback]:
@@ -420,23 +332,6 @@ def _raised_by_callback(error: BaseException, callbacks: Sequence[Callback]) -> 
         traceback = traceback.tb_next
     codes = {type(callback).on_epoch_end.__code__ for callback in callbacks}
     return traceback is not None and traceback.tb_frame.f_code in codes
-
-
-def _to_numpy(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """State of the optimiser as arrays, one dict for each weight."""
-    state = optimizer.state_dict()["state"]
-    return {
-        str(index): {name: np.asarray(value.cpu()) for name, value in entry.items()}
-        for index, entry in state.items()
-    }
-
-
-def _load_numpy(optimizer: torch.optim.Optimizer, arrays: dict[str, Any]) -> None:
-    state = {
-        int(index): {name: torch.tensor(value) for name, value in entry.items()}
-        for index, entry in arrays.items()
-    }
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 
 def _warn_if_unfinished(history: list[dict[str, Any]], plan: TrainingPlan) -> None:

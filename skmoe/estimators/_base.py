@@ -18,30 +18,21 @@ from sklearn.utils import check_random_state
 
 from skmoe._registry import Part, part
 from skmoe._validation import (
-    HasMethods,
-    PartOf,
-    at_least,
     check_features,
     check_is_fitted,
     check_rows,
     check_validation_rows,
     fit_context,
-    fraction,
-    not_negative,
-    one_of,
-    positive,
     validate_parameters,
 )
+from skmoe.batches import Rows
 from skmoe.estimators import _auto
+from skmoe.estimators._parameters import CONSTRAINTS, PARTS
 from skmoe.initialization import quantile_bins
 from skmoe.model import Architecture, FittedModel
-from skmoe.nn.embeddings import EMBEDDINGS
-from skmoe.nn.experts import EXPERTS
-from skmoe.nn.gates import GATES
 from skmoe.nn.losses import AUXILIARY_LOSSES, LOSSES
-from skmoe.nn.routers import ROUTERS
 from skmoe.scaling import Scaling
-from skmoe.training import AuxiliaryLoss, Rows, TrainingPlan, TrainingResult, train
+from skmoe.training import AuxiliaryLoss, TrainingPlan, TrainingResult, train
 
 # Rows on which the usage of a fitted model is measured.
 USAGE_ROWS = 10_000
@@ -50,40 +41,14 @@ USAGE_ROWS = 10_000
 class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
     """Shared by `MoERegressor` and `DeepMoERegressor`."""
 
-    _parameter_constraints: dict = {
-        "n_experts": [at_least(1)],
-        "top_k": [at_least(1), one_of("auto"), None],
-        "n_shared_experts": [at_least(0)],
-        "gate": [PartOf(GATES)],
-        "router": [PartOf(ROUTERS)],
-        "expert": [PartOf(EXPERTS)],
-        "hidden_dim": [at_least(1)],
-        "embedding": [one_of("auto"), PartOf(EMBEDDINGS), None],
-        "loss": [PartOf(LOSSES)],
-        "auxiliary_losses": [dict, None],
-        "learning_rate": [positive()],
-        "weight_decay": [not_negative()],
-        "batch_size": [at_least(1), one_of("auto")],
-        "max_epochs": [at_least(1), one_of("auto")],
-        "early_stopping": ["boolean", one_of("auto")],
-        "validation_fraction": [fraction()],
-        "n_iter_no_change": [at_least(1), None],
-        "warm_start": ["boolean"],
-        "callbacks": [list, tuple, None],
-        "device": [str],
-        "dtype": [one_of("auto", "float32", "float64")],
-        "random_state": ["random_state"],
-        "verbose": ["verbose"],
-    }
+    _parameter_constraints: dict = CONSTRAINTS
 
     @abstractmethod
     def _network(self) -> tuple[str, dict[str, Any]]:
         """Name of the network and the arguments that are its own."""
 
     @fit_context
-    def fit(
-        self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None
-    ):
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
         """Fit the mixture to data.
 
         Parameters
@@ -228,8 +193,9 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
 
     def _validate_params(self):
         validate_parameters(self, super()._validate_params)
-        for setting in (self.gate, self.router, self.expert, self.embedding, self.loss):
-            _check_settings(setting)
+        for name, registry in PARTS.items():
+            if isinstance(spec := getattr(self, name), Part):
+                registry.resolve(spec)  # refuses unknown settings before anything is built
         _auto.top_k(self.top_k, self.n_experts)
 
     def _hold_out(self, X, y, weight, random):
@@ -361,13 +327,6 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         super().__setstate__(state)
 
 
-def _check_settings(setting) -> None:
-    """Refuse unknown settings of a part before anything is built."""
-    for registry in (GATES, ROUTERS, EXPERTS, EMBEDDINGS, LOSSES):
-        if isinstance(setting, Part) and setting.name in registry:
-            registry.resolve(setting)
-
-
 def _check_outputs(model: FittedModel, y) -> None:
     n_outputs = len(model.y_scaling.center)
     if y.shape[1] != n_outputs:
@@ -402,6 +361,3 @@ def _precision(dtype: torch.dtype) -> int:
 def _spread(X, n_rows: int):
     """At most `n_rows` rows, evenly spread over X."""
     return X[:: max(1, len(X) // n_rows)][:n_rows]
-
-
-__all__ = ["BaseMoERegressor", "HasMethods"]

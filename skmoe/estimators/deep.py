@@ -5,11 +5,67 @@ import numpy as np
 from skmoe._registry import part
 from skmoe._validation import PartOf, at_least
 from skmoe.estimators._base import BaseMoERegressor
+from skmoe.estimators._parameters import documented
 from skmoe.nn.networks import ARRANGEMENTS
 
 
+@documented(learning_rate="3e-3", weight_decay="1e-2")
 class DeepMoERegressor(BaseMoERegressor):
-    """doc"""
+    """Deep mixture of experts: L layers of E experts for functions with up to E^L pieces.
+
+    In the default arrangement, "parallel", L blocks look at the raw input side by side.
+    Each has a low-dimensional encoder, a gate and experts of its own, and a residual net on
+    the embedded input combines their answers: the shape that Wang & E (2025), theorem 5.2,
+    give to functions ``f_out(f_1(x_1), ..., f_L(x_L))`` with E pieces per factor. In a
+    "stack", the layers follow one another on a residual state, each after a dense layer.
+
+    Parameters
+    ----------
+    n_layers : int, default=8
+        Number of blocks or layers L. More of them than the target has factors train better.
+    n_experts : int, default=8
+        Number of experts in each.
+    {routing}
+    arrangement : {{"parallel", "stack"}} or part(...), default="parallel"
+        How layers are put together. Settings of "parallel": `trunk` (whether the combining
+        net sees the input too), `n_dense` (its residual layers), `block_outputs`; of both:
+        `activation`.
+    model_dim : int, default=128
+        Width of the combining net, or of the state of a stack.
+    expert : {experts}, part(...) or class, default="latent"
+        What an expert is. "latent" has a linear encoder of the block's input to
+        `latent_dim` dimensions (3 by default), in front of gate and experts.
+    hidden_dim : int, default=32
+        Width of an expert, for the kinds that have a hidden layer.
+    {training}
+
+    Attributes
+    ----------
+    {attributes}
+    expert_usage_ : ndarray of shape (n_layers, n_experts)
+        Share of each layer's routing weight that its experts get on training rows; rows sum
+        to one. An expert below ``1 / (10 n_experts)`` counts as dead.
+
+    See Also
+    --------
+    MoERegressor : One layer of experts.
+
+    References
+    ----------
+    M. Wang and W. E. "On the Expressive Power of Mixture-of-Experts for Structured Complex
+    Tasks", 2025, arXiv:2505.24205.
+
+    Examples
+    --------
+    >>> from skmoe import DeepMoERegressor
+    >>> from skmoe.datasets import make_compositional_regression
+    >>> X, y = make_compositional_regression(400, n_blocks=2, random_state=0)
+    >>> moe = DeepMoERegressor(n_layers=2, n_experts=4, random_state=0).fit(X, y)
+    >>> moe.apply(X).shape
+    (400, 2)
+    >>> [weights.shape for weights in moe.predict_gates(X)]
+    [(400, 4), (400, 4)]
+    """
 
     _parameter_constraints = {
         **BaseMoERegressor._parameter_constraints,
@@ -84,7 +140,9 @@ class DeepMoERegressor(BaseMoERegressor):
     def _layers(self, arrays, layer, stack=False):
         if layer is not None:
             return arrays[layer]
-        return np.stack(arrays, axis=-1 if arrays[0].dtype.kind == "i" else 0) if stack else arrays
+        return (
+            np.stack(arrays, axis=-1 if arrays[0].dtype.kind == "i" else 0) if stack else arrays
+        )
 
     def _expert_answers(self, model, X):
         return model.experts(X)

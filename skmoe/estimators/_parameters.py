@@ -1,0 +1,151 @@
+"""The parameters that both estimators share: what is allowed, and what they mean.
+
+Documented once, here; `documented` puts the text into an estimator's docstring.
+"""
+
+import textwrap
+
+from skmoe._validation import PartOf, at_least, fraction, not_negative, one_of, positive
+from skmoe.nn.embeddings import EMBEDDINGS
+from skmoe.nn.experts import EXPERTS
+from skmoe.nn.gates import GATES
+from skmoe.nn.losses import LOSSES
+from skmoe.nn.routers import ROUTERS
+
+PARTS = {
+    "gate": GATES,
+    "router": ROUTERS,
+    "expert": EXPERTS,
+    "embedding": EMBEDDINGS,
+    "loss": LOSSES,
+}
+
+CONSTRAINTS: dict[str, list] = {
+    "n_experts": [at_least(1)],
+    "top_k": [at_least(1), one_of("auto"), None],
+    "n_shared_experts": [at_least(0)],
+    "gate": [PartOf(GATES)],
+    "router": [PartOf(ROUTERS)],
+    "expert": [PartOf(EXPERTS)],
+    "hidden_dim": [at_least(1)],
+    "embedding": [one_of("auto"), PartOf(EMBEDDINGS), None],
+    "loss": [PartOf(LOSSES)],
+    "auxiliary_losses": [dict, None],
+    "learning_rate": [positive()],
+    "weight_decay": [not_negative()],
+    "batch_size": [at_least(1), one_of("auto")],
+    "max_epochs": [at_least(1), one_of("auto")],
+    "early_stopping": ["boolean", one_of("auto")],
+    "validation_fraction": [fraction()],
+    "n_iter_no_change": [at_least(1), None],
+    "warm_start": ["boolean"],
+    "callbacks": [list, tuple, None],
+    "device": [str],
+    "dtype": [one_of("auto", "float32", "float64")],
+    "random_state": ["random_state"],
+    "verbose": ["verbose"],
+}
+
+ROUTING = """
+top_k : int, None or "auto", default="auto"
+    Experts asked for each sample. None asks all (a soft mixture), "auto" two of them once
+    there are more than four. The weights of the chosen are renormalised for `top_k` of 2
+    and more; for 1 the weight is the chosen expert's share among all, so that the gate
+    learns.
+n_shared_experts : int, default=0
+    Experts that answer for every sample, with weight 1, beside the routed ones.
+gate : {gates}, part(...) or class, default="linear"
+    What scores the experts. Settings of all gates: `temperature` (a number, a pair to
+    anneal between, or "learn") and `noise`.
+router : {routers}, part(...) or class, default="softmax"
+    What turns scores into weights.
+""".strip()
+
+TRAINING = """
+embedding : {embeddings}, part(...), None or "auto", default="auto"
+    Numeric embedding of the features. "auto" takes quantile bins, ``piecewise_linear``,
+    for up to 128 features.
+loss : {losses} or part(...), default="squared_error"
+    What is minimised, on standardised targets.
+auxiliary_losses : dict of str to float, default=None
+    Weights of losses on the routing, e.g. ``{{"switch": 0.01}}``: "switch" and "importance"
+    balance the experts' load, "z" keeps logits small.
+learning_rate : float, default={learning_rate}
+    Largest step of AdamW. It rises over the first 5 % of the steps, then falls to zero along
+    half a cosine.
+weight_decay : float, default={weight_decay}
+    Decoupled weight decay of maps; biases are not decayed.
+batch_size : int or "auto", default="auto"
+    Rows per step. "auto" takes all of up to 512 rows, beyond that about ``2 sqrt(n)``, at
+    most 2,048.
+max_epochs : int or "auto", default="auto"
+    Passes over the data. "auto" sets a number of steps that grows like ``n^0.6``.
+early_stopping : bool or "auto", default="auto"
+    Whether rows are held out to choose the best epoch by. "auto" does so from 1,000 rows on.
+    Not used if `fit` is given validation rows.
+validation_fraction : float, default=0.1
+    Share of the rows to hold out.
+n_iter_no_change : int or None, default=None
+    Stop after so many epochs without a better validation loss. None runs all epochs, and
+    still keeps the weights of the best one.
+warm_start : bool, default=False
+    Whether `fit` goes on from the last fit: same scaling, weights and optimiser state.
+callbacks : list of skorch callbacks, default=None
+    Called by the training loop.
+device : str, default="auto"
+    Where to train and predict, as torch names it. "auto" takes a CUDA GPU if there is one
+    and at least 10,000 rows.
+dtype : {{"auto", "float32", "float64"}}, default="auto"
+    Precision of training. "auto" takes float64 for float64 data of at most 1,000 rows on the
+    CPU, which are then predicted in float64 whatever they were trained in.
+random_state : int, RandomState instance or None, default=None
+    Seed of initial weights, validation split, batches and noise. torch's and numpy's global
+    generators are neither used nor moved.
+verbose : int, default=0
+    1 prints a line for each epoch.
+""".strip()
+
+ATTRIBUTES = """
+net_ : torch.nn.Module
+    The trained network, on scaled data, in evaluation mode.
+n_iter_ : int
+    Number of epochs run.
+history_ : list of dict
+    One entry per epoch: `train_loss`, `valid_loss` (with validation rows), one
+    `<name>_loss` for each auxiliary loss, `usage` and `gate_entropy` (1 is a uniform choice)
+    for each layer, `learning_rate`, `train_seconds`, `valid_seconds`. Losses are on
+    standardised targets.
+best_loss_ : float
+    Smallest validation loss, or training loss without validation rows.
+n_features_in_ : int
+    Number of features seen in `fit`.
+feature_names_in_ : ndarray of shape (n_features_in_,)
+    Their names, if X was a data frame with string column names.
+""".strip()
+
+
+def documented(**defaults):
+    """Fill the shared texts into a class's docstring; `defaults` are values to quote."""
+    names = {
+        "gates": GATES,
+        "routers": ROUTERS,
+        "embeddings": EMBEDDINGS,
+        "losses": LOSSES,
+        "experts": EXPERTS,
+    }
+    listed = {kind: _listed(registry) for kind, registry in names.items()}
+    texts = {"routing": ROUTING, "training": TRAINING, "attributes": ATTRIBUTES}
+    filled = {
+        key: textwrap.indent(text.format(**listed, **defaults), "    ").strip()
+        for key, text in texts.items()
+    }
+
+    def fill(cls):
+        cls.__doc__ = cls.__doc__.format(**filled, **listed)
+        return cls
+
+    return fill
+
+
+def _listed(registry) -> str:
+    return "{" + ", ".join(f'"{name}"' for name in registry) + "}"

@@ -1,0 +1,64 @@
+"""scikit-learn's estimator checks: in full with default parameters, no expected failures."""
+
+import itertools
+
+import pytest
+from sklearn.utils.estimator_checks import (
+    check_dataframe_column_names_consistency,
+    check_inplace_ensure_writeable,
+    check_param_validation,
+    parametrize_with_checks,
+)
+
+from skmoe import DeepMoERegressor, MoERegressor
+
+ESTIMATORS = [MoERegressor(), DeepMoERegressor()]
+SMALL = {"n_experts": 6, "hidden_dim": 8, "max_epochs": 60, "embedding": None}
+SMALL_DEEP = {**SMALL, "n_layers": 2, "model_dim": 16}
+
+pytestmark = [
+    # The checks themselves warn: of unconverged fits of random data, of deprecated input.
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning"),
+]
+
+
+@parametrize_with_checks(ESTIMATORS, xfail_strict=True)
+def test_default_parameters(estimator, check):
+    check(estimator)
+
+
+def _variants():
+    for top_k, dtype in itertools.product([None, 1, 2], ["float32", "float64"]):
+        yield MoERegressor(top_k=top_k, dtype=dtype, **SMALL)
+        yield DeepMoERegressor(top_k=top_k, dtype=dtype, **SMALL_DEEP)
+
+
+def _float32_is_not_1e_minus_7(estimator):
+    if estimator.dtype != "float32":
+        return {}
+    reason = "asks for 1e-7, which training in float32 cannot give"
+    return {"check_sample_weight_equivalence_on_dense_data": reason}
+
+
+# Not strict: now and then a fit in float32 agrees to 1e-7 all the same.
+@parametrize_with_checks(
+    list(_variants()), expected_failed_checks=_float32_is_not_1e_minus_7, xfail_strict=False
+)
+def test_routing_and_precision(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "check",
+    [
+        check_dataframe_column_names_consistency,
+        check_param_validation,
+        check_inplace_ensure_writeable,
+    ],
+    ids=lambda check: check.__name__,
+)
+def test_checks_that_scikit_learn_runs_on_its_own_estimators(estimator, check):
+    check(type(estimator).__name__, estimator)
