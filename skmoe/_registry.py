@@ -128,10 +128,10 @@ class Registry(Mapping[str, Callable]):
 
 def keywords_of(cls: Callable) -> set[str]:
     """Keyword-only arguments of a part, those that it hands on to its bases included."""
-    makers = [base.__init__ for base in cls.__mro__] if isinstance(cls, type) else [cls]
+    makers = [vars(b).get("__init__") for b in cls.__mro__] if isinstance(cls, type) else [cls]
     return {
         parameter.name
-        for maker in makers
+        for maker in filter(None, makers)
         for parameter in inspect.signature(maker).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY
     }

@@ -32,9 +32,16 @@ __all__ = [
 fit_context = _fit_context(prefer_skip_nested_validation=True)
 
 
+class _Integers(Interval):
+    """Integers, of which True is none."""
+
+    def is_satisfied_by(self, value) -> bool:
+        return not isinstance(value, bool) and super().is_satisfied_by(value)
+
+
 def at_least(smallest: int) -> Interval:
     """Integers from `smallest` on."""
-    return Interval(Integral, smallest, None, closed="left")
+    return _Integers(Integral, smallest, None, closed="left")
 
 
 def positive() -> Interval:
@@ -117,7 +124,7 @@ def check_rows(estimator, X, y, sample_weight, *, reset: bool):
     )
     # As float64: what is finite as float128 or an object may not be after the cast.
     y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
-    weight = _check_weight(sample_weight, X)
+    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
     kept = weight > 0
     if not kept.all():
         X, y, weight = X[kept], y[kept], weight[kept]
@@ -140,12 +147,3 @@ def check_validation_rows(estimator, X_val, y_val, sample_weight_val, n_outputs:
 def check_features(estimator, X):
     """Rows to predict for, in the precision that they come in."""
     return validate_data(estimator, X, reset=False, dtype=(np.float64, np.float32))
-
-
-def _check_weight(sample_weight, X) -> np.ndarray:
-    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    if not weight.any():
-        raise ValueError(
-            "sample_weight must have at least one positive weight. Got all weights zero."
-        )
-    return weight

@@ -44,12 +44,16 @@ class FlatAdamW(torch.optim.AdamW):
         decayed = [w for name, w in weights if w.ndim >= 2 and not name.endswith("bias")]
         kept = [w for name, w in weights if w.ndim < 2 or name.endswith("bias")]
         groups = [
-            {"params": [flatten(group)], "weight_decay": decay}
+            (flatten(group), decay)
             for group, decay in ((decayed, weight_decay), (kept, 0.0))
             if group
         ]
-        self.vectors = [group["params"][0] for group in groups]
-        super().__init__(groups, lr=learning_rate, fused=True)
+        self.vectors = [vector for vector, _ in groups]
+        super().__init__(
+            [{"params": [vector], "weight_decay": decay} for vector, decay in groups],
+            lr=learning_rate,
+            fused=True,
+        )
         if state is not None:
             _load(self, state)
 

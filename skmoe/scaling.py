@@ -48,7 +48,8 @@ class Scaling:
 
     def apply(self, values) -> NDArray[np.float64]:
         """Values to scaled values."""
-        scaled = np.subtract(values, self.center, dtype=np.float64)
+        # In C order whatever comes in: products of tensors then round the same way.
+        scaled = np.subtract(values, self.center, dtype=np.float64, order="C")
         scaled /= np.where(self.scale > 0, self.scale, 1.0)
         scaled[:, self.scale == 0] = 0.0
         return scaled

@@ -239,6 +239,7 @@ class _Loop(NeuralNet):
                 raise Diverged
             for name, value in averages.items():
                 self.history.record(name, value)
+            self.history.record("dead_experts", _count_dead(averages["usage"]))
             self.history.record("learning_rate", self.optimizer_.param_groups[0]["lr"])
         self.history.record(f"{prefix}_seconds", time.perf_counter() - started)
 
@@ -278,9 +279,13 @@ class _Loop(NeuralNet):
             * torch.stack([term.loss(s.routing, weight) for s in steps]).mean()
             for term in self.plan.auxiliary_losses
         }
-        penalties = [s.routing.reconstruction_BT for s in steps]
-        if penalties[0] is not None:
-            losses["reconstruction"] = sum((p * weight).mean() for p in penalties)
+        penalties = [
+            (s.routing.reconstruction_BT * weight).mean()
+            for s in steps
+            if s.routing.reconstruction_BT is not None
+        ]
+        if penalties:
+            losses["reconstruction"] = torch.stack(penalties).mean()
         return losses
 
     def _follow_schedule(self) -> None:
@@ -291,6 +296,11 @@ class _Loop(NeuralNet):
             for gate in self.module_.gates():
                 gate.anneal(progress)
         self.step += 1
+
+
+def _count_dead(usage: list[list[float]]) -> int:
+    """Experts of all layers with less than a tenth of an even share."""
+    return sum(share < 0.1 / len(shares) for shares in usage for share in shares)
 
 
 def _callbacks(plan: TrainingPlan, has_validation: bool) -> list[Callback]:

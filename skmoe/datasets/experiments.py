@@ -5,7 +5,7 @@ Contract. As in `generators`: ``(X, y)``, or a `Bunch` that also knows the truth
 
 import numpy as np
 
-from skmoe.datasets._common import check_integer, deliver, streams_of
+from skmoe.datasets._generation import check_integer, deliver, streams_of
 from skmoe.datasets.manifolds import Circle, build_embedding
 from skmoe.datasets.targets import COMBINERS, Composition, CubePieces
 

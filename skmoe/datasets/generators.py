@@ -9,7 +9,7 @@ does not depend on the embedding: same seed, same y, for every `n_features`.
 
 import numpy as np
 
-from skmoe.datasets._common import check_integer, check_real, deliver, streams_of
+from skmoe.datasets._generation import check_integer, check_real, deliver, streams_of
 from skmoe.datasets.manifolds import MANIFOLDS, build_embedding
 from skmoe.datasets.targets import COMBINERS, PIECES, TARGETS, Composition
 

@@ -11,6 +11,8 @@ from skmoe._registry import Part, part
 FULL_BATCH = 512
 # A validation split of fewer rows than a tenth of this is too noisy to choose an epoch by.
 MIN_ROWS_FOR_VALIDATION = 1000
+# Steps of a fit of up to 256 rows.
+STEPS = 150
 # Float64 costs about twice the time, which is nothing on small data.
 MAX_ROWS_FOR_FLOAT64 = 1000
 # Below this a GPU's start-up costs more than it saves.
@@ -21,7 +23,7 @@ MAX_FEATURES_FOR_BINS = 128
 
 def top_k(setting: int | str | None, n_experts: int) -> int | None:
     """Two of the experts once there are more than four; all of them below."""
-    if setting == "auto":
+    if isinstance(setting, str):
         return 2 if n_experts > 4 else None
     if setting is not None and setting > n_experts:
         raise ValueError(
@@ -30,9 +32,16 @@ def top_k(setting: int | str | None, n_experts: int) -> int | None:
     return setting
 
 
+def width(setting: int | str, n_rows: int, usual: int) -> int:
+    """The usual width of a layer; half of it while all rows fit into one batch."""
+    if setting == "auto":
+        return usual if n_rows > FULL_BATCH else usual // 2
+    return int(setting)
+
+
 def batch_size(setting: int | str, n_rows: int) -> int:
     """All rows up to 512; beyond, a power of two that grows like the square root of n."""
-    if setting != "auto":
+    if not isinstance(setting, str):
         return setting
     if n_rows <= FULL_BATCH:
         return FULL_BATCH
@@ -40,16 +49,16 @@ def batch_size(setting: int | str, n_rows: int) -> int:
 
 
 def max_epochs(setting: int | str, n_rows: int, batch: int) -> int:
-    """Enough epochs for a number of steps that grows like ``n^0.6``."""
-    if setting != "auto":
+    """Enough epochs for a number of steps that grows like ``n^0.65``."""
+    if not isinstance(setting, str):
         return setting
-    steps = 250 * max(n_rows / 256, 1.0) ** 0.6
+    steps = STEPS * max(n_rows / 256, 1.0) ** 0.65
     return max(10, round(steps / math.ceil(n_rows / batch)))
 
 
 def early_stopping(setting: bool | str, n_rows: int) -> bool:
     """Hold out validation rows from 1,000 rows on."""
-    return n_rows >= MIN_ROWS_FOR_VALIDATION if setting == "auto" else setting
+    return n_rows >= MIN_ROWS_FOR_VALIDATION if isinstance(setting, str) else setting
 
 
 def embedding(setting: str | Part | None, n_features: int) -> str | Part | None:

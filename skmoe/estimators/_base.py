@@ -8,6 +8,7 @@ old model or the new one.
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,10 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
 
     _parameter_constraints: dict = CONSTRAINTS
 
+    _usual_hidden_dim: int  # what hidden_dim="auto" means on larger data
+
     @abstractmethod
-    def _network(self) -> tuple[str, dict[str, Any]]:
+    def _network(self, n_rows: int) -> tuple[str, dict[str, Any]]:
         """Name of the network and the arguments that are its own."""
 
     @fit_context
@@ -181,7 +184,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             Indices of experts.
         """
         model, X = self._ready(X)
-        return self._layers(list(model.top_experts(X).T), None, stack=True)
+        return self._layers(list(model.top_experts(X).T), None, stack=True).T
 
     @property
     def net_(self):
@@ -197,6 +200,8 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             if isinstance(spec := getattr(self, name), Part):
                 registry.resolve(spec)  # refuses unknown settings before anything is built
         _auto.top_k(self.top_k, self.n_experts)
+        for name, weight in (self.auxiliary_losses or {}).items():
+            _check_auxiliary_loss(name, weight)
 
     def _hold_out(self, X, y, weight, random):
         """Split off validation rows if there is to be early stopping."""
@@ -216,7 +221,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             _check_outputs(self._model, y)
             return replace(self._model, net=copy.deepcopy(self._model.net).to(device, dtype))
         x_scaling = Scaling.of_features(X, weight)
-        name, arguments = self._network()
+        name, arguments = self._network(len(X))
         arguments |= self._shared_arguments(x_scaling.apply_softly(X), weight, y.shape[1])
         architecture = Architecture(name, arguments)
         net = architecture.build(torch.Generator().manual_seed(seed)).to(device, dtype)
@@ -233,7 +238,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             "gate": self.gate,
             "router": self.router,
             "expert": self.expert,
-            "hidden_dim": self.hidden_dim,
+            "hidden_dim": _auto.width(self.hidden_dim, len(X), self._usual_hidden_dim),
             "embedding": _with_bins(_auto.embedding(self.embedding, X.shape[1]), X, weight),
         }
 
@@ -262,11 +267,10 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
                 "or more, or a router with renormalize=None."
             )
         generator = torch.Generator(model.device).manual_seed(int(random.randint(2**31 - 1)))
-        mean_weight = rows[2].mean()
         return train(
             model.net,
-            _to_rows(model, *rows, mean_weight),
-            None if held_out is None else _to_rows(model, *held_out, held_out[2].mean()),
+            _to_rows(model, *rows),
+            None if held_out is None else _to_rows(model, *held_out),
             plan,
             generator,
             getattr(self, "_optimizer_state", None) if keep else None,
@@ -327,6 +331,16 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         super().__setstate__(state)
 
 
+def _check_auxiliary_loss(name: str, weight: float) -> None:
+    """Refuse unknown names and weights that are no numbers or negative."""
+    AUXILIARY_LOSSES[name]
+    if not isinstance(weight, Real) or not weight >= 0:
+        raise ValueError(
+            f"The weight of the auxiliary loss {name!r} must be a number of at least 0. "
+            f"Got {weight!r}."
+        )
+
+
 def _check_outputs(model: FittedModel, y) -> None:
     n_outputs = len(model.y_scaling.center)
     if y.shape[1] != n_outputs:
@@ -345,12 +359,14 @@ def _with_bins(embedding, X, weight):
     return part(spec.name, bins=quantile_bins(X, weight, n_bins))
 
 
-def _to_rows(model: FittedModel, X, y, weight, mean_weight: float) -> Rows:
-    kind = {"dtype": model.dtype, "device": model.device}
+def _to_rows(model: FittedModel, X, y, weight) -> Rows:
+    def to_tensor(values):
+        return torch.as_tensor(values, dtype=model.dtype, device=model.device)
+
     return Rows(
         model.tensor(X),
-        torch.as_tensor(model.y_scaling.apply(y), **kind),
-        torch.as_tensor(weight / mean_weight, **kind),
+        to_tensor(model.y_scaling.apply(y)),
+        to_tensor(weight / weight.mean()),
     )
 
 

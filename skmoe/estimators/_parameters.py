@@ -27,7 +27,7 @@ CONSTRAINTS: dict[str, list] = {
     "gate": [PartOf(GATES)],
     "router": [PartOf(ROUTERS)],
     "expert": [PartOf(EXPERTS)],
-    "hidden_dim": [at_least(1)],
+    "hidden_dim": [at_least(1), one_of("auto")],
     "embedding": [one_of("auto"), PartOf(EMBEDDINGS), None],
     "loss": [PartOf(LOSSES)],
     "auxiliary_losses": [dict, None],
@@ -79,7 +79,7 @@ batch_size : int or "auto", default="auto"
     Rows per step. "auto" takes all of up to 512 rows, beyond that about ``2 sqrt(n)``, at
     most 2,048.
 max_epochs : int or "auto", default="auto"
-    Passes over the data. "auto" sets a number of steps that grows like ``n^0.6``.
+    Passes over the data. "auto" sets a number of steps that grows like ``n^0.65``.
 early_stopping : bool or "auto", default="auto"
     Whether rows are held out to choose the best epoch by. "auto" does so from 1,000 rows on.
     Not used if `fit` is given validation rows.
@@ -113,8 +113,8 @@ n_iter_ : int
 history_ : list of dict
     One entry per epoch: `train_loss`, `valid_loss` (with validation rows), one
     `<name>_loss` for each auxiliary loss, `usage` and `gate_entropy` (1 is a uniform choice)
-    for each layer, `learning_rate`, `train_seconds`, `valid_seconds`. Losses are on
-    standardised targets.
+    for each layer, `dead_experts` (how many got less than ``1 / (10 n_experts)``),
+    `learning_rate`, `train_seconds`, `valid_seconds`. Losses are on standardised targets.
 best_loss_ : float
     Smallest validation loss, or training loss without validation rows.
 n_features_in_ : int

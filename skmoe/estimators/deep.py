@@ -3,7 +3,8 @@
 import numpy as np
 
 from skmoe._registry import part
-from skmoe._validation import PartOf, at_least
+from skmoe._validation import PartOf, at_least, one_of
+from skmoe.estimators import _auto
 from skmoe.estimators._base import BaseMoERegressor
 from skmoe.estimators._parameters import documented
 from skmoe.nn.networks import ARRANGEMENTS
@@ -30,13 +31,15 @@ class DeepMoERegressor(BaseMoERegressor):
         How layers are put together. Settings of "parallel": `trunk` (whether the combining
         net sees the input too), `n_dense` (its residual layers), `block_outputs`; of both:
         `activation`.
-    model_dim : int, default=128
-        Width of the combining net, or of the state of a stack.
+    model_dim : int or "auto", default="auto"
+        Width of the combining net, or of the state of a stack. "auto" is 128, and 64 up to
+        512 rows.
     expert : {experts}, part(...) or class, default="latent"
         What an expert is. "latent" has a linear encoder of the block's input to
         `latent_dim` dimensions (3 by default), in front of gate and experts.
-    hidden_dim : int, default=32
-        Width of an expert, for the kinds that have a hidden layer.
+    hidden_dim : int or "auto", default="auto"
+        Width of an expert, for the kinds that have a hidden layer. "auto" is 32, and 16
+        up to 512 rows.
     {training}
 
     Attributes
@@ -67,10 +70,11 @@ class DeepMoERegressor(BaseMoERegressor):
     [(400, 4), (400, 4)]
     """
 
-    _parameter_constraints = {
+    _usual_hidden_dim = 32
+    _parameter_constraints: dict = {
         **BaseMoERegressor._parameter_constraints,
         "n_layers": [at_least(1)],
-        "model_dim": [at_least(1)],
+        "model_dim": [at_least(1), one_of("auto")],
         "arrangement": [PartOf(ARRANGEMENTS)],
     }
 
@@ -82,11 +86,11 @@ class DeepMoERegressor(BaseMoERegressor):
         top_k="auto",
         n_shared_experts=0,
         arrangement="parallel",
-        model_dim=128,
+        model_dim="auto",
         gate="linear",
         router="softmax",
         expert="latent",
-        hidden_dim=32,
+        hidden_dim="auto",
         embedding="auto",
         loss="squared_error",
         auxiliary_losses=None,
@@ -131,18 +135,21 @@ class DeepMoERegressor(BaseMoERegressor):
         self.random_state = random_state
         self.verbose = verbose
 
-    def _network(self):
+    def _network(self, n_rows):
         spec = part(self.arrangement) if isinstance(self.arrangement, str) else self.arrangement
         _, settings = ARRANGEMENTS.resolve(spec)
-        settings = {"n_layers": self.n_layers, "model_dim": self.model_dim, **settings}
+        model_dim = _auto.width(self.model_dim, n_rows, usual=128)
+        settings = {"n_layers": self.n_layers, "model_dim": model_dim, **settings}
         return spec.name, settings
 
     def _layers(self, arrays, layer, stack=False):
-        if layer is not None:
-            return arrays[layer]
-        return (
-            np.stack(arrays, axis=-1 if arrays[0].dtype.kind == "i" else 0) if stack else arrays
-        )
+        if stack:
+            return np.stack(arrays)
+        if layer is None:
+            return arrays
+        if layer not in range(len(arrays)):
+            raise ValueError(f"layer must be in [0, {len(arrays) - 1}]. Got {layer!r}.")
+        return arrays[layer]
 
     def _expert_answers(self, model, X):
         return model.experts(X)

@@ -1,12 +1,10 @@
 """`MoERegressor`: one layer of experts."""
 
-import numpy as np
-
 from skmoe.estimators._base import BaseMoERegressor
 from skmoe.estimators._parameters import documented
 
 
-@documented(learning_rate="3e-3", weight_decay="1e-2")
+@documented(learning_rate="1e-2", weight_decay="1e-2")
 class MoERegressor(BaseMoERegressor):
     """Mixture of experts: a learned gate shares the inputs out among small nets.
 
@@ -23,8 +21,9 @@ class MoERegressor(BaseMoERegressor):
     expert : {experts}, part(...) or class, default="mlp"
         What an expert is. "latent" puts a low-dimensional linear encoder in front of gate
         and experts.
-    hidden_dim : int, default=64
-        Width of an expert, for the kinds that have a hidden layer.
+    hidden_dim : int or "auto", default="auto"
+        Width of an expert, for the kinds that have a hidden layer. "auto" is 64, and 32
+        up to 512 rows.
     {training}
 
     Attributes
@@ -57,6 +56,8 @@ class MoERegressor(BaseMoERegressor):
     np.float64(1.0)
     """
 
+    _usual_hidden_dim = 64
+
     def __init__(
         self,
         n_experts=8,
@@ -66,11 +67,11 @@ class MoERegressor(BaseMoERegressor):
         gate="linear",
         router="softmax",
         expert="mlp",
-        hidden_dim=64,
+        hidden_dim="auto",
         embedding="auto",
         loss="squared_error",
         auxiliary_losses=None,
-        learning_rate=3e-3,
+        learning_rate=1e-2,
         weight_decay=1e-2,
         batch_size="auto",
         max_epochs="auto",
@@ -123,16 +124,12 @@ class MoERegressor(BaseMoERegressor):
             intercept then is part of every expert.
         """
         model, X = self._ready(X)
-        if self._intercept_in_experts(model):
-            return self._like_y(np.zeros((len(X), len(model.y_scaling.center))))
-        shared = 0.0
-        if model.net.layer.shared is not None:
-            shared = model.shared(X)[0]
-        return self._like_y(
-            model.y_scaling.invert(shared + np.zeros((len(X), len(model.y_scaling.center))))
-        )
+        shared = model.shared(X)[0]
+        if not self._intercept_in_experts(model):
+            shared = model.y_scaling.invert(shared)
+        return self._like_y(shared)
 
-    def _network(self):
+    def _network(self, n_rows):
         return "shallow", {}
 
     def _layers(self, arrays, layer, stack=False):
@@ -146,5 +143,5 @@ class MoERegressor(BaseMoERegressor):
 
     @staticmethod
     def _intercept_in_experts(model) -> bool:
-        layer = model.net.layer
+        (layer,) = model.net.moe_layers()
         return layer.shared is None and layer.router.weights_sum_to_one

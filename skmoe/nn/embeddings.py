@@ -1,13 +1,14 @@
 """Numeric feature embeddings: each feature as several, ``x_TD -> e_TF``.
 
-Contract. An embedding is a module made from the number of inputs D, with the number of
-outputs F in `output_dim`. Its outputs start with x itself. The formulas come from
+Contract. An `Embedding` is made from the number of inputs D, with the number of outputs F
+in `output_dim`. Its outputs start with x itself. The formulas come from
 `rtdl_num_embeddings`, the reference implementation of Gorishniy et al. (2022), "On
 Embeddings for Numerical Features in Tabular Deep Learning".
 
 To add an embedding, copy the nearest one and name it in `EMBEDDINGS` at the bottom.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -18,7 +19,23 @@ from skmoe._registry import Registry
 from skmoe.nn.stacked import draw_normal, draw_uniform
 
 
-class NoEmbedding(nn.Module):
+class Embedding(nn.Module, ABC):
+    """From D features to F.
+
+    Attributes
+    ----------
+    output_dim : int
+        Number of outputs F.
+    """
+
+    output_dim: int
+
+    @abstractmethod
+    def forward(self, x_TD: Tensor) -> Tensor:
+        """Embedded features ``e_TF``."""
+
+
+class NoEmbedding(Embedding):
     """The features as they are."""
 
     def __init__(self, n_inputs: int):
@@ -29,7 +46,7 @@ class NoEmbedding(nn.Module):
         return x_TD
 
 
-class PiecewiseLinear(nn.Module):
+class PiecewiseLinear(Embedding):
     """Beside each feature, how far it has come through each of its bins, from 0 to 1.
 
     A linear map of these is any function of one feature that is piecewise linear on the
@@ -71,7 +88,7 @@ class PiecewiseLinear(nn.Module):
         return torch.cat([x_TD, self.encoding(x_TD[:, self.columns])], -1)
 
 
-class Periodic(nn.Module):
+class Periodic(Embedding):
     """Beside each feature, ``relu(linear([sin(2 pi c x), cos(2 pi c x)]))``, c learned.
 
     Parameters

@@ -2,8 +2,8 @@
 
 Contract. `Experts` holds G = n_blocks * n_experts functions from D to O dimensions. A class
 states its tensors, first axis G, in `stacked` and the function itself in `evaluate`, from
-``x_GCD``, the C rows of each expert, to ``y_GCO``. `evaluate` is static, so that a
-dispatcher can run it on a slice of the experts.
+``x_GCD``, the C rows of each expert, to ``y_GCO``. `evaluate` reads no weights of its own,
+so that a dispatcher can run it on a slice of the experts.
 
 To add a kind of expert, copy the nearest one and name it in `EXPERTS` at the bottom.
 """
@@ -96,7 +96,8 @@ class MLPExperts(Experts):
             self.output.bias,
         )
 
-    def evaluate(self, x_GCD, w_hidden, b_hidden, w_output, b_output):
+    def evaluate(self, x_GCD, *stacked):
+        w_hidden, b_hidden, w_output, b_output = stacked
         hidden_GCH = self.activation(torch.baddbmm(b_hidden, x_GCD, w_hidden))
         return torch.baddbmm(b_output, hidden_GCH, w_output)
 
@@ -125,7 +126,8 @@ class LinearExperts(Experts):
     def stacked(self) -> tuple[Tensor, ...]:
         return (self.output.weight, self.output.bias)
 
-    def evaluate(self, x_GCD, weight, bias):
+    def evaluate(self, x_GCD, *stacked):
+        weight, bias = stacked
         return torch.baddbmm(bias, x_GCD, weight)
 
 
@@ -149,7 +151,8 @@ class ConstantExperts(Experts):
     def stacked(self) -> tuple[Tensor, ...]:
         return (self.value,)
 
-    def evaluate(self, x_GCD, value):
+    def evaluate(self, x_GCD, *stacked):
+        (value,) = stacked
         return value.expand(-1, x_GCD.shape[1], -1)
 
 
@@ -165,6 +168,10 @@ class LatentExperts(MLPExperts):
         Dimension of the encoded input; at most that of the input is used.
     reconstruction : float, default=0.0
         Weight of the loss ``|Dec(Enc(x)) - x|^2 / D``; above 0 a linear decoder is added.
+    hidden_dim : int, default=32
+        Width H of one expert.
+    activation : {"relu", "gelu", "silu", "tanh"}, default="silu"
+        Nonlinearity of its hidden layer.
     """
 
     def __init__(
@@ -177,7 +184,7 @@ class LatentExperts(MLPExperts):
         latent_dim: int = 3,
         reconstruction: float = 0.0,
         hidden_dim: int = 32,
-        activation: str = "relu",
+        activation: str = "silu",
         generator: Generator | None = None,
     ):
         latent_dim = min(latent_dim, n_inputs)

@@ -90,8 +90,9 @@ class MoELayer(nn.Module):
         """What every routed expert says, asked or not, ``y_BTEO``."""
         return all_outputs(self.experts, self.experts.encode(x_BTD)[0])
 
-    def shared_output(self, x_BTD: Tensor) -> Tensor | None:
-        """What the shared experts add, ``y_BTO``; None without any."""
+    def shared_output(self, x_BTD: Tensor) -> Tensor:
+        """What the shared experts add, ``y_BTO``; zero without any."""
+        x_BTD, _ = self.experts.encode(x_BTD)
         if self.shared is None:
-            return None
-        return all_outputs(self.shared, self.experts.encode(x_BTD)[0]).sum(2)
+            return x_BTD.new_zeros(*x_BTD.shape[:2], self.experts.output_dim)
+        return all_outputs(self.shared, x_BTD).sum(2)

@@ -6,17 +6,18 @@ L layers or blocks has L gates in all, whatever its arrangement.
 """
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Generator, Tensor, nn
 
 from skmoe._registry import Registry, part
-from skmoe.nn.embeddings import EMBEDDINGS, NoEmbedding
-from skmoe.nn.gates import Gate
+from skmoe.nn.embeddings import EMBEDDINGS, Embedding, NoEmbedding
+from skmoe.nn.experts import LinearExperts
+from skmoe.nn.gates import Gate, LinearGate
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.routers import Routing
-from skmoe.nn.stacked import ACTIVATIONS, Linear
+from skmoe.nn.stacked import ACTIVATIONS, Linear, StackedLinear
 
 
 class Step(NamedTuple):
@@ -32,7 +33,7 @@ class Network(nn.Module, ABC):
 
     def __init__(self, n_inputs: int, embedding, generator: Generator | None):
         super().__init__()
-        self.embedding: nn.Module = (
+        self.embedding: Embedding = (
             NoEmbedding(n_inputs)
             if embedding is None
             else EMBEDDINGS.build(embedding, n_inputs, generator=generator)
@@ -119,13 +120,13 @@ class ParallelMoENetwork(Network):
         Width of the head.
     block_outputs : int, default=8
         Outputs of one block.
-    n_dense : int, default=2
+    n_dense : int, default=3
         Residual layers of the head.
     trunk : bool, default=True
         Whether the head sees the embedded input beside the blocks.
     embedding : str, part(...) or None, default=None
         Numeric embedding in front of the trunk.
-    activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
+    activation : {"relu", "gelu", "silu", "tanh"}, default="silu"
         Nonlinearity of the head.
     generator : torch.Generator, optional
         Source of the initial weights.
@@ -141,10 +142,10 @@ class ParallelMoENetwork(Network):
         n_layers: int,
         model_dim: int = 128,
         block_outputs: int = 8,
-        n_dense: int = 2,
+        n_dense: int = 3,
         trunk: bool = True,
         embedding=None,
-        activation: str = "relu",
+        activation: str = "silu",
         generator: Generator | None = None,
         **layer,
     ):
@@ -186,7 +187,7 @@ class StackMoENetwork(Network):
         Width of the state.
     embedding : str, part(...) or None, default=None
         Numeric embedding in front of the first state.
-    activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
+    activation : {"relu", "gelu", "silu", "tanh"}, default="silu"
         Nonlinearity of the dense layers.
     generator : torch.Generator, optional
         Source of the initial weights.
@@ -202,7 +203,7 @@ class StackMoENetwork(Network):
         n_layers: int,
         model_dim: int = 128,
         embedding=None,
-        activation: str = "relu",
+        activation: str = "silu",
         generator: Generator | None = None,
         **layer,
     ):
@@ -220,7 +221,7 @@ class StackMoENetwork(Network):
     def forward(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
         h_TM = self.first(self.embedding(x_TD))
         steps = []
-        for dense, layer in zip(self.dense, self.layers, strict=True):
+        for dense, layer in zip(self.dense, self.moe_layers(), strict=True):
             h_TM = dense(h_TM)
             seen_BTD = torch.cat([h_TM, x_TD], -1).unsqueeze(0)
             y_BTM, routing = layer(seen_BTD)
@@ -268,7 +269,7 @@ def theorem_network(
     Returns
     -------
     StackMoENetwork
-        In float64 and evaluation mode.
+        In float64 and evaluation mode, its weights frozen.
 
     Examples
     --------
@@ -296,10 +297,16 @@ def theorem_network(
     for weight in network.parameters():
         weight.zero_()
     network.head.weight.copy_(torch.eye(n_blocks))
-    for block, layer in enumerate(network.layers):
+    for block, layer in enumerate(network.moe_layers()):
         x_l = n_blocks + block  # a layer sees the state, then the raw input
-        layer.gate.linear.weight[0, x_l] = region_E.double()
-        layer.gate.linear.bias[0, 0] = -(region_E * (region_E + 1)) / 2
-        layer.experts.output.weight[:, x_l, block] = slopes_LE[block].double()
-        layer.experts.output.bias[:, 0, block] = offsets_LE[block] - slopes_LE[block] * region_E
-    return network.eval()
+        scores, pieces = _affine_maps(layer)
+        scores.weight[0, x_l] = region_E.double()
+        scores.bias[0, 0] = -(region_E * (region_E + 1)) / 2
+        pieces.weight[:, x_l, block] = slopes_LE[block].double()
+        pieces.bias[:, 0, block] = offsets_LE[block] - slopes_LE[block] * region_E
+    return network.eval().requires_grad_(False)
+
+
+def _affine_maps(layer: MoELayer) -> tuple[StackedLinear, StackedLinear]:
+    """The maps of a linear gate and of linear experts."""
+    return cast(LinearGate, layer.gate).linear, cast(LinearExperts, layer.experts).output

@@ -8,12 +8,17 @@ import math
 import torch
 from torch import Generator, Tensor, nn
 
-ACTIVATIONS = {
-    "relu": nn.functional.relu,
-    "gelu": nn.functional.gelu,
-    "silu": nn.functional.silu,
-    "tanh": torch.tanh,
-}
+from skmoe._registry import Registry
+
+ACTIVATIONS = Registry(
+    "activation",
+    {
+        "relu": nn.functional.relu,
+        "gelu": nn.functional.gelu,
+        "silu": nn.functional.silu,
+        "tanh": torch.tanh,
+    },
+)
 
 
 def draw_uniform(shape: tuple[int, ...], bound: float, generator: Generator | None) -> Tensor:
