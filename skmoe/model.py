@@ -29,7 +29,7 @@ class Architecture:
     network: str
     arguments: dict[str, Any]
 
-    def build(self, generator: torch.Generator | None = None) -> Network:
+    def build(self, generator: torch.Generator) -> Network:
         """A network with fresh weights."""
         return NETWORKS[self.network](**self.arguments, generator=generator)
 
@@ -120,7 +120,7 @@ class FittedModel:
     def from_arrays(cls, arrays: dict[str, Any], device: str = "cpu") -> "FittedModel":
         """Build the model again, on `device`."""
         architecture = Architecture(arrays["network"], arrays["arguments"])
-        net = architecture.build()
+        net = architecture.build(torch.Generator())
         # A copy: the arrays may be read-only, as those of a memory-mapped pickle are.
         weights = {name: torch.from_numpy(w.copy()) for name, w in arrays["weights"].items()}
         net = net.to(next(iter(weights.values())).dtype)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 # Interquartile range of a normal distribution with standard deviation 1.
 NORMAL_IQR = 1.3489795
+# The same for the range from the 2 % to the 98 % quantile.
+NORMAL_BULK = 4.1074978
 # Beyond this many scaled units features grow like a logarithm: an outlier then cannot
 # dominate, and within it nothing is bent, so linear structure is kept.
 LINEAR_RANGE = 5.0
@@ -31,13 +33,15 @@ class Scaling:
 
     @classmethod
     def of_features(cls, X, weight) -> "Scaling":
-        """Median and interquartile range; where that is zero, the standard deviation."""
-        low, center, high = weighted_quantiles(X, weight, [0.25, 0.5, 0.75])
-        scale = (high - low) / NORMAL_IQR
+        """Median and interquartile range; of a nearly constant column, a wider range."""
+        levels = [0.02, 0.25, 0.5, 0.75, 0.98]
+        lowest, low, center, high, highest = weighted_quantiles(X, weight, levels)
+        core, bulk = (high - low) / NORMAL_IQR, (highest - lowest) / NORMAL_BULK
+        # Dividing by a core far narrower than the bulk would make the bulk huge. Outliers
+        # are in neither; only where all else is constant do they give the scale.
+        scale = np.where(core > 0.05 * bulk, core, bulk)
         _, deviation = _mean_and_deviation(X, weight)
-        # A spread far below the deviation belongs to a column that is nearly constant:
-        # dividing by it would make its few other values huge.
-        scale = np.where(scale > 0.05 * deviation, scale, deviation)
+        scale = np.where(scale > 0, scale, deviation)
         return cls(center, _zero_if_rounding(scale, center))
 
     @classmethod
@@ -55,8 +59,12 @@ class Scaling:
         return scaled
 
     def apply_softly(self, values) -> NDArray[np.float64]:
-        """Values to scaled values, with far outliers drawn in."""
+        """Values of columns that vary to scaled values, with far outliers drawn in."""
         scaled = self.apply(values)
+        if 0 < (n_varying := np.count_nonzero(self.scale)) < scaled.shape[1]:
+            scaled = scaled[:, self.scale > 0]
+        elif n_varying == 0:
+            scaled = scaled[:, :1]  # a network needs an input, be it always 0
         excess = np.abs(scaled) - LINEAR_RANGE
         far = excess > 0
         if far.any():
@@ -70,7 +78,10 @@ class Scaling:
 
 def weighted_quantiles(X, weight, quantiles) -> NDArray[np.float64]:
     """Quantiles of each column of X, ``(len(quantiles), D)``, values that occur in it."""
-    weights = None if _all_equal(weight) and len(X) > 10_000 else weight
+    # In units of the smallest weight: cumulative sums of equal weights are then exact.
+    weights = (
+        None if _all_equal(weight) and len(X) > 10_000 else weight / weight[weight > 0].min()
+    )
     values = np.asarray(X, dtype=np.float64)
     return np.quantile(values, quantiles, axis=0, weights=weights, method="inverted_cdf")
 

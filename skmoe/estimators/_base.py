@@ -8,7 +8,6 @@ old model or the new one.
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
 from skmoe._registry import Part, part
+from skmoe._settings import check_integer, check_number
 from skmoe._validation import (
     check_features,
     check_is_fitted,
@@ -334,11 +334,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
 def _check_auxiliary_loss(name: str, weight: float) -> None:
     """Refuse unknown names and weights that are no numbers or negative."""
     AUXILIARY_LOSSES[name]
-    if not isinstance(weight, Real) or not weight >= 0:
-        raise ValueError(
-            f"The weight of the auxiliary loss {name!r} must be a number of at least 0. "
-            f"Got {weight!r}."
-        )
+    check_number(f"the weight of the auxiliary loss {name!r}", weight)
 
 
 def _check_outputs(model: FittedModel, y) -> None:
@@ -355,7 +351,7 @@ def _with_bins(embedding, X, weight):
     spec = part(embedding) if isinstance(embedding, str) else embedding
     if not isinstance(spec, Part) or spec.name != "piecewise_linear" or "bins" in spec.settings:
         return spec
-    n_bins = spec.settings.get("n_bins", 24)
+    n_bins = check_integer("n_bins", spec.settings.get("n_bins", 24))
     return part(spec.name, bins=quantile_bins(X, weight, n_bins))
 
 

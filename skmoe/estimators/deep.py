@@ -29,8 +29,8 @@ class DeepMoERegressor(BaseMoERegressor):
     {routing}
     arrangement : {{"parallel", "stack"}} or part(...), default="parallel"
         How layers are put together. Settings of "parallel": `trunk` (whether the combining
-        net sees the input too), `n_dense` (its residual layers), `block_outputs`; of both:
-        `activation`.
+        net sees the input too), `n_dense` (its residual layers), `block_outputs`; of "stack":
+        `dense` (whether dense layers alternate with the others); of both: `activation`.
     model_dim : int or "auto", default="auto"
         Width of the combining net, or of the state of a stack. "auto" is 128, and 64 up to
         512 rows.

@@ -16,6 +16,7 @@ from rtdl_num_embeddings import PeriodicEmbeddings, PiecewiseLinearEncoding
 from torch import Generator, Tensor, nn
 
 from skmoe._registry import Registry
+from skmoe._settings import check_integer, check_number
 from skmoe.nn.stacked import draw_normal, draw_uniform
 
 
@@ -49,6 +50,8 @@ class NoEmbedding(Embedding):
 class PiecewiseLinear(Embedding):
     """Beside each feature, how far it has come through each of its bins, from 0 to 1.
 
+    The outermost bins go on linearly beyond their edges.
+
     A linear map of these is any function of one feature that is piecewise linear on the
     bins: it lets a net change its mind within a small range of one feature, as trees do.
 
@@ -73,7 +76,8 @@ class PiecewiseLinear(Embedding):
     ):
         super().__init__()
         if bins is None:
-            bins = [torch.linspace(-2, 2, n_bins + 1).tolist()] * n_inputs
+            n_edges = check_integer("n_bins", n_bins) + 1
+            bins = [torch.linspace(-2, 2, n_edges).tolist()] * n_inputs
         self.columns = [i for i, edges in enumerate(bins) if len(edges) > 2]
         self.encoding = None
         self.output_dim = n_inputs
@@ -115,6 +119,9 @@ class Periodic(Embedding):
         generator: Generator | None = None,
     ):
         super().__init__()
+        check_integer("n_frequencies", n_frequencies)
+        check_integer("n_outputs", n_outputs)
+        check_number("frequency_scale", frequency_scale, open_=True)
         # On the meta device nothing is drawn; the package knows no generators.
         with torch.device("meta"):
             self.embedding = PeriodicEmbeddings(

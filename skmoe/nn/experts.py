@@ -15,6 +15,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from skmoe._registry import Registry
+from skmoe._settings import check_integer, check_number
 from skmoe.nn.stacked import ACTIVATIONS, StackedLinear
 
 
@@ -83,7 +84,7 @@ class MLPExperts(Experts):
         generator: Generator | None = None,
     ):
         super().__init__(n_blocks, n_experts, n_inputs, n_outputs)
-        n_maps = n_blocks * n_experts
+        n_maps, hidden_dim = n_blocks * n_experts, check_integer("hidden_dim", hidden_dim)
         self.hidden = StackedLinear(n_maps, n_inputs, hidden_dim, generator=generator)
         self.output = StackedLinear(n_maps, hidden_dim, n_outputs, generator=generator)
         self.activation: Callable[[Tensor], Tensor] = ACTIVATIONS[activation]
@@ -187,7 +188,7 @@ class LatentExperts(MLPExperts):
         activation: str = "silu",
         generator: Generator | None = None,
     ):
-        latent_dim = min(latent_dim, n_inputs)
+        latent_dim = min(check_integer("latent_dim", latent_dim), n_inputs)
         super().__init__(
             n_blocks,
             n_experts,
@@ -201,7 +202,7 @@ class LatentExperts(MLPExperts):
         self.encoder = StackedLinear(
             n_blocks, n_inputs, latent_dim, generator=generator, gain=3**0.5
         )
-        self.reconstruction = reconstruction
+        self.reconstruction = check_number("reconstruction", reconstruction)
         self.decoder = (
             StackedLinear(n_blocks, latent_dim, n_inputs, generator=generator)
             if reconstruction > 0

@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from skmoe._registry import Registry
+from skmoe._settings import check_integer, check_number
 from skmoe.nn.stacked import ACTIVATIONS, StackedLinear, draw_normal, draw_uniform
 
 
@@ -51,9 +52,7 @@ class Gate(nn.Module, ABC):
         super().__init__()
         self.shape = (n_blocks, n_inputs, n_experts)
         self.schedule = _check_temperature(temperature)
-        if noise < 0:
-            raise ValueError(f"noise must be at least 0. Got {noise!r}.")
-        self.noise = noise
+        self.noise = check_number("noise", noise)
         self.generator: Generator | None = None  # of the noise; set by the trainer
         log_start = torch.full((n_blocks, 1, 1), self.schedule[0]).log()
         if temperature == "learn":
@@ -82,16 +81,17 @@ class Gate(nn.Module, ABC):
 
 def _check_temperature(temperature) -> tuple[float, float]:
     """The annealing schedule (start, end) that `temperature` means."""
-    if temperature == "learn":
+    if isinstance(temperature, str) and temperature == "learn":
         return (1.0, 1.0)
     pair = temperature if isinstance(temperature, list | tuple) else (temperature,) * 2
-    numbers = all(isinstance(value, int | float) for value in pair)
-    if len(pair) != 2 or not numbers or min(pair) <= 0:
+    try:
+        start, end = (check_number("", value, open_=True) for value in pair)
+    except ValueError:
         raise ValueError(
             "temperature must be a positive number, a pair of them or 'learn'. "
             f"Got {temperature!r}."
-        )
-    return (float(pair[0]), float(pair[1]))
+        ) from None
+    return (start, end)
 
 
 class LinearGate(Gate):
@@ -134,6 +134,7 @@ class MLPGate(Gate):
         **shared,
     ):
         super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
+        check_integer("hidden_dim", hidden_dim)
         self.hidden = StackedLinear(n_blocks, n_inputs, hidden_dim, generator=generator)
         self.linear = StackedLinear(n_blocks, hidden_dim, n_experts, generator=generator)
         self.activation = ACTIVATIONS[activation]
@@ -178,6 +179,7 @@ class CosineGate(Gate):
         self.directions = nn.Parameter(
             draw_normal((n_blocks, n_experts, n_inputs), 1.0, generator)
         )
+        scale = check_number("scale", scale, open_=True)
         self.log_scale = nn.Parameter(torch.full((n_blocks, 1, 1), scale).log())
 
     def score(self, x_BTD: Tensor) -> Tensor:
@@ -201,6 +203,7 @@ class QuadraticGate(Gate):
     ):
         super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
         self.linear = StackedLinear(n_blocks, n_inputs, n_experts, generator=generator)
+        rank = check_integer("rank", rank)
         shape, bound = (n_blocks, n_inputs, n_experts * rank), n_inputs**-0.5
         self.left = nn.Parameter(draw_uniform(shape, bound, generator))
         self.right = nn.Parameter(draw_uniform(shape, bound, generator))

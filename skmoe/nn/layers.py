@@ -3,6 +3,8 @@
 ``y(x) = shared(x) + sum_k w_k(x) f_{e_k}(x)``.
 """
 
+from typing import Any
+
 from torch import Generator, Tensor, nn
 
 from skmoe.nn.dispatch import all_outputs, dispatch
@@ -25,13 +27,12 @@ class MoELayer(nn.Module):
     top_k : int or None, default=None
         Experts asked per sample; None asks all.
     n_shared_experts : int, default=0
-        Experts of the same kind that always answer, with weight 1.
+        Experts of the same kind that always answer, with weight 1; behind the encoder if
+        there is one.
     gate, router, expert : str, part(...) or class
         The parts, from `GATES`, `ROUTERS` and `EXPERTS`.
     hidden_dim : int, default=32
         Width of an expert, for the kinds that have one.
-    gate_inputs : int or None, default=None
-        Dimension of a separate input for the gate; None: it sees what the experts see.
     generator : torch.Generator, optional
         Source of the initial weights.
 
@@ -57,30 +58,28 @@ class MoELayer(nn.Module):
         router="softmax",
         expert="mlp",
         hidden_dim: int = 32,
-        gate_inputs: int | None = None,
         generator: Generator | None = None,
     ):
         super().__init__()
-        given = {"hidden_dim": hidden_dim, "generator": generator}
+        given: dict[str, Any] = {"hidden_dim": hidden_dim, "generator": generator}
         self.experts: Experts = EXPERTS.build(
             expert, n_blocks, n_experts, n_inputs, n_outputs, **given
         )
-        gate_inputs = gate_inputs or self.experts.input_dim
-        self.gate = GATES.build(gate, n_blocks, gate_inputs, n_experts, generator=generator)
+        seen = self.experts.input_dim
+        self.gate = GATES.build(gate, n_blocks, seen, n_experts, generator=generator)
         self.router = ROUTERS.build(router, top_k)
         self.shared: Experts | None = None
         if n_shared_experts:
             kind = self.experts.on_encoded_input()
+            given |= EXPERTS.resolve(expert)[1]
             self.shared = EXPERTS.build(
-                kind, n_blocks, n_shared_experts, self.experts.input_dim, n_outputs, **given
+                kind, n_blocks, n_shared_experts, seen, n_outputs, **given
             )
 
-    def forward(
-        self, x_BTD: Tensor, gate_x_BTD: Tensor | None = None, how: str = "auto"
-    ) -> tuple[Tensor, Routing]:
+    def forward(self, x_BTD: Tensor, how: str = "auto") -> tuple[Tensor, Routing]:
         """Output ``y_BTO`` and the routing that made it."""
         x_BTD, penalty_BT = self.experts.encode(x_BTD)
-        routing = self.router(self.gate(x_BTD if gate_x_BTD is None else gate_x_BTD))
+        routing = self.router(self.gate(x_BTD))
         y_BTO = dispatch(self.experts, x_BTD, routing, how)
         if self.shared is not None:
             y_BTO = y_BTO + all_outputs(self.shared, x_BTD).sum(2)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skmoe._registry import Registry
+from skmoe._settings import check_number
 from skmoe.nn.routers import Routing
 
 
@@ -49,9 +50,7 @@ class Huber(FitLoss):
 
     def __init__(self, *, delta: float = 1.345):
         super().__init__()
-        if delta <= 0:
-            raise ValueError(f"delta must be positive. Got {delta!r}.")
-        self.delta = delta
+        self.delta = check_number("delta", delta, open_=True)
 
     def forward(self, prediction_TO: Tensor, target_TO: Tensor) -> Tensor:
         return F.huber_loss(prediction_TO, target_TO, reduction="none", delta=self.delta).mean(
@@ -70,9 +69,7 @@ class Quantile(FitLoss):
 
     def __init__(self, *, quantile: float = 0.5):
         super().__init__()
-        if not 0 < quantile < 1:
-            raise ValueError(f"quantile must be in (0, 1). Got {quantile!r}.")
-        self.quantile = quantile
+        self.quantile = check_number("quantile", quantile, below=1.0, open_=True)
 
     def forward(self, prediction_TO: Tensor, target_TO: Tensor) -> Tensor:
         residual = target_TO - prediction_TO

@@ -55,14 +55,14 @@ class Network(nn.Module, ABC):
 class MoENetwork(Network):
     """A shallow mixture: the layer's output is the prediction.
 
-    The gate sees the features, the experts their embedding.
+    Gate and experts see the embedded features.
 
     Parameters
     ----------
     n_inputs, n_outputs : int
         Dimensions of x and y.
     embedding : str, part(...) or None, default=None
-        Numeric embedding in front of the experts.
+        Numeric embedding in front of gate and experts.
     generator : torch.Generator, optional
         Source of the initial weights.
     **layer
@@ -125,7 +125,7 @@ class ParallelMoENetwork(Network):
     trunk : bool, default=True
         Whether the head sees the embedded input beside the blocks.
     embedding : str, part(...) or None, default=None
-        Numeric embedding in front of the trunk.
+        Numeric embedding in front of the trunk; not used without one.
     activation : {"relu", "gelu", "silu", "tanh"}, default="silu"
         Nonlinearity of the head.
     generator : torch.Generator, optional
@@ -182,11 +182,13 @@ class StackMoENetwork(Network):
     n_inputs, n_outputs : int
         Dimensions of x and y.
     n_layers : int
-        Number of MoE layers L, each after a dense residual layer.
+        Number of MoE layers L.
     model_dim : int, default=128
         Width of the state.
     embedding : str, part(...) or None, default=None
         Numeric embedding in front of the first state.
+    dense : bool, default=True
+        Whether a dense residual layer comes before each MoE layer.
     activation : {"relu", "gelu", "silu", "tanh"}, default="silu"
         Nonlinearity of the dense layers.
     generator : torch.Generator, optional
@@ -202,6 +204,7 @@ class StackMoENetwork(Network):
         *,
         n_layers: int,
         model_dim: int = 128,
+        dense: bool = True,
         embedding=None,
         activation: str = "silu",
         generator: Generator | None = None,
@@ -210,7 +213,8 @@ class StackMoENetwork(Network):
         super().__init__(n_inputs, embedding, generator)
         self.first = Linear(self.embedding.output_dim, model_dim, generator=generator)
         self.dense = nn.ModuleList(
-            ResidualLayer(model_dim, activation, generator) for _ in range(n_layers)
+            ResidualLayer(model_dim, activation, generator) if dense else nn.Identity()
+            for _ in range(n_layers)
         )
         self.layers = nn.ModuleList(
             MoELayer(1, model_dim + n_inputs, model_dim, generator=generator, **layer)
@@ -253,7 +257,8 @@ def theorem_network(
 
     The theorem uses 2 L layers, as its gates have no bias and need a layer in front that
     computes indicators of the intervals. A linear gate *with* bias cuts ``[0, E]`` at the
-    integers by itself, ``logit_i = i x_l - i (i - 1) / 2``, so L layers are enough here.
+    integers by itself, ``logit_i = i x_l - i (i + 1) / 2`` for i from 0, so L layers
+    are enough here.
 
     Parameters
     ----------
@@ -292,6 +297,8 @@ def theorem_network(
         top_k=1,
         gate="linear",
         expert="linear",
+        dense=False,
+        generator=torch.Generator(),  # torch's global one is left alone
         router=part("softmax", renormalize=True),  # weight exactly 1, as in the paper
     ).double()
     for weight in network.parameters():

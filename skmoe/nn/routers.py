@@ -86,14 +86,20 @@ class Router(ABC):
 
     def __call__(self, logits_BTE: Tensor) -> Routing:
         scores_BTE = self.scores(logits_BTE)
-        if self.top_k is None or self.top_k >= logits_BTE.shape[-1]:
+        if self.top_k is None:
             return Routing(scores_BTE, None, scores_BTE, logits_BTE)
+        if self.top_k >= logits_BTE.shape[-1]:
+            weights_BTE = scores_BTE if self.sums_to_one else self._scale(scores_BTE)
+            return Routing(weights_BTE, None, scores_BTE, logits_BTE)
         # Chosen by logits: scores can tie where they are rounded to 0 or 1.
         expert_ids_BTK = largest(logits_BTE.detach(), self.top_k)
-        weights_BTK = scores_BTE.gather(-1, expert_ids_BTK)
-        if self.renormalize:
-            weights_BTK = weights_BTK / weights_BTK.sum(-1, keepdim=True)
+        weights_BTK = self._scale(scores_BTE.gather(-1, expert_ids_BTK))
         return Routing(weights_BTK, expert_ids_BTK, scores_BTE, logits_BTE)
+
+    def _scale(self, weights_BTK: Tensor) -> Tensor:
+        if not self.renormalize:
+            return weights_BTK
+        return weights_BTK / weights_BTK.sum(-1, keepdim=True)
 
 
 def largest(values_BTE: Tensor, k: int) -> Tensor:

@@ -1,0 +1,10 @@
+"""Measurements that anyone can repeat; they use public names of skmoe only.
+
+=================================  =====================================================
+``python -m benchmarks.compare``   skmoe against kernels, trees, neighbours and dense nets,
+                                   all tuned alike, on synthetic and real data
+=================================  =====================================================
+
+Every script prints the machine and the versions (`benchmarks.environment`), runs all
+contestants interleaved in one process and shows medians with their spread.
+"""

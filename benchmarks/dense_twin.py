@@ -1,0 +1,143 @@
+"""Controls of equal active cost: a dense twin, and our network with a single expert.
+
+A sparse mixture should be judged beside dense nets that spend as much on a row. Both
+controls here are `DeepMoERegressor` itself with other sizes, so embedding, encoders, start,
+schedule, finish and search are the same by construction:
+
+one expert
+    The same blocks with ``n_experts=1``, whose only expert is as wide as needed.
+dense twin
+    The blocks are shrunk to next to nothing (one block, one expert, one hidden unit), and
+    the multiply-adds that they spent go into the dense residual trunk: into its width,
+    ``model_dim``, at 2 and at 4 residual layers.
+
+"As needed" is the width at which `active_multiply_adds` reaches that of our network. It is
+found on the training rows, outside the clock, for every point of our grid. Where two points
+of ours cost the same to 10 %, the control would be the same net twice and is tried once.
+"""
+
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+from torch import nn
+
+from skmoe import part
+from skmoe.nn.layers import MoELayer
+
+# The parameter of each control that is matched.
+WIDTHS = {"dense twin": "model_dim", "one expert": "hidden_dim"}
+# Shrinks the blocks of a DeepMoERegressor to next to nothing.
+NO_BLOCKS = {"n_layers": 1, "n_experts": 1, "top_k": None, "hidden_dim": 1}
+# Residual layers of the twin's trunk: it chooses its depth as we choose our blocks.
+TWIN_DEPTHS = (2, 4)
+# Of a width, active multiply-adds are a polynomial of degree 2 or less: three points fix it.
+PROBES = (8, 16, 32)
+SAME_WIDTH = 1.1
+
+
+def active_multiply_adds(network: nn.Module) -> int:
+    """Multiply-adds that one row costs in the products of a network.
+
+    Every entry of a weight matrix costs one, apart from those of routed experts, of which
+    only ``top_k`` in ``n_experts`` are asked. Elementwise work is not counted.
+
+    Parameters
+    ----------
+    network : Module
+        A network of `skmoe.nn.networks`, as in ``est.net_``.
+    """
+    matrices = {
+        id(tensor): tensor.numel()
+        for name, tensor in network.named_parameters()
+        if tensor.dim() >= 2 and name.endswith("weight") and "periodic" not in name
+    }
+    layers = [module for module in network.modules() if isinstance(module, MoELayer)]
+    return sum(matrices.values()) - sum(_idle(layer, matrices) for layer in layers)
+
+
+def _idle(layer: MoELayer, matrices: dict[int, int]) -> int:
+    """Entries of the experts' matrices that one row does not use."""
+    n_experts = layer.experts.n_experts
+    asked = min(layer.router.top_k or n_experts, n_experts)
+    routed = sum(matrices.get(id(tensor), 0) for tensor in layer.experts.stacked())
+    return routed * (n_experts - asked) // n_experts
+
+
+def network_of(estimator: BaseEstimator, X: np.ndarray, y: np.ndarray) -> nn.Module:
+    """The network that the estimator would train on these rows."""
+    # Sizes depend on the data (bins of the embedding), so let the estimator build it.
+    brief = clone(estimator).set_params(max_epochs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return brief.fit(X, y).net_
+
+
+def matched_width(
+    ours: BaseEstimator, control: BaseEstimator, width: str, X: np.ndarray, y: np.ndarray
+) -> int:
+    """The value of `width` at which the control costs per row what we do.
+
+    Parameters
+    ----------
+    ours, control : DeepMoERegressor or MoERegressor
+        Unfitted.
+    width : str
+        Parameter of the control to choose, ``"hidden_dim"`` or ``"model_dim"``.
+    X, y : ndarray
+        Training rows.
+    """
+    target = active_multiply_adds(network_of(ours, X, y))
+    costs = [
+        active_multiply_adds(network_of(clone(control).set_params(**{width: probe}), X, y))
+        for probe in PROBES
+    ]
+    a, b, c = np.polyfit(PROBES, costs, 2)
+    widths = np.arange(1, 1 << 15)
+    return int(widths[np.argmin(np.abs(a * widths**2 + b * widths + c - target))])
+
+
+def matched_grid(
+    kind: str, ours: BaseEstimator, points: Iterable[dict], X: np.ndarray, y: np.ndarray
+) -> list[dict]:
+    """Parameters of a control for every point of our grid, without repetitions.
+
+    Parameters
+    ----------
+    kind : {"dense twin", "one expert"}
+        The control.
+    ours : DeepMoERegressor or MoERegressor
+        Unfitted.
+    points : iterable of dict
+        Our candidates, names as `ours` knows them.
+    X, y : ndarray
+        Training rows.
+    """
+    width, grid, known = WIDTHS[kind], [], {}
+    for point in points:
+        sizes = {k: v for k, v in point.items() if k in ("n_experts", "n_layers", "top_k")}
+        rest = {k: v for k, v in point.items() if k not in sizes}
+        for shape in _shapes(kind, sizes):
+            key = repr((sizes, shape))
+            if key not in known:
+                reference = clone(ours).set_params(**sizes)
+                control = clone(ours).set_params(**shape)
+                known[key] = matched_width(reference, control, width, X, y)
+            candidate = shape | rest | {width: known[key]}
+            if not any(_same_net(candidate, other, width) for other in grid):
+                grid.append(candidate)
+    return grid
+
+
+def _shapes(kind: str, sizes: dict) -> list[dict]:
+    """What a control takes in place of our sizes, apart from its width."""
+    if kind == "one expert":
+        return [sizes | {"n_experts": 1, "top_k": None}]
+    return [NO_BLOCKS | {"arrangement": part("parallel", n_dense=n)} for n in TWIN_DEPTHS]
+
+
+def _same_net(a: dict, b: dict, width: str) -> bool:
+    """Whether two candidates differ by little more than rounding."""
+    ratio = a[width] / b[width]
+    return a | {width: 0} == b | {width: 0} and 1 / SAME_WIDTH < ratio < SAME_WIDTH

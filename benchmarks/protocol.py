@@ -1,0 +1,243 @@
+"""The rules of the comparison: what a contestant is, and how one is tuned and measured.
+
+Every contestant is a `Pipeline` and is tuned by the same `GridSearchCV` on the same folds of
+the training rows; the best candidate is fitted again on all of them and asked once for the
+test rows. Test rows decide nothing.
+"""
+
+import hashlib
+import importlib.util
+import inspect
+import json
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import GridSearchCV, KFold, ParameterGrid
+from sklearn.pipeline import Pipeline
+
+from benchmarks.dense_twin import active_multiply_adds, matched_grid
+
+# What a measured row adds to those of the task; a table's columns are these in this order.
+MEASURES = (
+    "status",
+    "nrmse",
+    "rmse",
+    "mse",
+    "r2",
+    "cv_nrmse",
+    "search_seconds",
+    "fit_seconds",
+    "predict_seconds",
+    "n_candidates",
+    "n_parameters",
+    "active_multiply_adds",
+    "best_params",
+    "warnings",
+    "message",
+)
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a pipeline may know before it is tuned: training rows, seed, threads, folds."""
+
+    X: np.ndarray
+    y: np.ndarray
+    seed: int
+    threads: int
+    folds: int
+
+    @property
+    def n_features(self) -> int:
+        return self.X.shape[1]
+
+    @property
+    def fold_rows(self) -> int:
+        """Rows that a candidate is fitted on in the search."""
+        return len(self.X) - -(-len(self.X) // self.folds)
+
+
+@dataclass(frozen=True)
+class PerFeature:
+    """Values of a kernel's gamma, each divided by the number of features."""
+
+    values: tuple[float, ...]
+
+    def resolve(self, s: Situation) -> list[float]:
+        return [value / s.n_features for value in self.values]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One method.
+
+    Parameters
+    ----------
+    name : str
+        As tables show it.
+    kind : {"ours", "control", "kernel", "tree", "neighbours", "net"}
+        Colour in plots; "ours" and "control" are set apart in the report.
+    build : callable
+        `Situation` -> `Pipeline`.
+    grids : dict
+        Parameter grid of each level of effort, "demo" and "full"; of others, such as
+        "smoke", the first point of "demo" where there is none. A list in a grid may be an
+        object with a method ``resolve(situation)``, and so may a whole grid.
+    max_rows : int or None
+        Largest number of training rows at which the method is run.
+    package : str or None
+        Optional package that it needs.
+    """
+
+    name: str
+    kind: str
+    build: Callable[[Situation], Pipeline]
+    grids: dict[str, Any]
+    max_rows: int | None = None
+    package: str | None = None
+
+    def grid(self, s: Situation, level: str) -> dict | list[dict]:
+        """The grid for this situation, as `GridSearchCV` takes it."""
+        if level not in self.grids:
+            return _first(self.grid(s, "demo"))
+        grid = self.grids[level]
+        if not isinstance(grid, dict):
+            return grid.resolve(s)
+        return {k: v.resolve(s) if hasattr(v, "resolve") else v for k, v in grid.items()}
+
+    def definition(self, level: str) -> str:
+        """What the rows of this method depend on, as far as it is written here."""
+        grid = self.grids.get(level, self.grids["demo"])
+        source = inspect.getsource(self.build).encode()
+        return f"{grid!r}, built by {hashlib.sha256(source).hexdigest()[:8]}"
+
+    def obstacle(self, n_rows: int) -> tuple[str, str] | None:
+        """Status and reason if the method cannot run on so many rows or is not installed."""
+        if self.package and importlib.util.find_spec(self.package) is None:
+            return "not installed", f"pip install {self.package}"
+        if self.max_rows is not None and n_rows > self.max_rows:
+            return "skipped", f"runs up to {self.max_rows} training rows, here {n_rows}"
+        return None
+
+
+@dataclass(frozen=True)
+class Matched:
+    """The grid of a control: each point of `grid` of one of ours, at equal active cost."""
+
+    control: str
+    build: Callable[[Situation], Pipeline]
+    grid: dict[str, list]
+
+    def resolve(self, s: Situation) -> list[dict[str, list]]:
+        ours = self.build(s).named_steps["moe"]
+        points = [
+            {name.removeprefix("moe__"): value for name, value in point.items()}
+            for point in ParameterGrid(self.grid)
+        ]
+        # Sizes are matched on features as the estimator will see them, standardised.
+        X = self.build(s)[:-1].fit_transform(s.X)
+        candidates = matched_grid(self.control, ours, points, X, s.y)
+        return [{f"moe__{k}": [v] for k, v in one.items()} for one in candidates]
+
+    def __repr__(self) -> str:
+        return f"Matched({self.control!r}, {self.grid!r})"
+
+
+def _first(grid: dict | list[dict]) -> dict:
+    """A grid of one point."""
+    one = grid if isinstance(grid, dict) else grid[0]
+    return {name: values[:1] for name, values in one.items()}
+
+
+def measure(
+    contestant: Contestant,
+    s: Situation,
+    X_test: np.ndarray,
+    y_test: np.ndarray,
+    level: str,
+) -> dict[str, Any]:
+    """Tune, fit and test one contestant; an error becomes part of the row.
+
+    Returns
+    -------
+    dict
+        A value for each of `MEASURES` that there is.
+    """
+    obstacle = contestant.obstacle(len(s.X))
+    if obstacle:
+        return {"status": obstacle[0], "message": obstacle[1]}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            row = _tune_and_test(contestant, s, X_test, y_test, level)
+        except Exception as error:
+            row = {"status": "failed", "message": _last_line(error)}
+    kinds = Counter(warning.category.__name__ for warning in caught)
+    return row | {"warnings": "; ".join(f"{kind} x{n}" for kind, n in kinds.items())}
+
+
+def _tune_and_test(contestant, s: Situation, X_test, y_test, level) -> dict[str, Any]:
+    search = GridSearchCV(
+        contestant.build(s),
+        contestant.grid(s, level),
+        scoring="neg_root_mean_squared_error",
+        cv=KFold(s.folds, shuffle=True, random_state=s.seed),
+        error_score="raise",
+    )
+    started = time.perf_counter()
+    search.fit(s.X, s.y)
+    search_seconds = time.perf_counter() - started - search.refit_time_
+    started = time.perf_counter()
+    predicted = search.predict(X_test)
+    predict_seconds = time.perf_counter() - started
+    return {
+        "status": "ok",
+        **errors(y_test, predicted),
+        "cv_nrmse": -search.best_score_ / np.std(s.y),
+        "search_seconds": search_seconds,
+        "fit_seconds": search.refit_time_,
+        "predict_seconds": predict_seconds,
+        "n_candidates": len(search.cv_results_["params"]),
+        **_sizes(search.best_estimator_),
+        "best_params": json.dumps(search.best_params_, default=str),
+    }
+
+
+def errors(y: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """RMSE in units of y, its square, RMSE over the deviation of y, and R2."""
+    if not np.isfinite(predicted).all():
+        raise FloatingPointError("predictions are not finite")
+    mse = float(np.mean((y - predicted) ** 2))
+    variance = float(np.var(y))
+    return {
+        "nrmse": float(np.sqrt(mse / variance)),
+        "rmse": float(np.sqrt(mse)),
+        "mse": mse,
+        "r2": 1 - mse / variance,
+    }
+
+
+def _sizes(pipeline: Pipeline) -> dict[str, int]:
+    """Parameters of a net, and its multiply-adds per row; nothing for other methods."""
+    model = pipeline[-1]
+    model = getattr(model, "regressor_", model)
+    if hasattr(model, "net_"):
+        n_parameters = sum(tensor.numel() for tensor in model.net_.parameters())
+        cost = active_multiply_adds(model.net_)
+        return {"n_parameters": n_parameters, "active_multiply_adds": cost}
+    if hasattr(model, "coefs_"):
+        cost = sum(weight.size for weight in model.coefs_)
+        n_biases = sum(bias.size for bias in model.intercepts_)
+        return {"n_parameters": cost + n_biases, "active_multiply_adds": cost}
+    return {}
+
+
+def _last_line(error: BaseException) -> str:
+    lines = traceback.format_exception_only(error)[-1].strip().splitlines()
+    return lines[0][:300]

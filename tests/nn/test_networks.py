@@ -1,0 +1,338 @@
+"""Networks: equal to the same layers one by one, and the network of the theorem."""
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from skmoe._registry import part
+from skmoe.nn.embeddings import EMBEDDINGS
+from skmoe.nn.experts import EXPERTS
+from skmoe.nn.layers import MoELayer
+from skmoe.nn.networks import ARRANGEMENTS, NETWORKS, theorem_network
+
+D, OUT, E, L = 4, 2, 3, 5
+every_network = pytest.mark.parametrize("kind", NETWORKS)
+every_arrangement = pytest.mark.parametrize("kind", ARRANGEMENTS)
+every_embedding = pytest.mark.parametrize("embedding", [None, *EMBEDDINGS])
+
+
+def arguments(kind, **settings):
+    deep = {"n_layers": L, "model_dim": 8} if kind in ARRANGEMENTS else {}
+    return {
+        "n_inputs": D,
+        "n_outputs": OUT,
+        "n_experts": E,
+        "top_k": 2,
+        "hidden_dim": 6,
+        **deep,
+        **settings,
+    }
+
+
+def build(kind, generator, **settings):
+    return NETWORKS[kind](**arguments(kind, **settings), generator=generator).double()
+
+
+@torch.no_grad()
+def stir(network, generator):
+    """Random numbers for all weights, those that start at zero included."""
+    for weight in network.parameters():
+        weight += 0.3 * torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+
+
+# Rules for all networks
+
+
+@every_network
+@every_embedding
+def test_prediction_has_a_row_per_sample_and_a_column_per_output(
+    kind, embedding, randn, generator
+):
+    y_TO, _ = build(kind, generator, embedding=embedding)(randn(7, D))
+    assert y_TO.shape == (7, OUT)
+
+
+@every_network
+@every_embedding
+@pytest.mark.parametrize("expert", EXPERTS)
+def test_a_row_gets_the_same_prediction_alone_and_in_a_batch(
+    kind, embedding, expert, randn, generator
+):
+    network = build(kind, generator, embedding=embedding, expert=expert)
+    stir(network, generator)
+    x_TD = randn(7, D)
+    alone = torch.cat([network(row)[0] for row in x_TD.split(1)])
+    assert_close(alone, network(x_TD)[0], rtol=1e-12, atol=1e-12)
+
+
+@every_network
+def test_permuted_rows_give_permuted_predictions(kind, randn, generator):
+    network, x_TD = build(kind, generator), randn(7, D)
+    order = torch.randperm(7, generator=generator)
+    assert_close(network(x_TD[order])[0], network(x_TD)[0][order], rtol=1e-12, atol=1e-12)
+
+
+@every_network
+@every_embedding
+def test_steps_hold_what_their_layers_saw_and_did(kind, embedding, randn, generator):
+    network = build(kind, generator, embedding=embedding)
+    _, steps = network(randn(7, D))
+    assert [step.layer for step in steps] == network.moe_layers()
+    for step in steps:
+        again = step.layer(step.x_BTD)[1]
+        assert torch.equal(again.dense_weights(), step.routing.dense_weights())
+
+
+@every_network
+@every_embedding
+def test_weights_loaded_into_a_network_of_the_same_shape_give_the_same_function(
+    kind, embedding, randn, generator
+):
+    network = build(kind, generator, embedding=embedding, n_shared_experts=1)
+    stir(network, generator)
+    rebuilt = build(kind, None, embedding=embedding, n_shared_experts=1)
+    x_TD = randn(7, D)
+    assert not torch.equal(rebuilt(x_TD)[0], network(x_TD)[0])
+    rebuilt.load_state_dict(network.state_dict())
+    assert torch.equal(rebuilt(x_TD)[0], network(x_TD)[0])
+
+
+@every_network
+@every_embedding
+def test_same_seed_gives_same_weights_and_another_seed_others(kind, embedding):
+    one, same, other = (
+        build(kind, torch.Generator().manual_seed(seed), embedding=embedding)
+        for seed in (3, 3, 4)
+    )
+    assert all(map(torch.equal, one.parameters(), same.parameters()))
+    assert not all(map(torch.equal, one.parameters(), other.parameters()))
+
+
+@every_network
+@every_embedding
+def test_construction_leaves_torchs_global_generator_alone(kind, embedding, generator):
+    before = torch.get_rng_state()
+    build(kind, generator, embedding=embedding, n_shared_experts=1)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@every_network
+@every_embedding
+@pytest.mark.parametrize("top_k", [None, 1, 2])
+def test_all_weights_of_a_network_learn(kind, embedding, top_k, randn, generator):
+    network = build(kind, generator, embedding=embedding, top_k=top_k)
+    stir(network, generator)
+    network(randn(300, D))[0].square().sum().backward()
+    assert all(weight.grad.abs().max() > 0 for weight in network.parameters())
+
+
+@every_network
+@every_embedding
+def test_network_predicts_in_the_dtype_of_its_weights(kind, embedding, generator):
+    network = build(kind, generator, embedding=embedding).float()
+    assert network(torch.zeros(2, D))[0].dtype == torch.float32
+
+
+@every_network
+def test_forward_changes_no_state(kind, randn, generator):
+    network = build(kind, generator, embedding="periodic")
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network(randn(7, D))
+    after = network.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+# Counting layers
+
+
+@every_arrangement
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_n_layers_counts_gates_in_every_arrangement(kind, n_layers, randn, generator):
+    network = build(kind, generator, n_layers=n_layers)
+    assert sum(gate.shape[0] for gate in network.gates()) == n_layers
+    _, steps = network(randn(7, D))
+    assert sum(len(step.routing.logits_BTE) for step in steps) == n_layers
+
+
+@pytest.mark.parametrize("n_layers", [1, 3])
+def test_a_stack_takes_one_step_per_layer_and_parallel_blocks_one_in_all(
+    n_layers, randn, generator
+):
+    stack, parallel = (build(k, generator, n_layers=n_layers) for k in ("stack", "parallel"))
+    x_TD = randn(7, D)
+    assert len(stack(x_TD)[1]) == n_layers
+    assert len(parallel(x_TD)[1]) == 1
+
+
+# Shallow
+
+
+def test_shallow_network_is_its_layer_on_the_embedded_input(randn, generator):
+    network = build("shallow", generator, embedding="piecewise_linear")
+    x_TD = randn(7, D)
+    y_BTO, _ = network.layer(network.embedding(x_TD)[None])
+    assert torch.equal(network(x_TD)[0], y_BTO[0])
+
+
+# Parallel
+
+
+@every_embedding
+@pytest.mark.parametrize("trunk", [True, False])
+@pytest.mark.parametrize("expert", EXPERTS)
+def test_parallel_blocks_are_layers_one_after_the_other(
+    embedding, trunk, expert, randn, generator
+):
+    settings = {"expert": expert, "n_shared_experts": 2, "embedding": embedding}
+    network = build("parallel", generator, trunk=trunk, **settings)
+    stir(network, generator)
+    x_TD, answers = randn(7, D), []
+    for block in range(L):
+        layer = MoELayer(
+            1, D, 8, n_experts=E, top_k=2, n_shared_experts=2, expert=expert, hidden_dim=6
+        ).double()
+        weights = network.blocks.state_dict()
+        layer.load_state_dict({k: v.chunk(L)[block] for k, v in weights.items()})
+        answers.append(layer(x_TD[None])[0][0])
+    h_TM = network.mix(torch.cat(answers, -1))
+    if trunk:
+        h_TM = h_TM + network.trunk(network.embedding(x_TD))
+    assert_close(network(x_TD)[0], network.head(network.dense(h_TM)), rtol=1e-11, atol=1e-11)
+
+
+def test_blocks_add_to_the_trunk_from_zero(randn, generator):
+    network, x_TD = build("parallel", generator), randn(7, D)
+    before = network(x_TD)[0]
+    stir(network.blocks, generator)
+    assert torch.equal(network(x_TD)[0], before)
+
+
+def test_blocks_that_start_at_zero_still_get_going(randn, generator):
+    network, x_TD = build("parallel", generator), randn(7, D)
+    network(x_TD)[0].sum().backward()
+    assert network.mix.weight.grad.abs().max() > 0
+
+
+def test_without_trunk_the_blocks_are_heard_from_the_start(randn, generator):
+    network, x_TD = build("parallel", generator, trunk=False), randn(7, D)
+    before = network(x_TD)[0]
+    stir(network.blocks, generator)
+    assert not torch.allclose(network(x_TD)[0], before)
+
+
+@pytest.mark.parametrize("n_dense", [0, 3])
+def test_residual_layers_start_as_the_identity(n_dense, randn, generator):
+    dense = build("parallel", generator, n_dense=n_dense).dense
+    h_TM = randn(7, 8)
+    assert len(dense) == n_dense
+    assert torch.equal(dense(h_TM), h_TM)
+
+
+# Stack
+
+
+@every_embedding
+def test_stack_adds_its_layers_to_a_residual_state(embedding, randn, generator):
+    network = build("stack", generator, embedding=embedding, activation="relu")
+    stir(network, generator)
+    x_TD = randn(7, D)
+    h_TM = network.first(network.embedding(x_TD))
+    for dense, layer in zip(network.dense, network.moe_layers(), strict=True):
+        normed = torch.nn.functional.layer_norm(h_TM, (8,), dense.norm.weight, dense.norm.bias)
+        h_TM = h_TM + dense.output(torch.relu(dense.hidden(normed)))
+        h_TM = h_TM + layer(torch.cat([h_TM, x_TD], -1)[None])[0][0]
+    assert_close(network(x_TD)[0], network.head(h_TM), rtol=1e-11, atol=1e-11)
+
+
+@every_arrangement
+@pytest.mark.parametrize("activation", ["gelu", "silu", "tanh"])
+def test_activation_of_the_dense_layers_may_be_chosen(kind, activation, randn, generator):
+    plain, chosen = (build(kind, None, activation=name) for name in ("relu", activation))
+    stir(plain, generator)
+    chosen.load_state_dict(plain.state_dict())
+    x_TD = randn(7, D)
+    assert not torch.allclose(chosen(x_TD)[0], plain(x_TD)[0])
+
+
+# The theorem
+
+
+def piecewise_affine(x, slopes, offsets):
+    """f_l(x_l) = offsets[l, i] + slopes[l, i] (x_l - i) for x_l in [i, i + 1]."""
+    piece = np.minimum(np.floor(x).astype(int), slopes.shape[1] - 1)
+    columns = np.arange(x.shape[1])
+    return offsets[columns, piece] + slopes[columns, piece] * (x - piece), piece
+
+
+def default_pieces(n_blocks, n_regions):
+    layer, region = np.indices((n_blocks, n_regions))
+    return (-1.0) ** region * (layer + region + 1), region.astype(float)
+
+
+def paths(steps):
+    return torch.cat([step.routing.expert_ids_BTK[0] for step in steps], -1).numpy()
+
+
+SIZES = [(3, 4), (1, 5), (2, 3), (4, 2), (2, 1)]
+
+
+@pytest.mark.parametrize(("n_blocks", "n_regions"), SIZES)
+def test_theorem_network_is_its_piecewise_affine_target(n_blocks, n_regions):
+    x = np.random.default_rng(0).uniform(0, n_regions, (20_000, n_blocks))
+    y, _ = theorem_network(n_blocks, n_regions)(torch.from_numpy(x))
+    target, _ = piecewise_affine(x, *default_pieces(n_blocks, n_regions))
+    assert np.abs(y.numpy() - target).max() < 1e-6
+
+
+@pytest.mark.parametrize(("n_blocks", "n_regions"), [(3, 4), (1, 5), (2, 3), (4, 2)])
+def test_theorem_network_routes_each_coordinate_by_its_interval(n_blocks, n_regions):
+    x = np.random.default_rng(0).uniform(0, n_regions, (20_000, n_blocks))
+    taken = paths(theorem_network(n_blocks, n_regions)(torch.from_numpy(x))[1])
+    assert np.array_equal(taken, np.floor(x))
+    assert len(np.unique(taken, axis=0)) == n_regions**n_blocks
+
+
+def test_three_layers_of_four_experts_have_64_paths():
+    x = 4 * torch.rand(5000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    _, steps = theorem_network(3, 4)(x)
+    assert len(steps) == 3
+    assert len(np.unique(paths(steps), axis=0)) == 64
+
+
+def test_theorem_network_takes_pieces_of_ones_own():
+    random = np.random.default_rng(1)
+    slopes, offsets = random.normal(size=(2, 3, 4))
+    x = random.uniform(0, 4, (5000, 3))
+    network = theorem_network(
+        3, 4, slopes=torch.from_numpy(slopes), offsets=torch.from_numpy(offsets)
+    )
+    target, _ = piecewise_affine(x, slopes, offsets)
+    assert np.abs(network(torch.from_numpy(x))[0].numpy() - target).max() < 1e-6
+
+
+def test_theorem_network_weighs_the_chosen_expert_with_exactly_one():
+    x = torch.linspace(0.1, 2.9, 50, dtype=torch.float64)[:, None].expand(-1, 2)
+    _, steps = theorem_network(2, 3)(x)
+    assert all((step.routing.weights_BTK == 1).all() for step in steps)
+
+
+def test_theorem_network_is_ready_to_predict():
+    network = theorem_network(2, 3)
+    assert not network.training
+    assert {weight.dtype for weight in network.parameters()} == {torch.float64}
+    assert not any(weight.requires_grad for weight in network.parameters())
+
+
+def test_top_k_one_with_switch_weights_would_not_be_the_theorem():
+    # The paper's form is needed: the default weight is a probability below one.
+    network, x = theorem_network(2, 3), torch.full((1, 2), 0.5, dtype=torch.float64)
+    paper = network(x)[0]
+    for layer in network.moe_layers():
+        layer.router = type(layer.router)(1)
+    assert (network(x)[0] - paper).abs().min() > 0.01
+
+
+def test_gates_of_all_layers_are_named_by_the_network(generator):
+    network = build("stack", generator, gate=part("mlp", hidden_dim=3))
+    assert network.gates() == [layer.gate for layer in network.moe_layers()]

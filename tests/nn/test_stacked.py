@@ -1,0 +1,78 @@
+"""Affine maps side by side are the same maps one by one."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from skmoe.nn.stacked import ACTIVATIONS, Linear, StackedLinear, draw_normal, draw_uniform
+
+
+def test_stacked_linear_is_n_affine_maps(randn, generator):
+    maps, x_NTD = StackedLinear(3, 4, 2, generator=generator).double(), randn(3, 5, 4)
+    one_by_one = [x @ w + b for x, w, b in zip(x_NTD, maps.weight, maps.bias, strict=True)]
+    assert_close(maps(x_NTD), torch.stack(one_by_one))
+
+
+@pytest.mark.parametrize("n_rows", [1, 5])
+def test_rows_shared_by_all_maps_give_what_copies_of_them_give(randn, generator, n_rows):
+    maps, x_TD = StackedLinear(3, 4, 2, generator=generator).double(), randn(n_rows, 4)
+    shared = x_TD.expand(3, -1, -1)
+    assert shared.stride(0) == 0
+    assert_close(maps(shared), maps(shared.contiguous()))
+
+
+def test_rows_shared_by_all_maps_collect_the_gradients_of_all(randn, generator):
+    maps = StackedLinear(3, 4, 2, generator=generator).double()
+    x_TD = randn(5, 4).requires_grad_()
+    (shared,) = torch.autograd.grad(maps(x_TD.expand(3, -1, -1)).square().sum(), x_TD)
+    (copied,) = torch.autograd.grad(maps(x_TD.repeat(3, 1, 1)).square().sum(), x_TD)
+    assert_close(shared, copied)
+
+
+@pytest.mark.parametrize("make", [Linear, lambda *dims, **how: StackedLinear(1, *dims, **how)])
+def test_initial_weights_fill_their_bound(make, generator):
+    linear = make(25, 400, generator=generator, gain=2.0)
+    for weight in linear.parameters():
+        assert weight.abs().max() <= 2 / 5
+        assert_close(weight.std().item(), 0.4 / 3**0.5, rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize("make", [Linear, lambda *dims, **how: StackedLinear(2, *dims, **how)])
+def test_gain_zero_starts_at_zero(make, generator):
+    assert all(
+        not weight.any() for weight in make(3, 4, generator=generator, gain=0).parameters()
+    )
+
+
+def test_linear_is_an_affine_map(randn, generator):
+    linear, x_TD = Linear(4, 2, generator=generator).double(), randn(5, 4)
+    assert_close(linear(x_TD), x_TD @ linear.weight.T + linear.bias)
+
+
+@pytest.mark.parametrize("draw", [draw_uniform, draw_normal])
+def test_draws_come_from_the_generator_alone(draw):
+    before = torch.get_rng_state()
+    first, again, other = (
+        draw((3, 4), 1.0, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_draw_normal_has_the_deviation_asked_for(generator):
+    drawn = draw_normal((100_000,), 3.0, generator)
+    assert abs(drawn.std() - 3) < 0.05
+    assert abs(drawn.mean()) < 0.05
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_act_on_each_number_and_are_not_affine(name):
+    activation, x = ACTIVATIONS[name], torch.linspace(-2, 2, 5, dtype=torch.float64)
+    assert_close(activation(x), torch.stack([activation(number) for number in x]))
+    assert activation(x).diff().diff().abs().max() > 0.1
+
+
+def test_unknown_activation_is_refused_with_the_nearest_name():
+    with pytest.raises(ValueError, match=r"activation must be one of .* Did you mean 'relu'"):
+        ACTIVATIONS["rellu"]
