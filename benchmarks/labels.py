@@ -100,18 +100,18 @@ def label_ends(ax: Axes, ends: np.ndarray, names: Sequence[str], colors: Sequenc
     low, high = ax.get_ylim()
     heights = np.log(ends[:, 1] / low) / np.log(high / low)
     panel = ax.get_window_extent().height
-    gap = 1.35 * SIZE * figure.dpi / 72 / panel
+    gap = 1.2 * SIZE * figure.dpi / 72 / panel
     places = _spread(heights, gap)
     for end, place, name, color in zip(ends, places, names, colors, strict=True):
         ax.annotate(
             name,
             end,
-            xytext=(1.04, place),
+            xytext=(1.08, place),
             textcoords="axes fraction",
             va="center",
             fontsize=SIZE,
             color=_darker(color),
-            arrowprops={"arrowstyle": "-", "color": color, "lw": 0.6},
+            arrowprops={"arrowstyle": "-", "color": color, "lw": 0.6, "shrinkA": 1},
             annotation_clip=False,
         )
 

@@ -159,7 +159,7 @@ def _curves(rows: pd.DataFrame, curves: Iterable[Curve], title: str) -> Figure |
             panels.append((chosen, fact, label))
     if not panels:
         return None
-    figure, axes = _panels(len(panels), width=5.2, height=4.6)
+    figure, axes = _panels(len(panels), width=5.2, height=5.2)
     for ax, (chosen, fact, label) in zip(axes, panels, strict=True):
         _curve_panel(ax, chosen, fact, label)
     figure.suptitle(f"{title} (median of seeds, min to max)")

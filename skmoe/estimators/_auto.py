@@ -11,8 +11,9 @@ from skmoe._registry import Part, part
 FULL_BATCH = 512
 # A validation split of fewer rows than a tenth of this is too noisy to choose an epoch by.
 MIN_ROWS_FOR_VALIDATION = 1000
-# Steps of a fit of up to 256 rows.
-STEPS = 150
+# Steps of a fit of up to 256 rows, and of one of very many.
+STEPS = 110
+MAX_STEPS = 20_000
 # Float64 costs about twice the time, which is nothing on small data.
 MAX_ROWS_FOR_FLOAT64 = 1000
 # Below this a GPU's start-up costs more than it saves.
@@ -21,10 +22,10 @@ MIN_ROWS_FOR_CUDA = 10_000
 MAX_FEATURES_FOR_BINS = 128
 
 
-def top_k(setting: int | str | None, n_experts: int) -> int | None:
-    """Two of the experts once there are more than four; all of them below."""
+def top_k(setting: int | str | None, n_experts: int, soft_up_to: int) -> int | None:
+    """All of up to `soft_up_to` experts; two of more."""
     if isinstance(setting, str):
-        return 2 if n_experts > 4 else None
+        return 2 if n_experts > soft_up_to else None
     if setting is not None and setting > n_experts:
         raise ValueError(
             f"top_k must be at most n_experts. Got top_k={setting} and n_experts={n_experts}."
@@ -32,11 +33,11 @@ def top_k(setting: int | str | None, n_experts: int) -> int | None:
     return setting
 
 
-def width(setting: int | str, n_rows: int, usual: int) -> int:
-    """The usual width of a layer; half of it while all rows fit into one batch."""
-    if setting == "auto":
-        return usual if n_rows > FULL_BATCH else usual // 2
-    return int(setting)
+def width(setting: int | str, n_rows: int, usual: int, small: int) -> int:
+    """The usual width of a layer; a smaller one while all rows fit into one batch."""
+    if isinstance(setting, str):
+        return usual if n_rows > FULL_BATCH else small
+    return setting
 
 
 def batch_size(setting: int | str, n_rows: int) -> int:
@@ -49,10 +50,10 @@ def batch_size(setting: int | str, n_rows: int) -> int:
 
 
 def max_epochs(setting: int | str, n_rows: int, batch: int) -> int:
-    """Enough epochs for a number of steps that grows like ``n^0.65``."""
+    """Enough epochs for a number of steps that grows like ``n^0.9``, up to 20,000."""
     if not isinstance(setting, str):
         return setting
-    steps = STEPS * max(n_rows / 256, 1.0) ** 0.65
+    steps = min(STEPS * max(n_rows / 256, 1.0) ** 0.9, MAX_STEPS)
     return max(10, round(steps / math.ceil(n_rows / batch)))
 
 

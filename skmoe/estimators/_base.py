@@ -44,7 +44,9 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
 
     _parameter_constraints: dict = CONSTRAINTS
 
-    _usual_hidden_dim: int  # what hidden_dim="auto" means on larger data
+    # What "auto" means: widths of an expert, and up to how many experts all are asked.
+    _hidden_dims: dict[str, int]
+    _soft_up_to: int
 
     @abstractmethod
     def _network(self, n_rows: int) -> tuple[str, dict[str, Any]]:
@@ -199,7 +201,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         for name, registry in PARTS.items():
             if isinstance(spec := getattr(self, name), Part):
                 registry.resolve(spec)  # refuses unknown settings before anything is built
-        _auto.top_k(self.top_k, self.n_experts)
+        _auto.top_k(self.top_k, self.n_experts, self._soft_up_to)
         for name, weight in (self.auxiliary_losses or {}).items():
             _check_auxiliary_loss(name, weight)
 
@@ -233,12 +235,12 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             "n_inputs": X.shape[1],
             "n_outputs": n_outputs,
             "n_experts": self.n_experts,
-            "top_k": _auto.top_k(self.top_k, self.n_experts),
+            "top_k": _auto.top_k(self.top_k, self.n_experts, self._soft_up_to),
             "n_shared_experts": self.n_shared_experts,
             "gate": self.gate,
             "router": self.router,
             "expert": self.expert,
-            "hidden_dim": _auto.width(self.hidden_dim, len(X), self._usual_hidden_dim),
+            "hidden_dim": _auto.width(self.hidden_dim, len(X), **self._hidden_dims),
             "embedding": _with_bins(_auto.embedding(self.embedding, X.shape[1]), X, weight),
         }
 

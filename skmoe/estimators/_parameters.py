@@ -48,8 +48,8 @@ CONSTRAINTS: dict[str, list] = {
 
 ROUTING = """
 top_k : int, None or "auto", default="auto"
-    Experts asked for each sample. None asks all (a soft mixture), "auto" two of them once
-    there are more than four. The weights of the chosen are renormalised for `top_k` of 2
+    Experts asked for each sample. None asks all (a soft mixture), "auto" all of up to
+    {soft_up_to} and two of more. The weights of the chosen are renormalised for `top_k` of 2
     and more; for 1 the weight is the chosen expert's share among all, so that the gate
     learns.
 n_shared_experts : int, default=0
@@ -79,7 +79,8 @@ batch_size : int or "auto", default="auto"
     Rows per step. "auto" takes all of up to 512 rows, beyond that about ``2 sqrt(n)``, at
     most 2,048.
 max_epochs : int or "auto", default="auto"
-    Passes over the data. "auto" sets a number of steps that grows like ``n^0.65``.
+    Passes over the data. "auto" sets a number of steps that grows from 110
+    like ``n^0.9``, up to 20,000.
 early_stopping : bool or "auto", default="auto"
     Whether rows are held out to choose the best epoch by. "auto" does so from 1,000 rows on.
     Not used if `fit` is given validation rows.

@@ -10,7 +10,7 @@ from skmoe.estimators._parameters import documented
 from skmoe.nn.networks import ARRANGEMENTS
 
 
-@documented(learning_rate="3e-3", weight_decay="1e-2")
+@documented(soft_up_to=4, learning_rate="3e-3", weight_decay="1e-2")
 class DeepMoERegressor(BaseMoERegressor):
     """Deep mixture of experts: L layers of E experts for functions with up to E^L pieces.
 
@@ -38,7 +38,7 @@ class DeepMoERegressor(BaseMoERegressor):
         What an expert is. "latent" has a linear encoder of the block's input to
         `latent_dim` dimensions (3 by default), in front of gate and experts.
     hidden_dim : int or "auto", default="auto"
-        Width of an expert, for the kinds that have a hidden layer. "auto" is 32, and 16
+        Width of an expert, for the kinds that have a hidden layer. "auto" is 32, and 8
         up to 512 rows.
     {training}
 
@@ -70,7 +70,8 @@ class DeepMoERegressor(BaseMoERegressor):
     [(400, 4), (400, 4)]
     """
 
-    _usual_hidden_dim = 32
+    _hidden_dims = {"usual": 32, "small": 8}
+    _soft_up_to = 4
     _parameter_constraints: dict = {
         **BaseMoERegressor._parameter_constraints,
         "n_layers": [at_least(1)],
@@ -138,7 +139,7 @@ class DeepMoERegressor(BaseMoERegressor):
     def _network(self, n_rows):
         spec = part(self.arrangement) if isinstance(self.arrangement, str) else self.arrangement
         _, settings = ARRANGEMENTS.resolve(spec)
-        model_dim = _auto.width(self.model_dim, n_rows, usual=128)
+        model_dim = _auto.width(self.model_dim, n_rows, usual=128, small=64)
         settings = {"n_layers": self.n_layers, "model_dim": model_dim, **settings}
         return spec.name, settings
 

@@ -55,6 +55,16 @@ class Experts(nn.Module, ABC):
         """What gate and experts see of x, and the encoder's penalty for each sample."""
         return x_BTD, None
 
+    def answer_all(self, x_BTD: Tensor) -> Tensor:
+        """What every expert says about every row, ``y_BTEO``."""
+        x_BETD = x_BTD.unsqueeze(1).expand(-1, self.n_experts, -1, -1)
+        y_GTO = self(x_BETD.flatten(0, 1))
+        return y_GTO.unflatten(0, (self.n_blocks, -1)).transpose(1, 2)
+
+    def mix_all(self, x_BTD: Tensor, weights_BTE: Tensor) -> Tensor:
+        """Weighted sum of all experts' answers, ``y_BTO``."""
+        return torch.einsum("bte,bteo->bto", weights_BTE, self.answer_all(x_BTD))
+
     @classmethod
     def on_encoded_input(cls) -> type["Experts"]:
         """The same experts without an encoder: what shared experts are made of."""
@@ -101,6 +111,20 @@ class MLPExperts(Experts):
         w_hidden, b_hidden, w_output, b_output = stacked
         hidden_GCH = self.activation(torch.baddbmm(b_hidden, x_GCD, w_hidden))
         return torch.baddbmm(b_output, hidden_GCH, w_output)
+
+    def mix_all(self, x_BTD: Tensor, weights_BTE: Tensor) -> Tensor:
+        if type(self).evaluate is not MLPExperts.evaluate:
+            return super().mix_all(x_BTD, weights_BTE)  # a subclass computes something else
+        # The experts of a block as one net of width F = E H, weighted in its hidden layer:
+        # two wide products instead of 2 E narrow ones.
+        w_hidden, b_hidden, w_output, b_output = (
+            tensor.unflatten(0, (self.n_blocks, -1)) for tensor in self.stacked()
+        )
+        w_BDF = w_hidden.transpose(1, 2).flatten(2)
+        hidden_BTF = self.activation(torch.baddbmm(b_hidden.flatten(1)[:, None], x_BTD, w_BDF))
+        hidden_BTEH = hidden_BTF.unflatten(-1, (self.n_experts, -1)) * weights_BTE[..., None]
+        bias_BTO = torch.bmm(weights_BTE, b_output.squeeze(2))
+        return torch.baddbmm(bias_BTO, hidden_BTEH.flatten(2), w_output.flatten(1, 2))
 
 
 class LinearExperts(Experts):

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Generator, Tensor, nn
 
-from skmoe.nn.dispatch import all_outputs, dispatch
+from skmoe.nn.dispatch import dispatch
 from skmoe.nn.experts import EXPERTS, Experts
 from skmoe.nn.gates import GATES
 from skmoe.nn.routers import ROUTERS, Routing
@@ -82,16 +82,16 @@ class MoELayer(nn.Module):
         routing = self.router(self.gate(x_BTD))
         y_BTO = dispatch(self.experts, x_BTD, routing, how)
         if self.shared is not None:
-            y_BTO = y_BTO + all_outputs(self.shared, x_BTD).sum(2)
+            y_BTO = y_BTO + self.shared.answer_all(x_BTD).sum(2)
         return y_BTO, routing._replace(reconstruction_BT=penalty_BT)
 
     def expert_outputs(self, x_BTD: Tensor) -> Tensor:
         """What every routed expert says, asked or not, ``y_BTEO``."""
-        return all_outputs(self.experts, self.experts.encode(x_BTD)[0])
+        return self.experts.answer_all(self.experts.encode(x_BTD)[0])
 
     def shared_output(self, x_BTD: Tensor) -> Tensor:
         """What the shared experts add, ``y_BTO``; zero without any."""
         x_BTD, _ = self.experts.encode(x_BTD)
         if self.shared is None:
             return x_BTD.new_zeros(*x_BTD.shape[:2], self.experts.output_dim)
-        return all_outputs(self.shared, x_BTD).sum(2)
+        return self.shared.answer_all(x_BTD).sum(2)

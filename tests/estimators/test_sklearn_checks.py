@@ -13,7 +13,8 @@ from sklearn.utils.estimator_checks import (
 from skmoe import DeepMoERegressor, MoERegressor
 
 ESTIMATORS = [MoERegressor(), DeepMoERegressor()]
-SMALL = {"n_experts": 6, "hidden_dim": 8, "max_epochs": 60, "embedding": None}
+SMALL = {"n_experts": 6, "hidden_dim": 8, "max_epochs": 50, "embedding": None}
+SMALL["learning_rate"] = 0.03
 SMALL_DEEP = {**SMALL, "n_layers": 2, "model_dim": 16}
 
 pytestmark = [

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from skmoe.nn.dispatch import DISPATCHERS, all_outputs, dispatch
+from skmoe.nn.dispatch import DISPATCHERS, dispatch
 from skmoe.nn.experts import EXPERTS
 from skmoe.nn.routers import ROUTERS
 
@@ -178,7 +178,7 @@ def test_rows_shared_by_all_blocks_need_no_copies(how, generator):
 @pytest.mark.parametrize("kind", EXPERTS)
 def test_all_outputs_are_the_experts_one_by_one(kind, generator):
     experts, x_BTD, _ = problem(generator, kind, n_blocks=3)
-    y_BTEO = all_outputs(experts, x_BTD)
+    y_BTEO = experts.answer_all(x_BTD)
     assert y_BTEO.shape == (3, 9, E, OUT)
     for b in range(3):
         for e in range(E):
