@@ -11,6 +11,8 @@ from skmoe._registry import Part, part
 FULL_BATCH = 512
 # A validation split of fewer rows than a tenth of this is too noisy to choose an epoch by.
 MIN_ROWS_FOR_VALIDATION = 1000
+# Up to here, asking all experts costs no more than sorting rows, and learns better.
+MAX_SOFT_EXPERTS = 8
 # Steps of a fit of up to 256 rows, and of one of very many.
 STEPS = 110
 MAX_STEPS = 20_000
@@ -22,10 +24,10 @@ MIN_ROWS_FOR_CUDA = 10_000
 MAX_FEATURES_FOR_BINS = 128
 
 
-def top_k(setting: int | str | None, n_experts: int, soft_up_to: int) -> int | None:
-    """All of up to `soft_up_to` experts; two of more."""
+def top_k(setting: int | str | None, n_experts: int) -> int | None:
+    """All of up to eight experts; two of more."""
     if isinstance(setting, str):
-        return 2 if n_experts > soft_up_to else None
+        return 2 if n_experts > MAX_SOFT_EXPERTS else None
     if setting is not None and setting > n_experts:
         raise ValueError(
             f"top_k must be at most n_experts. Got top_k={setting} and n_experts={n_experts}."

@@ -44,9 +44,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
 
     _parameter_constraints: dict = CONSTRAINTS
 
-    # What "auto" means: widths of an expert, and up to how many experts all are asked.
-    _hidden_dims: dict[str, int]
-    _soft_up_to: int
+    _hidden_dims: dict[str, int]  # what hidden_dim="auto" means
 
     @abstractmethod
     def _network(self, n_rows: int) -> tuple[str, dict[str, Any]]:
@@ -201,7 +199,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         for name, registry in PARTS.items():
             if isinstance(spec := getattr(self, name), Part):
                 registry.resolve(spec)  # refuses unknown settings before anything is built
-        _auto.top_k(self.top_k, self.n_experts, self._soft_up_to)
+        _auto.top_k(self.top_k, self.n_experts)
         for name, weight in (self.auxiliary_losses or {}).items():
             _check_auxiliary_loss(name, weight)
 
@@ -235,7 +233,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             "n_inputs": X.shape[1],
             "n_outputs": n_outputs,
             "n_experts": self.n_experts,
-            "top_k": _auto.top_k(self.top_k, self.n_experts, self._soft_up_to),
+            "top_k": _auto.top_k(self.top_k, self.n_experts),
             "n_shared_experts": self.n_shared_experts,
             "gate": self.gate,
             "router": self.router,

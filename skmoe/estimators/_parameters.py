@@ -49,7 +49,7 @@ CONSTRAINTS: dict[str, list] = {
 ROUTING = """
 top_k : int, None or "auto", default="auto"
     Experts asked for each sample. None asks all (a soft mixture), "auto" all of up to
-    {soft_up_to} and two of more. The weights of the chosen are renormalised for `top_k` of 2
+    eight and two of more. The weights of the chosen are renormalised for `top_k` of 2
     and more; for 1 the weight is the chosen expert's share among all, so that the gate
     learns.
 n_shared_experts : int, default=0

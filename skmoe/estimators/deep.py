@@ -10,7 +10,7 @@ from skmoe.estimators._parameters import documented
 from skmoe.nn.networks import ARRANGEMENTS
 
 
-@documented(soft_up_to=4, learning_rate="3e-3", weight_decay="1e-2")
+@documented(learning_rate="3e-3", weight_decay="1e-2")
 class DeepMoERegressor(BaseMoERegressor):
     """Deep mixture of experts: L layers of E experts for functions with up to E^L pieces.
 
@@ -71,7 +71,6 @@ class DeepMoERegressor(BaseMoERegressor):
     """
 
     _hidden_dims = {"usual": 32, "small": 8}
-    _soft_up_to = 4
     _parameter_constraints: dict = {
         **BaseMoERegressor._parameter_constraints,
         "n_layers": [at_least(1)],

@@ -4,7 +4,7 @@ from skmoe.estimators._base import BaseMoERegressor
 from skmoe.estimators._parameters import documented
 
 
-@documented(soft_up_to=8, learning_rate="1e-2", weight_decay="1e-2")
+@documented(learning_rate="1e-2", weight_decay="1e-2")
 class MoERegressor(BaseMoERegressor):
     """Mixture of experts: a learned gate shares the inputs out among small nets.
 
@@ -57,7 +57,6 @@ class MoERegressor(BaseMoERegressor):
     """
 
     _hidden_dims = {"usual": 64, "small": 32}
-    _soft_up_to = 8
 
     def __init__(
         self,
