@@ -10,7 +10,7 @@ from skmoe.estimators._parameters import documented
 from skmoe.nn.networks import ARRANGEMENTS
 
 
-@documented(learning_rate="3e-3", weight_decay="1e-2")
+@documented(learning_rate="5e-3", weight_decay="1e-2")
 class DeepMoERegressor(BaseMoERegressor):
     """Deep mixture of experts: L layers of E experts for functions with up to E^L pieces.
 
@@ -94,7 +94,7 @@ class DeepMoERegressor(BaseMoERegressor):
         embedding="auto",
         loss="squared_error",
         auxiliary_losses=None,
-        learning_rate=3e-3,
+        learning_rate=5e-3,
         weight_decay=1e-2,
         batch_size="auto",
         max_epochs="auto",
