@@ -1,53 +1,145 @@
-"""Default `DeepMoERegressor` against default HistGradientBoosting, on fixed splits of a table.
+"""What default parameters give: skmoe, its controls of equal active cost, and boosting.
 
-Run ``python -m benchmarks.headline FILE.npz [--splits 0 1 2]``. The file holds ``X``, ``y`` and
-``test_mask``, a boolean column for each split. No parameter of either is changed.
+Run ``python -m benchmarks.headline [--data FILE.npz ...] [--seeds 3]``. The first task is a
+compositional target with 64 pieces, rotated into 32 features; a file holds ``X``, ``y`` and
+``test_mask``, a boolean column for each split. Nobody is tuned. The controls are those of
+`benchmarks.dense_twin`: the same network with one expert, and a dense net, both as costly per
+row as ours. Results are NRMSE, test RMSE over the standard deviation of the test targets, as
+medians over seeds or splits with their range.
 """
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 
+from benchmarks.dense_twin import matched_grid
 from benchmarks.environment import default_threads, describe, record, set_threads
-from skmoe import DeepMoERegressor
+from benchmarks.store import Store, read_rows, write_text
+from skmoe import DeepMoERegressor, MoERegressor
+from skmoe.datasets import make_compositional_regression
+
+COLUMNS = ("task", "seed", "contestant", "status", "nrmse", "seconds")
+N_TRAIN, N_TEST = 20_000, 5_000
+
+Split = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def measure(model, X, y, test) -> tuple[float, float]:
-    """Test RMSE in units of the test targets' standard deviation, and seconds of the fit."""
+def composition(seed: int) -> Split:
+    """Three blocks of four regions, rotated into 32 features."""
+    X, y = make_compositional_regression(
+        N_TRAIN + N_TEST, n_features=32, random_state=1000 + seed
+    )
+    return X[:N_TRAIN], y[:N_TRAIN], X[N_TRAIN:], y[N_TRAIN:]
+
+
+def table(file: Path) -> Callable[[int], Split]:
+    """The fixed splits of a file."""
+
+    def split(seed: int) -> Split:
+        content = np.load(file)
+        X, y = content["X"], content["y"].ravel()
+        test = content["test_mask"][:, seed].astype(bool)
+        return X[~test], y[~test], X[test], y[test]
+
+    return split
+
+
+def contestants(seed: int, X: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    """Everyone, with default parameters."""
+    deep = DeepMoERegressor(random_state=seed)
+    (one_expert,) = matched_grid("one expert", deep, [{}], X, y)
+    twin = matched_grid("dense twin", deep, [{}], X, y)[-1]
+    everyone: dict[str, Any] = {
+        "DeepMoERegressor": deep,
+        "one expert, equal cost": DeepMoERegressor(random_state=seed, **one_expert),
+        "dense twin, equal cost": DeepMoERegressor(random_state=seed, **twin),
+        "MoERegressor": MoERegressor(random_state=seed),
+        "HistGradientBoosting": HistGradientBoostingRegressor(random_state=seed),
+    }
+    try:
+        from lightgbm import LGBMRegressor
+    except ImportError:
+        return everyone
+    return everyone | {"LightGBM": LGBMRegressor(random_state=seed, verbose=-1)}
+
+
+def measure(model, X, y, X_test, y_test) -> dict[str, float]:
+    """Test error and seconds of the fit."""
     started = time.perf_counter()
-    model.fit(X[~test], y[~test])
+    model.fit(X, y)
     seconds = time.perf_counter() - started
-    residual = model.predict(X[test]) - y[test]
-    return float(np.sqrt(np.mean(residual**2)) / np.std(y[test])), seconds
+    rmse = np.sqrt(np.mean((model.predict(X_test) - y_test) ** 2))
+    return {"nrmse": float(rmse / np.std(y_test)), "seconds": seconds}
+
+
+def run(store: Store, name: str, draw: Callable[[int], Split], n_seeds: int) -> None:
+    """Measure what is missing of one task, contestants interleaved within each seed."""
+    for seed in range(n_seeds):
+        X, y, X_test, y_test = draw(seed)
+        for contestant, model in contestants(seed, X, y).items():
+            if store.status(name, seed, contestant) is None:
+                row = {"task": name, "seed": seed, "contestant": contestant, "status": "ok"}
+                store.add({**row, **measure(model, X, y, X_test, y_test)})
+
+
+def report(store: Store) -> str:
+    """The table in Markdown."""
+    rows = read_rows(store.table)
+    lines = [
+        "# Default parameters",
+        "",
+        "NRMSE, median [range]; `python -m benchmarks.headline`. Last column: error over "
+        "that of `DeepMoERegressor`, median over seeds.",
+        "",
+        describe(store.run()["sessions"][-1]),
+    ]
+    for task in dict.fromkeys(row["task"] for row in rows):
+        lines += ["", f"## {task}", "", "| contestant | NRMSE | fit s | error / ours |"]
+        lines.append("|---|---|---|---|")
+        ours = _errors(rows, task, "DeepMoERegressor")
+        for contestant in dict.fromkeys(row["contestant"] for row in rows):
+            errors = _errors(rows, task, contestant)
+            seconds = _errors(rows, task, contestant, "seconds")
+            ratio = np.median([errors[seed] / ours[seed] for seed in errors if seed in ours])
+            values = list(errors.values())
+            lines.append(
+                f"| {contestant} | {np.median(values):.4f} [{min(values):.4f}, "
+                f"{max(values):.4f}] | {np.median(list(seconds.values())):.0f} | {ratio:.2f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _errors(rows, task: str, contestant: str, column: str = "nrmse") -> dict[str, float]:
+    return {
+        row["seed"]: float(row[column])
+        for row in rows
+        if row["task"] == task and row["contestant"] == contestant
+    }
 
 
 def main() -> None:
-    """Measure each split and print a table."""
+    """Read the command line, run, report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--splits", type=int, nargs="+", default=[0])
+    parser.add_argument("--data", type=Path, nargs="*", default=[])
+    parser.add_argument("--output", type=Path, default=Path("results/headline"))
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=default_threads())
     options = parser.parse_args()
     set_threads(options.threads)
-    table = np.load(options.file)
-    X, y = table["X"], table["y"].ravel()
-    print(f"# {options.file.stem}\n\n{describe(record(options.threads))}\n")
-    print("| split | HistGradientBoosting | DeepMoERegressor | ratio | fit seconds |")
-    print("|---|---|---|---|---|")
-    for split in options.splits:
-        test = table["test_mask"][:, split].astype(bool)
-        trees, trees_seconds = measure(
-            HistGradientBoostingRegressor(random_state=split), X, y, test
-        )
-        moe, moe_seconds = measure(DeepMoERegressor(random_state=split), X, y, test)
-        print(
-            f"| {split} | {trees:.4f} | {moe:.4f} | {trees / moe:.1f} "
-            f"| {trees_seconds:.0f} / {moe_seconds:.0f} |",
-            flush=True,
-        )
+    tasks = {file.stem: table(file) for file in options.data}
+    tasks[f"composition, 64 pieces, n = {N_TRAIN}, D = 32"] = composition
+    with Store(options.output, COLUMNS) as store:
+        store.start_session({}, record(options.threads))
+        for name, draw in tasks.items():
+            run(store, name, draw, options.seeds)
+        text = report(store)
+    write_text(options.output / "report.md", text)
+    print(text)
 
 
 if __name__ == "__main__":

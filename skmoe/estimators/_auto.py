@@ -14,7 +14,7 @@ MIN_ROWS_FOR_VALIDATION = 1000
 # Up to here, asking all experts costs no more than sorting rows, and learns better.
 MAX_SOFT_EXPERTS = 8
 # Steps of a fit of up to 256 rows, and of one of very many.
-STEPS = 110
+STEPS = 100
 MAX_STEPS = 20_000
 # Float64 costs about twice the time, which is nothing on small data.
 MAX_ROWS_FOR_FLOAT64 = 1000

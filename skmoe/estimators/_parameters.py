@@ -79,7 +79,7 @@ batch_size : int or "auto", default="auto"
     Rows per step. "auto" takes all of up to 512 rows, beyond that about ``2 sqrt(n)``, at
     most 2,048.
 max_epochs : int or "auto", default="auto"
-    Passes over the data. "auto" sets a number of steps that grows from 110
+    Passes over the data. "auto" sets a number of steps that grows from 100
     like ``n^0.9``, up to 20,000.
 early_stopping : bool or "auto", default="auto"
     Whether rows are held out to choose the best epoch by. "auto" does so from 1,000 rows on.
