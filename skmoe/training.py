@@ -138,7 +138,8 @@ def _train_once(network, rows, validation, plan, generator, optimizer_state) -> 
         interrupted = True
     loop.notify("on_train_end", X=rows)
     if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
-        raise Diverged
+        # Whoever pressed Ctrl-C does not want another try.
+        raise KeyboardInterrupt if interrupted else Diverged
     history = [
         {key: value for key, value in epoch.items() if key != "batches"}
         for epoch in loop.history
@@ -355,4 +356,4 @@ def _warn_if_unfinished(history: list[dict[str, Any]], plan: TrainingPlan) -> No
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, ConvergenceWarning, stacklevel=4)
+    warnings.warn(message, ConvergenceWarning, stacklevel=6)
