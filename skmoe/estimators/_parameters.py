@@ -80,9 +80,9 @@ batch_size : int or "auto", default="auto"
     most 2,048.
 max_epochs : int or "auto", default="auto"
     Passes over the data. "auto" sets a number of steps that grows from 100
-    like ``n^0.9``, up to 20,000.
+    like ``n^1.1``, up to 16,000.
 early_stopping : bool or "auto", default="auto"
-    Whether rows are held out to choose the best epoch by. "auto" does so from 1,000 rows on.
+    Whether rows are held out to choose the best epoch by. "auto" does so from 5,000 rows on.
     Not used if `fit` is given validation rows.
 validation_fraction : float, default=0.1
     Share of the rows to hold out.
