@@ -4,7 +4,7 @@
 ``python -m benchmarks.compare``   skmoe against kernels, trees, neighbours and dense nets,
                                    all tuned alike, on synthetic and real data
 ``python -m benchmarks.paper``     the experiments of Wang & E (2025), section 6
-``python -m benchmarks.headline``  default skmoe against default boosting on a table
+``python -m benchmarks.headline``  default parameters, beside controls of equal cost
 =================================  =====================================================
 
 Every script prints the machine and the versions (`benchmarks.environment`), runs all

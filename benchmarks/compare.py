@@ -32,11 +32,12 @@ COLUMNS = (*KEY, *TASK_COLUMNS, *MEASURES)
 
 @dataclass(frozen=True)
 class Profile:
-    """How much is measured."""
+    """How much is measured: the tasks and the grids of a level, seeds and folds."""
 
     level: str
     seeds: int
     folds: int
+    grids: str = ""  # level of the grids, if another one
     optional_packages: bool = True
     without: tuple[str, ...] = ()
     families: tuple[str, ...] = FAMILIES
@@ -55,6 +56,8 @@ PROFILES = {
         without=("one expert (shallow)",),
         threads=1,
     ),
+    # The curves of the full profile over D, d, n and the number of pieces, in small grids.
+    "curves": Profile("full", 1, 2, grids="demo", optional_packages=False, threads=1),
     "full": Profile("full", 5, 3),
 }
 
@@ -77,9 +80,9 @@ class Plan:
 
     def settings(self) -> dict:
         """What defines the numbers: rows under other settings must not be mixed in."""
-        level = self.profile.level
+        level = self.profile.grids or self.profile.level
         return {
-            "level": level,
+            "level": self.profile.level,
             "folds": self.profile.folds,
             "threads": self.threads,
             "tasks": {task.name: task.spec for task in self.tasks},
@@ -202,7 +205,8 @@ class Rows:
 def _measured(plan: Plan, task: Task, seed: int, contestant: Contestant, split: Split) -> dict:
     """One row of the table."""
     situation = Situation(split.X_train, split.y_train, seed, plan.threads, plan.profile.folds)
-    found = measure(contestant, situation, split.X_test, split.y_test, plan.profile.level)
+    level = plan.profile.grids or plan.profile.level
+    found = measure(contestant, situation, split.X_test, split.y_test, level)
     return {
         "task": task.name,
         "seed": seed,
