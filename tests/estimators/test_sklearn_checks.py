@@ -34,6 +34,7 @@ def _variants():
     for top_k, dtype in itertools.product([None, 1, 2], ["float32", "float64"]):
         yield MoERegressor(top_k=top_k, dtype=dtype, **SMALL)
         yield DeepMoERegressor(top_k=top_k, dtype=dtype, **SMALL_DEEP)
+    yield DeepMoERegressor(arrangement="stack", **SMALL_DEEP)
 
 
 def _float32_is_not_1e_minus_7(estimator):
