@@ -43,6 +43,10 @@ class Profile:
     families: tuple[str, ...] = FAMILIES
     threads: int | None = None  # None: all cores
 
+    @property
+    def grid_level(self) -> str:
+        return self.grids or self.level
+
 
 PROFILES = {
     "smoke": Profile("smoke", 1, 2, optional_packages=False, families=("circle",), threads=1),
@@ -80,7 +84,7 @@ class Plan:
 
     def settings(self) -> dict:
         """What defines the numbers: rows under other settings must not be mixed in."""
-        level = self.profile.grids or self.profile.level
+        level = self.profile.grid_level
         return {
             "level": self.profile.level,
             "folds": self.profile.folds,
@@ -205,7 +209,7 @@ class Rows:
 def _measured(plan: Plan, task: Task, seed: int, contestant: Contestant, split: Split) -> dict:
     """One row of the table."""
     situation = Situation(split.X_train, split.y_train, seed, plan.threads, plan.profile.folds)
-    level = plan.profile.grids or plan.profile.level
+    level = plan.profile.grid_level
     found = measure(contestant, situation, split.X_test, split.y_test, level)
     return {
         "task": task.name,

@@ -4,7 +4,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from sklearn.base import _fit_context
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_array
 from sklearn.utils._param_validation import (
     Interval,
     InvalidParameterError,
@@ -136,7 +136,6 @@ def check_validation_rows(estimator, X_val, y_val, sample_weight_val, n_outputs:
     if y_val is None:
         raise ValueError("y_val is required when X_val is given. Got y_val=None.")
     X, y, weight, _ = check_rows(estimator, X_val, y_val, sample_weight_val, reset=False)
-    check_consistent_length(X, y)
     if y.shape[1] != n_outputs:
         raise ValueError(
             f"y_val must have as many outputs as y. Got {y.shape[1]} and {n_outputs}."

@@ -63,9 +63,7 @@ class FittedModel:
 
     def gates(self, X) -> list[NDArray[np.float64]]:
         """Weights ``(n, E)`` of the experts, for each layer."""
-        return self._collect(
-            X, lambda y, steps: [w for step in steps for w in step.routing.dense_weights()]
-        )
+        return self._per_layer(X, lambda step: step.routing.dense_weights())
 
     def top_experts(self, X) -> NDArray[np.intp]:
         """The expert with the largest weight, ``(n, n_layers)``."""
@@ -73,21 +71,15 @@ class FittedModel:
 
     def experts(self, X) -> list[NDArray[np.float64]]:
         """What each expert says, ``(n, E, O)`` for each layer, in the network's units."""
-        return self._collect(
-            X,
-            lambda y, steps: [
-                answers for step in steps for answers in step.layer.expert_outputs(step.x_BTD)
-            ],
-        )
+        return self._per_layer(X, lambda step: step.layer.expert_outputs(step.x_BTD))
 
     def shared(self, X) -> list[NDArray[np.float64]]:
         """What the shared experts add, ``(n, O)`` for each layer, in the network's units."""
-        return self._collect(
-            X,
-            lambda y, steps: [
-                answers for step in steps for answers in step.layer.shared_output(step.x_BTD)
-            ],
-        )
+        return self._per_layer(X, lambda step: step.layer.shared_output(step.x_BTD))
+
+    def _per_layer(self, X, view: Callable[[Step], torch.Tensor]) -> list[NDArray[np.float64]]:
+        """An array for each layer, from a view that has the blocks on its first axis."""
+        return self._collect(X, lambda y, steps: [b for step in steps for b in view(step)])
 
     def _collect(self, X, view: Callable[[torch.Tensor, list[Step]], list[torch.Tensor]]):
         """The arrays that `view` takes from each chunk, put together."""

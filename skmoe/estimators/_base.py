@@ -31,6 +31,7 @@ from skmoe.estimators import _auto
 from skmoe.estimators._parameters import CONSTRAINTS, PARTS
 from skmoe.initialization import quantile_bins
 from skmoe.model import Architecture, FittedModel
+from skmoe.nn.embeddings import N_BINS
 from skmoe.nn.losses import AUXILIARY_LOSSES, LOSSES
 from skmoe.scaling import Scaling
 from skmoe.training import AuxiliaryLoss, TrainingPlan, TrainingResult, train
@@ -79,10 +80,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         model = self._start(X, y, weight, random, keep=self.warm_start)
         plan = self._plan(len(X))
         result = self._train(model, (X, y, weight), held_out, plan, random, self.warm_start)
-        self._finish(model, result, X, y_ndim, keep_optimizer=self.warm_start)
-        if result.interrupted:
-            raise KeyboardInterrupt
-        return self
+        return self._finish(model, result, X, y_ndim, keep_optimizer=self.warm_start)
 
     @fit_context
     def partial_fit(self, X, y, sample_weight=None):
@@ -111,10 +109,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         model = self._start(X, y, weight, random, keep=True)
         plan = replace(self._plan(len(X)), max_epochs=1, scheduled=False)
         result = self._train(model, (X, y, weight), None, plan, random, keep=True)
-        self._finish(model, result, X, y_ndim, keep_optimizer=True)
-        if result.interrupted:
-            raise KeyboardInterrupt
-        return self
+        return self._finish(model, result, X, y_ndim, keep_optimizer=True)
 
     def predict(self, X):
         """Predict the targets.
@@ -276,8 +271,8 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             getattr(self, "_optimizer_state", None) if keep else None,
         )
 
-    def _finish(self, model, result, X, y_ndim: int, keep_optimizer: bool) -> None:
-        """Put the fitted attributes in place, all at once."""
+    def _finish(self, model, result, X, y_ndim: int, keep_optimizer: bool):
+        """Put the fitted attributes in place, all at once; then pass on an interrupt."""
         # Small float64 data is predicted in float64 even if it was learned in float32:
         # then a row's prediction does not depend on the rows beside it.
         model.net.to(max(model.dtype, _auto.dtype("auto", X, model.device), key=_precision))
@@ -291,6 +286,9 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             best_loss_=result.best_loss,
             expert_usage_=self._layers([share / share.sum() for share in usage], None, True),
         )
+        if result.interrupted:
+            raise KeyboardInterrupt
+        return self
 
     # Steps of predict.
 
@@ -351,7 +349,7 @@ def _with_bins(embedding, X, weight):
     spec = part(embedding) if isinstance(embedding, str) else embedding
     if not isinstance(spec, Part) or spec.name != "piecewise_linear" or "bins" in spec.settings:
         return spec
-    n_bins = check_integer("n_bins", spec.settings.get("n_bins", 24))
+    n_bins = check_integer("n_bins", spec.settings.get("n_bins", N_BINS))
     return part(spec.name, bins=quantile_bins(X, weight, n_bins))
 
 

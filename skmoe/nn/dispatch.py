@@ -10,8 +10,6 @@ sliced     rows sorted by expert, one product per expert; for uneven routing
 =========  ===================================================================
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -143,4 +141,3 @@ def _combine(y: Tensor, routing: Routing) -> Tensor:
 DISPATCHERS: Registry = Registry(
     "dispatcher", {"dense": dense, "padded": padded, "sliced": sliced}
 )
-Dispatcher = Callable[[Experts, Tensor, Routing], Tensor]

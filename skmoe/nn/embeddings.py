@@ -19,6 +19,8 @@ from skmoe._registry import Registry
 from skmoe._settings import check_integer, check_number
 from skmoe.nn.stacked import draw_normal, draw_uniform
 
+N_BINS = 24  # of each feature, unless told otherwise
+
 
 class Embedding(nn.Module, ABC):
     """From D features to F.
@@ -71,7 +73,7 @@ class PiecewiseLinear(Embedding):
         self,
         n_inputs: int,
         *,
-        n_bins: int = 24,
+        n_bins: int = N_BINS,
         bins: Sequence[Sequence[float]] | None = None,
     ):
         super().__init__()
