@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from skmoe.batches import Rows
 from skmoe.nn.networks import NETWORKS, Network, Step
 from skmoe.scaling import Scaling
 
@@ -42,6 +43,8 @@ class FittedModel:
     net: Network
     x_scaling: Scaling
     y_scaling: Scaling
+    block_directions: list[NDArray[np.float64]] | None = None
+    """Where the blocks of a deep mixture started, in the user's features, if this was found."""
 
     @property
     def device(self) -> torch.device:
@@ -56,6 +59,15 @@ class FittedModel:
         return torch.as_tensor(
             self.x_scaling.apply_softly(X), dtype=self.dtype, device=self.device
         )
+
+    def rows(self, X, y, weight) -> Rows:
+        """Scaled rows on the network's device."""
+
+        def tensor(values):
+            return torch.as_tensor(values, dtype=self.dtype, device=self.device)
+
+        scaled = self.tensor(X), tensor(self.y_scaling.apply(y))
+        return Rows(*scaled, tensor(weight / weight.mean()))
 
     def predict(self, X) -> NDArray[np.float64]:
         """Predictions ``(n, n_outputs)`` in the user's units."""
@@ -106,6 +118,7 @@ class FittedModel:
             "x_scale": self.x_scaling.scale,
             "y_center": self.y_scaling.center,
             "y_scale": self.y_scaling.scale,
+            "block_directions": self.block_directions,
         }
 
     @classmethod
@@ -122,4 +135,5 @@ class FittedModel:
             net.to(device).eval(),
             Scaling(arrays["x_center"], arrays["x_scale"]),
             Scaling(arrays["y_center"], arrays["y_scale"]),
+            arrays["block_directions"],
         )

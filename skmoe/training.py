@@ -240,7 +240,7 @@ class _Loop(NeuralNet):
                 raise Diverged
             for name, value in averages.items():
                 self.history.record(name, value)
-            self.history.record("dead_experts", _count_dead(averages["usage"]))
+            self.history.record("dead_experts", count_dead(averages["usage"]))
             self.history.record("learning_rate", self.optimizer_.param_groups[0]["lr"])
         self.history.record(f"{prefix}_seconds", time.perf_counter() - started)
 
@@ -299,7 +299,7 @@ class _Loop(NeuralNet):
         self.step += 1
 
 
-def _count_dead(usage: list[list[float]]) -> int:
+def count_dead(usage: list[list[float]]) -> int:
     """Experts of all layers with less than a tenth of an even share."""
     return sum(share < 0.1 / len(shares) for shares in usage for share in shares)
 

@@ -1,11 +1,13 @@
 """What "auto" means: choices that follow from the number of rows and features."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 
 from skmoe._registry import Part, part
+from skmoe.nn.networks import Network
 
 # Up to here one batch holds all rows: small fits are then exactly weight-equivalent.
 FULL_BATCH = 512
@@ -13,9 +15,15 @@ FULL_BATCH = 512
 MIN_ROWS_FOR_VALIDATION = 5000
 # Up to here, asking all experts costs no more than sorting rows, and learns better.
 MAX_SOFT_EXPERTS = 8
+# A closed-form fit: experts asked, so that the others would add too little to jump,
+# and up to how many rows how many experts.
+RIDGE_TOP_K = 8
+RIDGE_EXPERTS = ((4_000, 8), (250_000, 16), (math.inf, 32))
 # Steps of a fit of up to 256 rows, and of one of very many.
 STEPS = 100
 MAX_STEPS = 16_000
+# Below this, brief fits do not tell which features belong together.
+MIN_ROWS_FOR_BLOCKS = 2000
 # Float64 costs about twice the time, which is nothing on small data.
 MAX_ROWS_FOR_FLOAT64 = 1000
 # Below this a GPU's start-up costs more than it saves.
@@ -24,15 +32,82 @@ MIN_ROWS_FOR_CUDA = 10_000
 MAX_FEATURES_FOR_BINS = 128
 
 
-def top_k(setting: int | str | None, n_experts: int) -> int | None:
+def n_experts(setting: int | str) -> int:
+    """Eight."""
+    return 8 if isinstance(setting, str) else setting
+
+
+def top_k(setting: int | str | None, n_experts: int, of_many: int = 2) -> int | None:
     """All of up to eight experts; two of more."""
     if isinstance(setting, str):
-        return 2 if n_experts > MAX_SOFT_EXPERTS else None
+        return of_many if n_experts > MAX_SOFT_EXPERTS else None
     if setting is not None and setting > n_experts:
         raise ValueError(
             f"top_k must be at most n_experts. Got top_k={setting} and n_experts={n_experts}."
         )
     return setting
+
+
+def sizes_without_training(estimator, n_rows: int) -> dict[str, Any]:
+    """Sizes for a shallow mixture that is solved for in closed form.
+
+    There are ``16 sqrt(n)`` unknowns, up to 2,048, and ``4 sqrt(n)`` up to 4,096. Experts are
+    smooth, as what is not trained cannot put its kinks in the right places, and see the
+    features themselves.
+    """
+    n_experts = estimator.n_experts
+    if isinstance(n_experts, str):
+        n_experts = next(experts for most, experts in RIDGE_EXPERTS if n_rows <= most)
+    width = estimator.hidden_dim
+    if isinstance(width, str):
+        root = math.sqrt(n_rows)
+        n_unknowns = min(16 * root, max(4 * root, 2048), 4096)
+        width = max(round(n_unknowns / n_experts) - 1, 4)
+    smooth = part("mlp", activation="gelu")
+    embedding = estimator.embedding
+    return {
+        "n_experts": n_experts,
+        "top_k": top_k(estimator.top_k, n_experts, of_many=RIDGE_TOP_K),
+        "expert": smooth if estimator.expert == "mlp" else estimator.expert,
+        "hidden_dim": width,
+        "embedding": None if embedding == "auto" else embedding,
+    }
+
+
+def solver(setting: str, loss: str | Part) -> str:
+    """The closed form minimises squared errors only."""
+    squared = (loss.name if isinstance(loss, Part) else loss) == "squared_error"
+    if setting == "auto":
+        return "adam+ridge" if squared else "adam"
+    if "ridge" in setting and not squared:
+        raise ValueError(f"solver={setting!r} needs loss='squared_error'. Got loss={loss!r}.")
+    return setting
+
+
+def possible_solver(chosen: str, setting: str, network: Network) -> str:
+    """Gradient descent alone if the prediction is linear in no map of the network."""
+    if "ridge" not in chosen or network.output_map() is not None:
+        return chosen
+    if setting == "auto":
+        return "adam"
+    raise ValueError(
+        f"solver={setting!r} needs experts whose last step is a linear map. Use 'adam' "
+        "with these experts."
+    )
+
+
+def init(setting, solver: str):
+    """A start from the data where nothing else adapts to them."""
+    if not isinstance(setting, str) or setting not in ("auto", "blocks"):
+        return setting  # blocks are looked for later, by a brief fit from this start
+    return "kmeans" if solver == "ridge" else "random"
+
+
+def deep_gate(setting, n_rows: int):
+    """A deep gate, unless there are too few rows for one."""
+    if not isinstance(setting, str) or setting != "auto":
+        return setting
+    return "deep" if n_rows >= MIN_ROWS_FOR_BLOCKS else "linear"
 
 
 def width(setting: int | str, n_rows: int, usual: int, small: int) -> int:

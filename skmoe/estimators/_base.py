@@ -26,10 +26,9 @@ from skmoe._validation import (
     fit_context,
     validate_parameters,
 )
-from skmoe.batches import Rows
-from skmoe.estimators import _auto
+from skmoe.estimators import _auto, _closed_form
 from skmoe.estimators._parameters import CONSTRAINTS, PARTS
-from skmoe.initialization import quantile_bins
+from skmoe.initialization import INITS, quantile_bins
 from skmoe.model import Architecture, FittedModel
 from skmoe.nn.embeddings import N_BINS
 from skmoe.nn.losses import AUXILIARY_LOSSES, LOSSES
@@ -77,14 +76,25 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             held_out = check_validation_rows(self, X_val, y_val, sample_weight_val, y.shape[1])
         else:
             X, y, weight, held_out = self._hold_out(X, y, weight, random)
-        model = self._start(X, y, weight, random, keep=self.warm_start)
+        solver = _auto.solver(self.solver, self.loss)
+        model = self._start(X, y, weight, random, solver, keep=self.warm_start)
+        solver = _auto.possible_solver(solver, self.solver, model.net)
+        rows = model.rows(X, y, weight)
+        held_out = None if held_out is None else model.rows(*held_out)
         plan = self._plan(len(X))
-        result = self._train(model, (X, y, weight), held_out, plan, random, self.warm_start)
+        if "adam" in solver and not (self.warm_start and hasattr(self, "_model")):
+            model = self._adapt(model, rows, held_out, plan, random)
+        if "adam" in solver:
+            result = self._train(model, rows, held_out, plan, random, self.warm_start)
+        else:
+            result = _closed_form.untrained(model.net)
+        if "ridge" in solver and not result.interrupted:
+            result = _closed_form.finish(model.net, rows, held_out, result, plan.fit_loss)
         return self._finish(model, result, X, y_ndim, keep_optimizer=self.warm_start)
 
     @fit_context
     def partial_fit(self, X, y, sample_weight=None):
-        """Take one pass over a chunk of data.
+        """Take one pass over a chunk of data, by gradient descent whatever the solver.
 
         The first call fixes scaling and architecture; later ones go on from there with a
         constant learning rate.
@@ -106,9 +116,10 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         first = not hasattr(self, "_model")
         X, y, weight, y_ndim = check_rows(self, X, y, sample_weight, reset=first)
         random = check_random_state(self.random_state)
-        model = self._start(X, y, weight, random, keep=True)
+        model = self._start(X, y, weight, random, "adam", keep=True)
         plan = replace(self._plan(len(X)), max_epochs=1, scheduled=False)
-        result = self._train(model, (X, y, weight), None, plan, random, keep=True)
+        rows = model.rows(X, y, weight)
+        result = self._train(model, rows, None, plan, random, keep=True)
         return self._finish(model, result, X, y_ndim, keep_optimizer=True)
 
     def predict(self, X):
@@ -194,7 +205,8 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         for name, registry in PARTS.items():
             if isinstance(spec := getattr(self, name), Part):
                 registry.resolve(spec)  # refuses unknown settings before anything is built
-        _auto.top_k(self.top_k, self.n_experts)
+        if not isinstance(self.n_experts, str):
+            _auto.top_k(self.top_k, self.n_experts)
         for name, weight in (self.auxiliary_losses or {}).items():
             _check_auxiliary_loss(name, weight)
 
@@ -207,7 +219,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         )
         return *rows[0::2], tuple(rows[1::2])
 
-    def _start(self, X, y, weight, random, keep: bool) -> FittedModel:
+    def _start(self, X, y, weight, random, solver: str, keep: bool) -> FittedModel:
         """An untrained model, or a copy of the fitted one to go on from."""
         seed = int(random.randint(2**31 - 1))
         device = _auto.device(self.device, len(X))
@@ -217,24 +229,40 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             return replace(self._model, net=copy.deepcopy(self._model.net).to(device, dtype))
         x_scaling = Scaling.of_features(X, weight)
         name, arguments = self._network(len(X))
-        arguments |= self._shared_arguments(x_scaling.apply_softly(X), weight, y.shape[1])
+        scaled = x_scaling.apply_softly(X)
+        arguments |= self._shared_arguments(scaled, weight, y.shape[1], solver)
         architecture = Architecture(name, arguments)
         net = architecture.build(torch.Generator().manual_seed(seed)).to(device, dtype)
-        return FittedModel(architecture, net, x_scaling, Scaling.of_targets(y, weight))
+        model = FittedModel(architecture, net, x_scaling, Scaling.of_targets(y, weight))
+        start, settings = INITS.resolve(_auto.init(self.init, solver))
+        start(net, model.rows(X, y, weight), seed, **settings)
+        return model
 
-    def _shared_arguments(self, X, weight, n_outputs: int) -> dict[str, Any]:
+    def _adapt(self, model, rows, held_out, plan, random) -> FittedModel:
+        """The model to train, after a look at what there is to learn."""
+        return model
+
+    def _shared_arguments(self, X, weight, n_outputs: int, solver: str) -> dict[str, Any]:
         """Arguments that all networks take."""
-        return {
+        arguments = {
             "n_inputs": X.shape[1],
             "n_outputs": n_outputs,
-            "n_experts": self.n_experts,
-            "top_k": _auto.top_k(self.top_k, self.n_experts),
             "n_shared_experts": self.n_shared_experts,
             "gate": self.gate,
             "router": self.router,
+            **self._sizes(len(X), X.shape[1], solver),
+        }
+        return arguments | {"embedding": _with_bins(arguments["embedding"], X, weight)}
+
+    def _sizes(self, n_rows: int, n_features: int, solver: str) -> dict[str, Any]:
+        """What depends on the number of rows and features, and on the solver."""
+        n_experts = _auto.n_experts(self.n_experts)
+        return {
+            "n_experts": n_experts,
+            "top_k": _auto.top_k(self.top_k, n_experts),
             "expert": self.expert,
-            "hidden_dim": _auto.width(self.hidden_dim, len(X), **self._hidden_dims),
-            "embedding": _with_bins(_auto.embedding(self.embedding, X.shape[1]), X, weight),
+            "hidden_dim": _auto.width(self.hidden_dim, n_rows, **self._hidden_dims),
+            "embedding": _auto.embedding(self.embedding, n_features),
         }
 
     def _plan(self, n_rows: int) -> TrainingPlan:
@@ -262,14 +290,8 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
                 "or more, or a router with renormalize=None."
             )
         generator = torch.Generator(model.device).manual_seed(int(random.randint(2**31 - 1)))
-        return train(
-            model.net,
-            _to_rows(model, *rows),
-            None if held_out is None else _to_rows(model, *held_out),
-            plan,
-            generator,
-            getattr(self, "_optimizer_state", None) if keep else None,
-        )
+        state = getattr(self, "_optimizer_state", None) if keep else None
+        return train(model.net, rows, held_out, plan, generator, state or None)
 
     def _finish(self, model, result, X, y_ndim: int, keep_optimizer: bool):
         """Put the fitted attributes in place, all at once; then pass on an interrupt."""
@@ -351,17 +373,6 @@ def _with_bins(embedding, X, weight):
         return spec
     n_bins = check_integer("n_bins", spec.settings.get("n_bins", N_BINS))
     return part(spec.name, bins=quantile_bins(X, weight, n_bins))
-
-
-def _to_rows(model: FittedModel, X, y, weight) -> Rows:
-    def to_tensor(values):
-        return torch.as_tensor(values, dtype=model.dtype, device=model.device)
-
-    return Rows(
-        model.tensor(X),
-        to_tensor(model.y_scaling.apply(y)),
-        to_tensor(weight / weight.mean()),
-    )
 
 
 def _precision(dtype: torch.dtype) -> int:

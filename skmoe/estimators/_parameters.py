@@ -6,6 +6,7 @@ Documented once, here; `documented` puts the text into an estimator's docstring.
 import textwrap
 
 from skmoe._validation import PartOf, at_least, fraction, not_negative, one_of, positive
+from skmoe.initialization import INITS
 from skmoe.nn.embeddings import EMBEDDINGS
 from skmoe.nn.experts import EXPERTS
 from skmoe.nn.gates import GATES
@@ -18,10 +19,11 @@ PARTS = {
     "expert": EXPERTS,
     "embedding": EMBEDDINGS,
     "loss": LOSSES,
+    "init": INITS,
 }
 
 CONSTRAINTS: dict[str, list] = {
-    "n_experts": [at_least(1)],
+    "n_experts": [at_least(1), one_of("auto")],
     "top_k": [at_least(1), one_of("auto"), None],
     "n_shared_experts": [at_least(0)],
     "gate": [PartOf(GATES)],
@@ -31,6 +33,8 @@ CONSTRAINTS: dict[str, list] = {
     "embedding": [one_of("auto"), PartOf(EMBEDDINGS), None],
     "loss": [PartOf(LOSSES)],
     "auxiliary_losses": [dict, None],
+    "init": [one_of("auto"), PartOf(INITS)],
+    "solver": [one_of("auto", "adam", "ridge", "adam+ridge")],
     "learning_rate": [positive()],
     "weight_decay": [not_negative()],
     "batch_size": [at_least(1), one_of("auto")],
@@ -49,9 +53,9 @@ CONSTRAINTS: dict[str, list] = {
 ROUTING = """
 top_k : int, None or "auto", default="auto"
     Experts asked for each sample. None asks all (a soft mixture), "auto" all of up to
-    eight and two of more. The weights of the chosen are renormalised for `top_k` of 2
-    and more; for 1 the weight is the chosen expert's share among all, so that the gate
-    learns.
+    eight, and of more two, or eight with one layer and ``solver="ridge"``. The weights of
+    the chosen are renormalised for `top_k` of 2 and more; for 1 the weight is the chosen
+    expert's share among all, so that the gate learns.
 n_shared_experts : int, default=0
     Experts that answer for every sample, with weight 1, beside the routed ones.
 gate : {gates}, part(...) or class, default="linear"
@@ -64,12 +68,23 @@ router : {routers}, part(...) or class, default="softmax"
 TRAINING = """
 embedding : {embeddings}, part(...), None or "auto", default="auto"
     Numeric embedding of the features. "auto" takes quantile bins, ``piecewise_linear``,
-    for up to 128 features.
+    for up to 128 features, and none for one layer with ``solver="ridge"``.
 loss : {losses} or part(...), default="squared_error"
     What is minimised, on standardised targets.
 auxiliary_losses : dict of str to float, default=None
     Weights of losses on the routing, e.g. ``{{"switch": 0.01}}``: "switch" and "importance"
     balance the experts' load, "z" keeps logits small.
+init : {inits} or "auto", part(...) or function, default="auto"
+    Where weights start. "kmeans" puts gates of the kinds "linear" and "prototype" at centres
+    of the data and experts' hidden units into the regions around them; "random" looks at no
+    data. "auto" is "kmeans" for ``solver="ridge"``, else "random".
+solver : {{"auto", "adam", "ridge", "adam+ridge"}}, default="auto"
+    "auto" is "adam+ridge" where that is possible, else "adam".
+    "adam" trains all weights by gradient descent. "ridge" trains none: given the start, the
+    last maps of all experts, or of a deep mixture, are solved for as one ridge regression,
+    in seconds. "adam+ridge" solves for them after training and keeps the better ones. Both
+    choose their penalty by the validation rows, without them by generalised
+    cross-validation, and need squared errors and experts that end in a linear map.
 learning_rate : float, default={learning_rate}
     Largest step of AdamW. It rises over the first 5 % of the steps, then falls to zero along
     half a cosine.
@@ -116,6 +131,9 @@ history_ : list of dict
     `<name>_loss` for each auxiliary loss, `usage` and `gate_entropy` (1 is a uniform choice)
     for each layer, `dead_experts` (how many got less than ``1 / (10 n_experts)``),
     `learning_rate`, `train_seconds`, `valid_seconds`. Losses are on standardised targets.
+    After a closed-form solve, the last one has `ridge_alpha`, `ridge_score_before`,
+    `ridge_score` (mean squared error on validation rows, or of generalised
+    cross-validation), `ridge_residual` of the equations and `ridge_seconds`.
 best_loss_ : float
     Smallest validation loss, or training loss without validation rows.
 n_features_in_ : int
@@ -133,6 +151,7 @@ def documented(**defaults):
         "embeddings": EMBEDDINGS,
         "losses": LOSSES,
         "experts": EXPERTS,
+        "inits": INITS,
     }
     listed = {kind: _listed(registry) for kind, registry in names.items()}
     texts = {"routing": ROUTING, "training": TRAINING, "attributes": ATTRIBUTES}

@@ -3,10 +3,13 @@
 import numpy as np
 
 from skmoe._registry import part
-from skmoe._validation import PartOf, at_least, one_of
-from skmoe.estimators import _auto
+from skmoe._validation import PartOf, at_least, check_is_fitted, one_of
+from skmoe.estimators import _auto, _blocks
 from skmoe.estimators._base import BaseMoERegressor
 from skmoe.estimators._parameters import documented
+from skmoe.initialization import INITS
+from skmoe.nn.experts import EXPERTS, LatentExperts
+from skmoe.nn.gates import GATES
 from skmoe.nn.networks import ARRANGEMENTS
 
 
@@ -76,6 +79,8 @@ class DeepMoERegressor(BaseMoERegressor):
         "n_layers": [at_least(1)],
         "model_dim": [at_least(1), one_of("auto")],
         "arrangement": [PartOf(ARRANGEMENTS)],
+        "gate": [one_of("auto"), PartOf(GATES)],
+        "init": [one_of("auto", "blocks"), PartOf(INITS)],
     }
 
     def __init__(
@@ -87,13 +92,15 @@ class DeepMoERegressor(BaseMoERegressor):
         n_shared_experts=0,
         arrangement="parallel",
         model_dim="auto",
-        gate="linear",
+        gate="auto",
         router="softmax",
         expert="latent",
         hidden_dim="auto",
         embedding="auto",
         loss="squared_error",
         auxiliary_losses=None,
+        init="auto",
+        solver="auto",
         learning_rate=5e-3,
         weight_decay=1e-2,
         batch_size="auto",
@@ -121,6 +128,8 @@ class DeepMoERegressor(BaseMoERegressor):
         self.embedding = embedding
         self.loss = loss
         self.auxiliary_losses = auxiliary_losses
+        self.init = init
+        self.solver = solver
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.batch_size = batch_size
@@ -135,12 +144,41 @@ class DeepMoERegressor(BaseMoERegressor):
         self.random_state = random_state
         self.verbose = verbose
 
+    @property
+    def block_directions_(self):
+        """Where the blocks started, ``(n_features, dim)`` each; None if nothing was found."""
+        check_is_fitted(self)
+        return self._model.block_directions
+
     def _network(self, n_rows):
         spec = part(self.arrangement) if isinstance(self.arrangement, str) else self.arrangement
         _, settings = ARRANGEMENTS.resolve(spec)
         model_dim = _auto.width(self.model_dim, n_rows, usual=128, small=64)
         settings = {"n_layers": self.n_layers, "model_dim": model_dim, **settings}
         return spec.name, settings
+
+    def _sizes(self, n_rows, n_features, solver):
+        sizes = super()._sizes(n_rows, n_features, solver)
+        return {**sizes, "gate": _auto.deep_gate(self.gate, n_rows)}
+
+    def _adapt(self, model, rows, held_out, plan, random):
+        if not self._may_have_blocks(len(rows)):
+            return model
+        seed = int(random.randint(2**31 - 1))
+        return _blocks.start_at_blocks(model, rows, held_out, plan, seed)
+
+    def _may_have_blocks(self, n_rows: int) -> bool:
+        """Whether to look for factors of the function, and whether blocks could use them."""
+        wanted = self.init == "blocks" or (
+            self.init == "auto" and n_rows >= _auto.MIN_ROWS_FOR_BLOCKS
+        )
+        spec = part(self.arrangement) if isinstance(self.arrangement, str) else self.arrangement
+        return (
+            wanted
+            and spec.name == "parallel"
+            and "trunk" not in spec.settings
+            and EXPERTS.resolve(self.expert)[0] is LatentExperts
+        )
 
     def _layers(self, arrays, layer, stack=False):
         if stack:

@@ -1,5 +1,6 @@
 """`MoERegressor`: one layer of experts."""
 
+from skmoe.estimators import _auto
 from skmoe.estimators._base import BaseMoERegressor
 from skmoe.estimators._parameters import documented
 
@@ -15,15 +16,18 @@ class MoERegressor(BaseMoERegressor):
 
     Parameters
     ----------
-    n_experts : int, default=8
-        Number of experts.
+    n_experts : int or "auto", default="auto"
+        Number of experts. "auto" is 8; with ``solver="ridge"``, 16 above 4,000 rows and 32
+        above 250,000.
     {routing}
     expert : {experts}, part(...) or class, default="mlp"
-        What an expert is. "latent" puts a low-dimensional linear encoder in front of gate
+        What an expert is: "mlp" has a ReLU layer, or one of GELU, which is smooth, with
+        ``solver="ridge"``. "latent" puts a low-dimensional linear encoder in front of gate
         and experts.
     hidden_dim : int or "auto", default="auto"
         Width of an expert, for the kinds that have a hidden layer. "auto" is 64, and 32
-        up to 512 rows.
+        up to 512 rows; with ``solver="ridge"`` such that the hidden units of all experts
+        are some ``16 sqrt(n)``, up to 2,048, or ``4 sqrt(n)``, up to 4,096.
     {training}
 
     Attributes
@@ -60,7 +64,7 @@ class MoERegressor(BaseMoERegressor):
 
     def __init__(
         self,
-        n_experts=8,
+        n_experts="auto",
         *,
         top_k="auto",
         n_shared_experts=0,
@@ -71,6 +75,8 @@ class MoERegressor(BaseMoERegressor):
         embedding="auto",
         loss="squared_error",
         auxiliary_losses=None,
+        init="auto",
+        solver="auto",
         learning_rate=1e-2,
         weight_decay=1e-2,
         batch_size="auto",
@@ -95,6 +101,8 @@ class MoERegressor(BaseMoERegressor):
         self.embedding = embedding
         self.loss = loss
         self.auxiliary_losses = auxiliary_losses
+        self.init = init
+        self.solver = solver
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.batch_size = batch_size
@@ -131,6 +139,11 @@ class MoERegressor(BaseMoERegressor):
 
     def _network(self, n_rows):
         return "shallow", {}
+
+    def _sizes(self, n_rows, n_features, solver):
+        if solver == "ridge":
+            return _auto.sizes_without_training(self, n_rows)
+        return super()._sizes(n_rows, n_features, solver)
 
     def _layers(self, arrays, layer, stack=False):
         return arrays[0]

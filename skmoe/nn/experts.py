@@ -5,6 +5,9 @@ states its tensors, first axis G, in `stacked` and the function itself in `evalu
 ``x_GCD``, the C rows of each expert, to ``y_GCO``. `evaluate` reads no weights of its own,
 so that a dispatcher can run it on a slice of the experts.
 
+Experts that end in a linear map say so: `features` are what this map reads, `output_map` and
+`set_output_map` are its weights. A solver then finds the best map in closed form.
+
 To add a kind of expert, copy the nearest one and name it in `EXPERTS` at the bottom.
 """
 
@@ -70,8 +73,48 @@ class Experts(nn.Module, ABC):
         """The same experts without an encoder: what shared experts are made of."""
         return cls
 
+    def features(self, x_GCD: Tensor, *stacked: Tensor) -> Tensor:
+        """Features ``f_GCF`` with ``evaluate(x) = f @ output_map``; the last of them is 1."""
+        raise NotImplementedError(f"{type(self).__name__} end in no linear map.")
 
-class MLPExperts(Experts):
+    def output_map(self) -> Tensor | None:
+        """Last map ``w_GFO``, its bias in the last row; None if there is no such map."""
+        return None
+
+    def set_output_map(self, w_GFO: Tensor) -> None:
+        """Replace the last map."""
+        raise NotImplementedError(f"{type(self).__name__} end in no linear map.")
+
+    @property
+    def hidden_shape(self) -> tuple[int, int] | None:
+        """Dimensions (D, H) of one expert's hidden layer; None without one."""
+        return None
+
+    def set_hidden_map(self, weight_GDH: Tensor, bias_GH: Tensor) -> None:
+        """Replace the hidden layers."""
+        raise NotImplementedError(f"{type(self).__name__} have no hidden layer.")
+
+
+def with_one(x: Tensor) -> Tensor:
+    """Append a feature that is 1, for the bias."""
+    return torch.cat([x, x.new_ones(*x.shape[:-1], 1)], -1)
+
+
+class _EndInMap(Experts):
+    """Experts whose last step is the affine map `output`."""
+
+    output: StackedLinear
+
+    def output_map(self) -> Tensor | None:
+        return torch.cat([self.output.weight, self.output.bias], 1).detach()
+
+    @torch.no_grad()
+    def set_output_map(self, w_GFO: Tensor) -> None:
+        self.output.weight.copy_(w_GFO[:, :-1])
+        self.output.bias.copy_(w_GFO[:, -1:])
+
+
+class MLPExperts(_EndInMap):
     """Two-layer nets, the experts of Wang & E (2025).
 
     Parameters
@@ -80,6 +123,9 @@ class MLPExperts(Experts):
         Width H of one expert.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Nonlinearity of its hidden layer.
+    hidden_gain : float, default=1.0
+        Scale of the initial weights of the hidden layer: with more, an expert is less smooth
+        at first and learns functions that oscillate faster.
     """
 
     def __init__(
@@ -91,11 +137,15 @@ class MLPExperts(Experts):
         *,
         hidden_dim: int = 32,
         activation: str = "relu",
+        hidden_gain: float = 1.0,
         generator: Generator | None = None,
     ):
         super().__init__(n_blocks, n_experts, n_inputs, n_outputs)
         n_maps, hidden_dim = n_blocks * n_experts, check_integer("hidden_dim", hidden_dim)
-        self.hidden = StackedLinear(n_maps, n_inputs, hidden_dim, generator=generator)
+        gain = check_number("hidden_gain", hidden_gain, open_=True)
+        self.hidden = StackedLinear(
+            n_maps, n_inputs, hidden_dim, generator=generator, gain=gain
+        )
         self.output = StackedLinear(n_maps, hidden_dim, n_outputs, generator=generator)
         self.activation: Callable[[Tensor], Tensor] = ACTIVATIONS[activation]
 
@@ -112,9 +162,30 @@ class MLPExperts(Experts):
         hidden_GCH = self.activation(torch.baddbmm(b_hidden, x_GCD, w_hidden))
         return torch.baddbmm(b_output, hidden_GCH, w_output)
 
+    def features(self, x_GCD, *stacked):
+        w_hidden, b_hidden, *_ = stacked
+        return with_one(self.activation(torch.baddbmm(b_hidden, x_GCD, w_hidden)))
+
+    def output_map(self):
+        return super().output_map() if self._evaluates_a_net else None
+
+    @property
+    def hidden_shape(self):
+        return tuple(self.hidden.weight.shape[1:]) if self._evaluates_a_net else None
+
+    @torch.no_grad()
+    def set_hidden_map(self, weight_GDH, bias_GH):
+        self.hidden.weight.copy_(weight_GDH)
+        self.hidden.bias.copy_(bias_GH[:, None])
+
+    @property
+    def _evaluates_a_net(self) -> bool:
+        """False in a subclass that computes something else."""
+        return type(self).evaluate is MLPExperts.evaluate
+
     def mix_all(self, x_BTD: Tensor, weights_BTE: Tensor) -> Tensor:
-        if type(self).evaluate is not MLPExperts.evaluate:
-            return super().mix_all(x_BTD, weights_BTE)  # a subclass computes something else
+        if not self._evaluates_a_net:
+            return super().mix_all(x_BTD, weights_BTE)
         # The experts of a block as one net of width F = E H, weighted in its hidden layer:
         # two wide products instead of 2 E narrow ones.
         w_hidden, b_hidden, w_output, b_output = (
@@ -127,7 +198,7 @@ class MLPExperts(Experts):
         return torch.baddbmm(bias_BTO, hidden_BTEH.flatten(2), w_output.flatten(1, 2))
 
 
-class LinearExperts(Experts):
+class LinearExperts(_EndInMap):
     """Affine functions: with a gate, a piecewise linear model.
 
     Softmax gates estimate linear experts slowly (arXiv 2503.03213); the
@@ -155,6 +226,9 @@ class LinearExperts(Experts):
         weight, bias = stacked
         return torch.baddbmm(bias, x_GCD, weight)
 
+    def features(self, x_GCD, *stacked):
+        return with_one(x_GCD)
+
 
 class ConstantExperts(Experts):
     """One number for each output: the gate does all the work."""
@@ -180,6 +254,16 @@ class ConstantExperts(Experts):
         (value,) = stacked
         return value.expand(-1, x_GCD.shape[1], -1)
 
+    def features(self, x_GCD, *stacked):
+        return with_one(x_GCD[..., :0])
+
+    def output_map(self):
+        return self.value.detach()
+
+    @torch.no_grad()
+    def set_output_map(self, w_GFO):
+        self.value.copy_(w_GFO)
+
 
 class LatentExperts(MLPExperts):
     """Two-layer nets on a low-dimensional encoding of the input.
@@ -197,6 +281,8 @@ class LatentExperts(MLPExperts):
         Width H of one expert.
     activation : {"relu", "gelu", "silu", "tanh"}, default="silu"
         Nonlinearity of its hidden layer.
+    hidden_gain : float, default=1.0
+        Scale of the initial weights of the hidden layer.
     """
 
     def __init__(
@@ -210,6 +296,7 @@ class LatentExperts(MLPExperts):
         reconstruction: float = 0.0,
         hidden_dim: int = 32,
         activation: str = "silu",
+        hidden_gain: float = 1.0,
         generator: Generator | None = None,
     ):
         latent_dim = min(check_integer("latent_dim", latent_dim), n_inputs)
@@ -220,6 +307,7 @@ class LatentExperts(MLPExperts):
             n_outputs,
             hidden_dim=hidden_dim,
             activation=activation,
+            hidden_gain=hidden_gain,
             generator=generator,
         )
         # sqrt(3): encoded inputs have unit variance when the features do.
@@ -239,6 +327,12 @@ class LatentExperts(MLPExperts):
             return z_BTD, None
         error_BT = (self.decoder(z_BTD) - x_BTD).square().mean(-1)
         return z_BTD, self.reconstruction * error_BT
+
+    @torch.no_grad()
+    def place_encoder(self, weight_BDR: Tensor, bias_BR: Tensor) -> None:
+        """Start the encoder of each block as this map, ``z = x W + b``."""
+        self.encoder.weight.copy_(weight_BDR)
+        self.encoder.bias.copy_(bias_BR.unsqueeze(1))
 
     @classmethod
     def on_encoded_input(cls) -> type[Experts]:

@@ -15,7 +15,13 @@ from torch import Generator, Tensor, nn
 
 from skmoe._registry import Registry
 from skmoe._settings import check_integer, check_number
-from skmoe.nn.stacked import ACTIVATIONS, StackedLinear, draw_normal, draw_uniform
+from skmoe.nn.stacked import (
+    ACTIVATIONS,
+    StackedLinear,
+    StackedResidual,
+    draw_normal,
+    draw_uniform,
+)
 
 
 class Gate(nn.Module, ABC):
@@ -64,6 +70,13 @@ class Gate(nn.Module, ABC):
     def score(self, x_BTD: Tensor) -> Tensor:
         """Scores ``logits_BTE`` before temperature and noise."""
 
+    def place(self, centers_BED: Tensor, sharpness_B: Tensor) -> bool:
+        """Start as ``logit_e = b (2 c_e.x - |c_e|^2)``, so that the regions are Voronoi cells.
+
+        Returns False, and does nothing, if the gate has no such start.
+        """
+        return False
+
     def forward(self, x_BTD: Tensor) -> Tensor:
         logits_BTE = self.score(x_BTD) * torch.exp(-self.log_temperature)
         if self.training and self.noise > 0:
@@ -105,6 +118,13 @@ class LinearGate(Gate):
         super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
         self.linear = StackedLinear(n_blocks, n_inputs, n_experts, generator=generator)
 
+    @torch.no_grad()
+    def place(self, centers_BED, sharpness_B):
+        slopes_BED = 2 * sharpness_B[:, None, None] * centers_BED
+        self.linear.weight.copy_(slopes_BED.mT)
+        self.linear.bias.copy_(-(slopes_BED * centers_BED).sum(-1).unsqueeze(1) / 2)
+        return True
+
     def score(self, x_BTD: Tensor) -> Tensor:
         return self.linear(x_BTD)
 
@@ -143,6 +163,54 @@ class MLPGate(Gate):
         return self.linear(self.activation(self.hidden(x_BTD)))
 
 
+class DeepGate(Gate):
+    """A residual net, so that borders between regions can be found precisely.
+
+    Most of the error that a mixture makes on a function with jumps is made at the borders,
+    by a gate that misplaces them or is too soft there. Cross-entropy is not needed to learn
+    a sharp gate, but a net that can place borders of any shape is, and scores that are not
+    nearly equal at the start.
+
+    Parameters
+    ----------
+    width : int, default=48
+        Width of the net.
+    depth : int, default=2
+        Residual layers.
+    scale : float, default=3.0
+        Factor of the scores: with 1, all experts would weigh about the same at first.
+    """
+
+    def __init__(
+        self,
+        n_blocks,
+        n_inputs,
+        n_experts,
+        *,
+        width: int = 48,
+        depth: int = 2,
+        scale: float = 3.0,
+        generator=None,
+        **shared,
+    ):
+        super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
+        check_integer("width", width)
+        # Gain 2: borders closer to each other than the spread of the inputs.
+        self.first = StackedLinear(n_blocks, n_inputs, width, generator=generator, gain=2.0)
+        self.layers = nn.Sequential(
+            *(
+                StackedResidual(n_blocks, width, generator=generator)
+                for _ in range(check_integer("depth", depth))
+            )
+        )
+        self.linear = StackedLinear(n_blocks, width, n_experts, generator=generator)
+        self.scale = check_number("scale", scale, open_=True)
+
+    def score(self, x_BTD: Tensor) -> Tensor:
+        h_BTW = nn.functional.silu(self.first(x_BTD))
+        return self.scale * self.linear(self.layers(h_BTW))
+
+
 class PrototypeGate(Gate):
     """Each expert has a centre c: ``logit = b (2 c.x - |c|^2)``.
 
@@ -156,6 +224,12 @@ class PrototypeGate(Gate):
             draw_normal((n_blocks, n_experts, n_inputs), 1.0, generator)
         )
         self.log_sharpness = nn.Parameter(torch.zeros(n_blocks, 1, 1))
+
+    @torch.no_grad()
+    def place(self, centers_BED, sharpness_B):
+        self.centers.copy_(centers_BED)
+        self.log_sharpness.copy_(sharpness_B.log()[:, None, None])
+        return True
 
     def score(self, x_BTD: Tensor) -> Tensor:
         norms_B1E = self.centers.square().sum(-1).unsqueeze(1)
@@ -219,6 +293,7 @@ GATES = Registry(
     {
         "linear": LinearGate,
         "mlp": MLPGate,
+        "deep": DeepGate,
         "prototype": PrototypeGate,
         "cosine": CosineGate,
         "quadratic": QuadraticGate,

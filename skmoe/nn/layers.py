@@ -3,14 +3,24 @@
 ``y(x) = shared(x) + sum_k w_k(x) f_{e_k}(x)``.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Generator, Tensor, nn
 
 from skmoe.nn.dispatch import dispatch
 from skmoe.nn.experts import EXPERTS, Experts
 from skmoe.nn.gates import GATES
 from skmoe.nn.routers import ROUTERS, Routing
+
+
+class Design(NamedTuple):
+    """Features in which a prediction is linear, ``y_t = sum_k values_tk @ map[ids_tk]``."""
+
+    values_TKF: Tensor
+    """Features of the K maps that count for each row, already weighted."""
+    ids_TK: Tensor | None
+    """Which maps these are; None when all of them count, in order."""
 
 
 class MoELayer(nn.Module):
@@ -85,6 +95,41 @@ class MoELayer(nn.Module):
             y_BTO = y_BTO + self.shared.answer_all(x_BTD).sum(2)
         return y_BTO, routing._replace(reconstruction_BT=penalty_BT)
 
+    def design(self, x_TD: Tensor) -> Design:
+        """Features of the experts' last maps, for a layer of one block.
+
+        Feature f of expert e is ``w_e(x)`` times its hidden feature; shared experts follow
+        the routed ones and have weight 1.
+        """
+        x_BTD, _ = self.experts.encode(x_TD.unsqueeze(0))
+        weights_BTK, ids_BTK, *_ = self.router(self.gate(x_BTD))
+        ids_TK = None if ids_BTK is None else ids_BTK[0]
+        values_TKF = weights_BTK[0].unsqueeze(-1) * _features(self.experts, x_BTD[0], ids_TK)
+        if self.shared is not None:
+            shared_TSF = _features(self.shared, x_BTD[0], None)
+            values_TKF = torch.cat([values_TKF, shared_TSF], 1)
+            if ids_TK is not None:
+                always = torch.arange(self.shared.n_experts, device=ids_TK.device)
+                always = (self.experts.n_experts + always).expand(len(ids_TK), -1)
+                ids_TK = torch.cat([ids_TK, always], 1)
+        return Design(values_TKF, ids_TK)
+
+    def output_map(self) -> Tensor | None:
+        """Last maps ``w_GFO`` of all experts, routed then shared; None if there are none."""
+        maps = [experts.output_map() for experts in self._all_experts()]
+        known = [w_GFO for w_GFO in maps if w_GFO is not None]
+        return torch.cat(known) if len(known) == len(maps) else None
+
+    def set_output_map(self, w_GFO: Tensor) -> None:
+        """Replace them."""
+        for experts in self._all_experts():
+            n_maps = experts.n_blocks * experts.n_experts
+            experts.set_output_map(w_GFO[:n_maps])
+            w_GFO = w_GFO[n_maps:]
+
+    def _all_experts(self) -> list[Experts]:
+        return [self.experts] if self.shared is None else [self.experts, self.shared]
+
     def expert_outputs(self, x_BTD: Tensor) -> Tensor:
         """What every routed expert says, asked or not, ``y_BTEO``."""
         return self.experts.answer_all(self.experts.encode(x_BTD)[0])
@@ -95,3 +140,18 @@ class MoELayer(nn.Module):
         if self.shared is None:
             return x_BTD.new_zeros(*x_BTD.shape[:2], self.experts.output_dim)
         return self.shared.answer_all(x_BTD).sum(2)
+
+
+def _features(experts: Experts, x_TD: Tensor, ids_TK: Tensor | None) -> Tensor:
+    """Features ``f_TKF`` of the experts that each row asks; of all if `ids_TK` is None."""
+    stacked = experts.stacked()
+    if ids_TK is None:
+        x_GTD = x_TD.expand(experts.n_experts, -1, -1)
+        return experts.features(x_GTD, *stacked).transpose(0, 1)
+    n_features = experts.features(x_TD[:0].expand(experts.n_experts, -1, -1), *stacked).shape[2]
+    values_TKF = x_TD.new_empty(*ids_TK.shape, n_features)
+    for expert in range(experts.n_experts):
+        rows, slots = torch.nonzero(ids_TK == expert, as_tuple=True)
+        one = (tensor[expert : expert + 1] for tensor in stacked)
+        values_TKF[rows, slots] = experts.features(x_TD[rows].unsqueeze(0), *one).squeeze(0)
+    return values_TKF

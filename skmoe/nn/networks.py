@@ -13,9 +13,9 @@ from torch import Generator, Tensor, nn
 
 from skmoe._registry import Registry, part
 from skmoe.nn.embeddings import EMBEDDINGS, Embedding, NoEmbedding
-from skmoe.nn.experts import LinearExperts
+from skmoe.nn.experts import LinearExperts, with_one
 from skmoe.nn.gates import Gate, LinearGate
-from skmoe.nn.layers import MoELayer
+from skmoe.nn.layers import Design, MoELayer
 from skmoe.nn.routers import Routing
 from skmoe.nn.stacked import ACTIVATIONS, Linear, StackedLinear
 
@@ -42,6 +42,18 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def forward(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
         """Prediction ``y_TO`` and one step for each layer."""
+
+    @abstractmethod
+    def design(self, x_TD: Tensor) -> Design:
+        """The features in which the prediction is linear."""
+
+    @abstractmethod
+    def output_map(self) -> Tensor | None:
+        """The maps ``w_GFO`` from these features to y; None if the prediction has none."""
+
+    @abstractmethod
+    def set_output_map(self, w_GFO: Tensor) -> None:
+        """Replace them."""
 
     def moe_layers(self) -> list[MoELayer]:
         """The layers, in the order of the steps."""
@@ -87,6 +99,15 @@ class MoENetwork(Network):
         y_BTO, routing = self.layer(e_BTF)
         return y_BTO.squeeze(0), [Step(self.layer, e_BTF, routing)]
 
+    def design(self, x_TD):
+        return self.layer.design(self.embedding(x_TD))
+
+    def output_map(self):
+        return self.layer.output_map()
+
+    def set_output_map(self, w_GFO):
+        self.layer.set_output_map(w_GFO)
+
 
 class ResidualLayer(nn.Module):
     """``h + W2 act(W1 norm(h))``, starting as the identity."""
@@ -102,7 +123,33 @@ class ResidualLayer(nn.Module):
         return h_TM + self.output(self.activation(self.hidden(self.norm(h_TM))))
 
 
-class ParallelMoENetwork(Network):
+class HeadedNetwork(Network):
+    """A network whose last map, `head`, reads a state ``h_TM``."""
+
+    head: Linear
+
+    @abstractmethod
+    def state(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
+        """What the head reads, and one step for each layer."""
+
+    def forward(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
+        h_TM, steps = self.state(x_TD)
+        return self.head(h_TM), steps
+
+    def design(self, x_TD):
+        h_TM, _ = self.state(x_TD)
+        return Design(with_one(h_TM).unsqueeze(1), None)
+
+    def output_map(self):
+        return torch.cat([self.head.weight.T, self.head.bias[None]]).unsqueeze(0).detach()
+
+    @torch.no_grad()
+    def set_output_map(self, w_GFO):
+        self.head.weight.copy_(w_GFO[0, :-1].T)
+        self.head.bias.copy_(w_GFO[0, -1])
+
+
+class ParallelMoENetwork(HeadedNetwork):
     """L blocks side by side on the raw input, combined by a dense head.
 
     The shape of Wang & E (2025), theorem 5.2: block l finds out in which piece its
@@ -162,16 +209,16 @@ class ParallelMoENetwork(Network):
         )
         self.head = Linear(model_dim, n_outputs, generator=generator)
 
-    def forward(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
+    def state(self, x_TD):
         x_BTD = x_TD.expand(self.blocks.experts.n_blocks, -1, -1)
         blocks_BTO, routing = self.blocks(x_BTD)
         h_TM = self.mix(blocks_BTO.transpose(0, 1).flatten(1))
         if self.trunk is not None:
             h_TM = h_TM + self.trunk(self.embedding(x_TD))
-        return self.head(self.dense(h_TM)), [Step(self.blocks, x_BTD, routing)]
+        return self.dense(h_TM), [Step(self.blocks, x_BTD, routing)]
 
 
-class StackMoENetwork(Network):
+class StackMoENetwork(HeadedNetwork):
     """L layers one after the other on a residual state, between dense layers.
 
     Wang & E (2025), sections 5 and 6: dense and MoE layers alternate. The state carries
@@ -222,7 +269,7 @@ class StackMoENetwork(Network):
         )
         self.head = Linear(model_dim, n_outputs, generator=generator)
 
-    def forward(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
+    def state(self, x_TD):
         h_TM = self.first(self.embedding(x_TD))
         steps = []
         for dense, layer in zip(self.dense, self.moe_layers(), strict=True):
@@ -231,7 +278,7 @@ class StackMoENetwork(Network):
             y_BTM, routing = layer(seen_BTD)
             h_TM = h_TM + y_BTM.squeeze(0)
             steps.append(Step(layer, seen_BTD, routing))
-        return self.head(h_TM), steps
+        return h_TM, steps
 
 
 ARRANGEMENTS = Registry(

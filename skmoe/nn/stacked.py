@@ -80,6 +80,29 @@ class StackedLinear(nn.Module):
         return torch.baddbmm(self.bias, x_NTD, self.weight)
 
 
+class StackedResidual(nn.Module):
+    """N residual layers at once: ``h + W2 silu(W1 norm(h))``, starting as nearly the identity.
+
+    Parameters
+    ----------
+    n_maps : int
+        Number of layers N side by side.
+    dim : int
+        Width of one.
+    generator : torch.Generator, optional
+        Source of the initial weights.
+    """
+
+    def __init__(self, n_maps: int, dim: int, *, generator: Generator | None = None):
+        super().__init__()
+        self.norm = nn.LayerNorm(dim, elementwise_affine=False)
+        self.hidden = StackedLinear(n_maps, dim, dim, generator=generator)
+        self.output = StackedLinear(n_maps, dim, dim, generator=generator, gain=0.1)
+
+    def forward(self, h_NTW: Tensor) -> Tensor:
+        return h_NTW + self.output(nn.functional.silu(self.hidden(self.norm(h_NTW))))
+
+
 class Linear(nn.Linear):
     """`torch.nn.Linear` whose weights come from a generator of one's own."""
 

@@ -1,0 +1,113 @@
+"""A start in which each block has a factor of the function to itself, where that can be told.
+
+A brief fit gives the function roughly; `skmoe.structure` reads the factors off its gradients;
+and a second brief fit, with the blocks at these factors, must do better than one without,
+or else all stays as it was.
+"""
+
+import copy
+import math
+import warnings
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+
+from skmoe._registry import Part, part
+from skmoe.batches import Rows, count_batches
+from skmoe.model import Architecture, FittedModel
+from skmoe.nn.experts import EXPERTS, LatentExperts
+from skmoe.structure import Blocks, find_blocks
+from skmoe.training import TrainingPlan, train
+
+# Share of the epochs of a brief fit, and least number of its steps.
+BRIEF = 0.12
+MIN_STEPS = 300
+# Factors of a function are low-dimensional and may oscillate: experts start less smooth.
+HIDDEN_GAIN = 4.0
+
+
+def start_at_blocks(
+    model: FittedModel, rows: Rows, held_out: Rows | None, plan: TrainingPlan, seed: int
+) -> FittedModel:
+    """The model to train: at its blocks, or as it was.
+
+    Parameters
+    ----------
+    model : FittedModel
+        Untrained, with a parallel arrangement of latent experts.
+    rows, held_out : Rows
+        To learn from, and to compare brief fits by (else by their training loss).
+    plan : TrainingPlan
+        Of the fit to come.
+    seed : int
+        Of the brief fits.
+    """
+
+    def brief_fit(candidate: FittedModel) -> float:
+        return _brief_fit(candidate, rows, held_out, plan, seed)
+
+    scout = _rebuilt(model, _without_trunk(model.architecture.arguments), seed)
+    brief_fit(scout)
+    blocks = find_blocks(scout.net, rows, seed)
+    if blocks is None or len(blocks.groups) > scout.net.moe_layers()[0].experts.n_blocks:
+        return model
+    placed = _placed(model, blocks, seed)
+    if brief_fit(_copied(placed)) < brief_fit(_copied(model)):
+        return placed
+    return model
+
+
+def _directions(blocks: Blocks, model: FittedModel) -> list[np.ndarray]:
+    """The axes of each block as maps from the user's features, ``(n_features, dim)``."""
+    scale = model.x_scaling.scale
+    varying = scale > 0
+    axes = np.zeros((len(scale), blocks.axes_DA.shape[1]))
+    axes[varying] = blocks.axes_DA / scale[varying][:, None]
+    return [axes[:, group] for group in blocks.groups]
+
+
+def _without_trunk(arguments: dict[str, Any]) -> dict[str, Any]:
+    kind, settings = EXPERTS.resolve(arguments["expert"])
+    settings = {"hidden_gain": HIDDEN_GAIN, **settings}
+    expert = part("latent", **settings) if kind is LatentExperts else arguments["expert"]
+    return {**arguments, "trunk": False, "embedding": None, "expert": expert}
+
+
+def _placed(model: FittedModel, blocks: Blocks, seed: int) -> FittedModel:
+    """A fresh model whose encoders start at the blocks."""
+    arguments = _without_trunk(model.architecture.arguments)
+    spec: Part = arguments["expert"]
+    arguments["expert"] = part("latent", **{**spec.settings, "latent_dim": blocks.dim})
+    placed = _rebuilt(model, arguments, seed)
+    experts = cast(LatentExperts, placed.net.moe_layers()[0].experts)
+    experts.place_encoder(*(torch.from_numpy(a) for a in blocks.encoders(experts.n_blocks)))
+    return replace(placed, block_directions=_directions(blocks, model))
+
+
+def _rebuilt(model: FittedModel, arguments: dict[str, Any], seed: int) -> FittedModel:
+    architecture = Architecture(model.architecture.network, arguments)
+    net = architecture.build(torch.Generator().manual_seed(seed))
+    return replace(model, architecture=architecture, net=net.to(model.device, model.dtype))
+
+
+def _copied(model: FittedModel) -> FittedModel:
+    return replace(model, net=copy.deepcopy(model.net))
+
+
+def _brief_fit(model, rows, held_out, plan: TrainingPlan, seed: int) -> float:
+    """Train for a share of the epochs; the loss at the end."""
+    steps_per_epoch = count_batches(len(rows), plan.batch_size)
+    epochs = max(round(BRIEF * plan.max_epochs), math.ceil(MIN_STEPS / steps_per_epoch))
+    brief = replace(
+        plan, max_epochs=min(epochs, plan.max_epochs), patience=None, callbacks=(), verbose=0
+    )
+    generator = torch.Generator(model.device).manual_seed(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it is meant to be unfinished
+        result = train(model.net, rows, held_out, brief, generator)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    return result.best_loss

@@ -1,0 +1,81 @@
+"""The closed-form finish of a fit, and a fit that consists of nothing else."""
+
+import math
+import time
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from skmoe.batches import Batches, Rows, Tally
+from skmoe.linear_solve import Solution, output_map_of, solve_output
+from skmoe.nn.losses import FitLoss
+from skmoe.nn.networks import Network
+from skmoe.training import TrainingResult, count_dead
+
+# Up to here, rows are compared with each other to count the different ones.
+MAX_COMPARED = 20_000
+ROWS_PER_CHUNK = 8192
+# Smallest penalties: a solve from nothing may need any, a finish of trained maps must not
+# magnify what rounding did to their features in training.
+FROM_NOTHING = 1e-12
+FROM_TRAINED = 1e-8
+
+
+def untrained(network: Network) -> TrainingResult:
+    """Where a fit without training starts from: last maps that say nothing."""
+    network.eval()
+    network.set_output_map(torch.zeros_like(output_map_of(network)))
+    return TrainingResult([], math.nan, {})
+
+
+def finish(
+    network: Network, rows: Rows, held_out: Rows | None, result: TrainingResult, loss: FitLoss
+) -> TrainingResult:
+    """Solve for the last maps, and tell of it in the last entry of the history."""
+    started = time.perf_counter()
+    n_distinct = None
+    if held_out is None and len(rows) <= MAX_COMPARED:
+        n_distinct = len(torch.cat([rows.x, rows.y], 1).unique(dim=0))
+    smallest = FROM_TRAINED if result.history else FROM_NOTHING
+    solution = solve_output(
+        network, rows, held_out, n_distinct=n_distinct, smallest_alpha=smallest
+    )
+    history = list(result.history) or [_first_entry(network, rows, held_out, loss, started)]
+    history[-1] = {**history[-1], **_entry(solution, time.perf_counter() - started)}
+    best = result.best_loss
+    if math.isnan(best):
+        best = history[-1]["train_loss" if held_out is None else "valid_loss"]
+    elif held_out is not None and solution.improved:
+        best = solution.score
+    return replace(result, history=history, best_loss=best)
+
+
+def _entry(solution: Solution, seconds: float) -> dict[str, Any]:
+    return {
+        "ridge_alpha": solution.alpha,
+        "ridge_score_before": solution.score_before,
+        "ridge_score": solution.score,
+        "ridge_residual": solution.residual,
+        "ridge_seconds": seconds,
+    }
+
+
+def _first_entry(network, rows, held_out, loss, started) -> dict[str, Any]:
+    """The entry of an epoch that was none."""
+    entry = {"epoch": 1, **_measure(network, rows, loss, "train")}
+    if held_out is not None:
+        entry["valid_loss"] = _measure(network, held_out, loss, "valid")["valid_loss"]
+    entry["dead_experts"] = count_dead(entry["usage"])
+    return {**entry, "train_seconds": time.perf_counter() - started}
+
+
+@torch.no_grad()
+def _measure(network: Network, rows: Rows, loss: FitLoss, prefix: str) -> dict[str, Any]:
+    tally = Tally()
+    for batch in Batches(rows, ROWS_PER_CHUNK, None):
+        (x, weight), y = batch
+        prediction, steps = network(x)
+        value = (loss(prediction, y) * weight).mean()
+        tally.add({f"{prefix}_loss": value}, [step.routing for step in steps], batch)
+    return tally.averages()

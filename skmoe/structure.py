@@ -1,0 +1,202 @@
+"""Which features belong together: the blocks of ``f(x) = f_out(g_1(x_1), ..., g_L(x_L))``.
+
+Nothing in a squared error tells a network to give each of its blocks one factor of such a
+function: blocks that mix the factors fit nearly as well, and fail on combinations that were
+not seen. Two properties of the function and its inputs tell the factors apart:
+
+1. If the factors' inputs are independent, independent component analysis finds their axes
+   behind any invertible linear map (Hyvärinen & Oja, 2000).
+2. By the chain rule, the gradient in the coordinates of one factor is
+   ``f_out'(g) grad g_l(x_l)``: whatever the other factors do, it keeps its direction. For
+   two axes i, j of one factor, ``(df/du_i, df/du_j)`` therefore has a direction that
+   ``(u_i, u_j)`` decides; for axes of two factors it has none. The *coherence*
+
+       c_ij = sum_cells |E[G_i G_j | cell]| / sum_cells sqrt(E[G_i^2 | cell] E[G_j^2 | cell])
+
+   over cells of the plane ``(u_i, u_j)``, for gradients G, is near 1 for the former and
+   near 0 for the latter. A network trained briefly is accurate enough to give the gradients.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.decomposition import FastICA
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from skmoe.batches import Rows
+from skmoe.nn.networks import Network
+
+# Rows that axes and gradients are looked at on.
+MAX_ROWS = 20_000
+# More axes than this are not looked for: their pairs are too many for the rows there are.
+MAX_AXES = 40
+# Directions of less spread than this share of the largest are rounding.
+SMALLEST_SPREAD = 1e-6
+# Largest gradients are drawn in to this quantile: a jump is one edge, not all there is.
+CLIPPED = 0.99
+# Cells along each axis of a plane, and least mean number of rows in one.
+CELLS = 12
+ROWS_PER_CELL = 10
+# Axes are grouped if coherence within groups is larger than between them by this much, and
+# at least as large as that.
+SMALLEST_GAP = 0.15
+SMALLEST_COHERENCE = 0.4
+MAX_BLOCK_DIM = 4
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Axes, and which of them belong together."""
+
+    axes_DA: NDArray[np.float64]
+    """Directions in the scaled features; a coordinate ``x @ axes`` has unit variance."""
+    center_A: NDArray[np.float64]
+    """Means of these coordinates."""
+    groups: list[list[int]]
+    """Indices of the axes of each block."""
+    coherence_AA: NDArray[np.float64]
+    """Coherence of every pair of axes."""
+
+    @property
+    def dim(self) -> int:
+        """Number of axes of the largest block."""
+        return max(len(group) for group in self.groups)
+
+    def encoders(self, n_blocks: int) -> tuple[NDArray, NDArray]:
+        """Maps ``(B, D, R)`` and ``(B, R)`` to the axes of the groups, in turn.
+
+        A block of fewer axes than `dim` gets zeros.
+        """
+        weight = np.zeros((n_blocks, len(self.axes_DA), self.dim))
+        bias = np.zeros((n_blocks, self.dim))
+        for block in range(n_blocks):
+            group = self.groups[block % len(self.groups)]
+            weight[block, :, : len(group)] = self.axes_DA[:, group]
+            bias[block, : len(group)] = -self.center_A[group]
+        return weight, bias
+
+
+def find_blocks(network: Network, rows: Rows, seed: int) -> Blocks | None:
+    """The blocks of the function that `network` has learned.
+
+    Parameters
+    ----------
+    network : Network
+        A network that has learned the function roughly.
+    rows : Rows
+        Rows of its inputs.
+    seed : int
+        Decides the start of the search for axes, and the rows that are looked at.
+
+    Returns
+    -------
+    Blocks or None
+        None if there are no such axes, or if they do not fall into groups.
+    """
+    generator = np.random.RandomState(seed)
+    chosen = np.arange(len(rows))
+    if len(rows) > MAX_ROWS:
+        chosen = np.sort(generator.choice(len(rows), MAX_ROWS, replace=False))
+    index = torch.from_numpy(chosen).to(rows.x.device)
+    x = rows.x[index]
+    X, weight = x.double().cpu().numpy(), rows.weight[index].double().cpu().numpy()
+    axes_DA = independent_axes(X, weight, generator)
+    if axes_DA is None:
+        return None
+    U = X @ axes_DA
+    center_A = np.average(U, axis=0, weights=weight)
+    # u = A' x has the inverse x = pinv(A)' u within the span of the data.
+    G = gradients(network, x) @ np.linalg.pinv(axes_DA).T
+    coherence_AA = coherence(U, G, weight)
+    groups = group_axes(coherence_AA)
+    return None if groups is None else Blocks(axes_DA, center_A, groups, coherence_AA)
+
+
+def independent_axes(X, weight, generator) -> NDArray[np.float64] | None:
+    """Directions ``(D, A)`` in which X is as independent as can be; None without any.
+
+    There are as many as X has dimensions, which may be fewer than it has columns.
+    """
+    share = (weight / weight.sum())[:, None]
+    centred = X - (share * X).sum(0)
+    spread, directions = np.linalg.eigh(centred.T @ (share * centred))
+    kept = spread > SMALLEST_SPREAD**2 * max(spread[-1], np.finfo(float).tiny)
+    if not 2 <= kept.sum() <= MAX_AXES:
+        return None
+    whitening = directions[:, kept] / np.sqrt(spread[kept])
+    # The fourth moment (fun="cube") is the sharpest contrast for inputs without long tails,
+    # and those of the scaled features are drawn in.
+    ica = FastICA(whiten=False, fun="cube", max_iter=500, tol=1e-5, random_state=generator)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        ica.fit(centred @ whitening)
+    axes = whitening @ ica.components_.T
+    return axes if np.isfinite(axes).all() else None
+
+
+def gradients(network: Network, x: Tensor) -> NDArray[np.float64]:
+    """Gradients of the network's output with respect to its inputs, ``(n, D)``.
+
+    Of several outputs, of their sum: a block of all of them is one of the sum.
+    """
+    parts = []
+    with torch.enable_grad():
+        for chunk in x.split(4096):
+            chunk = chunk.detach().clone().requires_grad_(True)
+            y, _ = network(chunk)
+            parts.append(torch.autograd.grad(y.sum(), chunk)[0])
+    return torch.cat(parts).double().cpu().numpy()
+
+
+def coherence(U, G, weight) -> NDArray[np.float64]:
+    """Coherence ``(A, A)`` of gradients G in coordinates U, both ``(n, A)``."""
+    n, n_axes = U.shape
+    cells = min(CELLS, int(np.sqrt(n / ROWS_PER_CELL)))
+    bins = np.argsort(np.argsort(U, axis=0, kind="stable"), axis=0) * cells // n
+    limit = np.quantile(np.abs(G), CLIPPED, axis=0)
+    G = np.clip(G, -limit, limit)
+    result = np.eye(n_axes)
+    for i in range(n_axes):
+        for j in range(i):
+            cell = bins[:, i] * cells + bins[:, j]
+            squares_i, squares_j, products = (
+                np.bincount(cell, weight * values)
+                for values in (G[:, i] ** 2, G[:, j] ** 2, G[:, i] * G[:, j])
+            )
+            whole = np.sqrt(squares_i * squares_j).sum()
+            if whole > 0:
+                result[i, j] = result[j, i] = np.abs(products).sum() / whole
+    return result
+
+
+def group_axes(coherence_AA) -> list[list[int]] | None:
+    """Groups of axes, cut where the coherence of merged groups falls most; None if unclear.
+
+    Groups are merged by their mean coherence. They are clear if it falls by at least
+    `SMALLEST_GAP` from the last merge inside a group to the first one between groups.
+    """
+    merged = 1 - _merge(coherence_AA, distance_threshold=0.0).distances_  # falling
+    gaps = merged[:-1] - merged[1:]
+    for cut in np.argsort(-gaps):
+        if gaps[cut] < SMALLEST_GAP or merged[cut] < SMALLEST_COHERENCE:
+            continue
+        labels = _merge(coherence_AA, n_clusters=len(coherence_AA) - int(cut) - 1).labels_
+        groups = [np.flatnonzero(labels == label).tolist() for label in np.unique(labels)]
+        if max(map(len, groups)) <= MAX_BLOCK_DIM:
+            return groups
+    return None
+
+
+def _merge(coherence_AA, n_clusters=None, distance_threshold=None) -> AgglomerativeClustering:
+    merging = AgglomerativeClustering(
+        n_clusters,
+        metric="precomputed",
+        linkage="average",
+        distance_threshold=distance_threshold,
+    )
+    return merging.fit(1 - coherence_AA)

@@ -1,0 +1,91 @@
+"""Solvers: by gradient descent, in closed form, or the one after the other."""
+
+import numpy as np
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from small import make
+
+from skmoe import MoERegressor, part
+from skmoe.datasets import make_manifold_regression
+from skmoe.nn.experts import MLPExperts
+
+
+class Squared(MLPExperts):
+    """Experts that end in no linear map."""
+
+    def evaluate(self, x_GCD, *stacked):
+        return super().evaluate(x_GCD, *stacked) ** 2
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataConversionWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning")
+@parametrize_with_checks([MoERegressor(solver="ridge")], xfail_strict=True)
+def test_checks_of_scikit_learn(estimator, check):
+    check(estimator)
+
+
+def test_a_fit_without_training_has_one_entry(kind, problem):
+    X, y = problem
+    moe = make(kind, solver="ridge").fit(X, y)
+    assert moe.n_iter_ == len(moe.history_) == 1
+    (entry,) = moe.history_
+    standardised = np.mean((moe.predict(X) - y) ** 2) / np.var(y)
+    assert standardised == pytest.approx(entry["train_loss"], rel=1e-6)
+    assert entry["ridge_score"] < entry["ridge_score_before"]
+    assert moe.best_loss_ == entry["train_loss"]
+    assert moe.score(X, y) > 0.5
+
+
+def test_validation_rows_choose_the_penalty_of_the_finish(kind, problem):
+    X, y = problem
+    fits = [
+        make(kind, solver=solver).fit(X[:80], y[:80], X_val=X[80:], y_val=y[80:])
+        for solver in ("adam", "adam+ridge")
+    ]
+    errors = [np.mean((moe.predict(X[80:]) - y[80:]) ** 2) for moe in fits]
+    assert errors[1] <= errors[0]
+    assert fits[1].best_loss_ == pytest.approx(errors[1] / np.var(y[:80]), rel=1e-6)
+    assert fits[1].n_iter_ == 20
+
+
+def test_auto_finishes_in_closed_form_where_it_can(problem):
+    X, y = problem
+    assert "ridge_alpha" in make("shallow").fit(X, y).history_[-1]
+    assert "ridge_alpha" not in make("shallow", loss="huber").fit(X, y).history_[-1]
+    assert "ridge_alpha" not in make("shallow", expert=Squared).fit(X, y).history_[-1]
+    assert "ridge_alpha" not in make("shallow").partial_fit(X, y).history_[-1]
+
+
+@pytest.mark.parametrize("solver", ["ridge", "adam+ridge"])
+def test_what_cannot_be_solved_for_is_refused(solver, problem):
+    with pytest.raises(ValueError, match=r"needs loss='squared_error'\. Got loss='huber'"):
+        make("shallow", solver=solver, loss="huber").fit(*problem)
+    with pytest.raises(ValueError, match="last step is a linear map"):
+        make("shallow", solver=solver, expert=Squared).fit(*problem)
+
+
+@pytest.mark.parametrize("init", ["random", "kmeans"])
+def test_starts_give_the_same_bits_again(kind, init, problem):
+    X, y = problem
+    first, again = (make(kind, init=init).fit(X, y).predict(X) for _ in range(2))
+    assert np.array_equal(first, again)
+
+
+def test_a_start_of_ones_own(problem):
+    seen = []
+    moe = make("shallow", init=lambda network, rows, seed: seen.append((network, rows.x.shape)))
+    moe.fit(*problem)
+    assert seen == [(moe.net_, (120, 3))]
+
+
+@pytest.mark.parametrize("n_features", [4, 60])
+def test_a_smooth_target_on_a_manifold_is_learned_without_training(n_features):
+    settings = {"manifold": "swiss_roll", "n_features": n_features, "target": "smooth"}
+    X, y = make_manifold_regression(3000, **settings, random_state=7)
+    moe = MoERegressor(solver="ridge", random_state=0).fit(X[:2000], y[:2000])
+    error = moe.predict(X[2000:]) - y[2000:]
+    assert np.sqrt(np.mean(error**2)) < 5e-3 * y.std()
+
+
+def test_a_part_may_be_a_start(problem):
+    make("shallow", init=part("kmeans")).fit(*problem)

@@ -1,0 +1,200 @@
+"""The closed form is the ridge regression on the explicit design matrix."""
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from skmoe._registry import part
+from skmoe.batches import Rows
+from skmoe.linear_solve import BIAS_SCALE, TOLERANCE, solve_output
+from skmoe.nn.experts import EXPERTS, Experts
+from skmoe.nn.networks import MoENetwork, ParallelMoENetwork, StackMoENetwork
+
+N, D, OUT = 150, 3, 2
+NETWORKS = {
+    "soft": (MoENetwork, {"n_experts": 3}),
+    "top-1": (MoENetwork, {"n_experts": 4, "top_k": 1}),
+    "sparse": (MoENetwork, {"n_experts": 7, "top_k": 2}),
+    "nearly all": (MoENetwork, {"n_experts": 4, "top_k": 3}),
+    "shared": (MoENetwork, {"n_experts": 9, "top_k": 2, "n_shared_experts": 2}),
+    "linear": (MoENetwork, {"n_experts": 5, "top_k": 2, "expert": "linear"}),
+    "constant": (MoENetwork, {"n_experts": 5, "expert": "constant"}),
+    "latent": (
+        MoENetwork,
+        {"n_experts": 5, "top_k": 2, "expert": part("latent", latent_dim=2)},
+    ),
+    "parallel": (ParallelMoENetwork, {"n_experts": 3, "n_layers": 2, "model_dim": 6}),
+    "stack": (StackMoENetwork, {"n_experts": 3, "n_layers": 2, "model_dim": 6}),
+}
+every_network = pytest.mark.parametrize("name", NETWORKS)
+
+
+def build(name, seed=0):
+    cls, settings = NETWORKS[name]
+    generator = torch.Generator().manual_seed(seed)
+    network = cls(D, OUT, hidden_dim=4, generator=generator, **settings)
+    return network.double().eval()
+
+
+def draw(n=N, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, D, generator=generator, dtype=torch.float64)
+    noise = 0.1 * torch.randn(n, OUT, generator=generator, dtype=torch.float64)
+    y = torch.stack([x[:, 0] * x[:, 1], x[:, 2].abs()], 1) + noise
+    return Rows(x, y, 0.5 + torch.rand(n, generator=generator, dtype=torch.float64))
+
+
+@torch.no_grad()
+def design_matrix(network, x):
+    """Columns are the answers to unit maps: built from predictions alone."""
+    kept = network.output_map()
+    columns = []
+    for index in range(kept[..., 0].numel()):
+        unit = torch.zeros_like(kept)
+        unit.view(-1, OUT)[index, 0] = 1.0
+        network.set_output_map(unit)
+        columns.append(network(x)[0][:, 0])
+    network.set_output_map(kept)
+    return torch.stack(columns, 1).numpy()
+
+
+def naive_change(network, rows, alpha):
+    """The same ridge regression by numpy's least squares."""
+    A = design_matrix(network, rows.x)
+    n_features = network.output_map().shape[1]
+    scale = np.where(np.arange(A.shape[1]) % n_features == n_features - 1, BIAS_SCALE, 1.0)
+    root = (rows.weight / rows.weight.sum()).sqrt().numpy()[:, None]
+    with torch.no_grad():
+        residual = (rows.y - network(rows.x)[0]).numpy()
+    stacked = np.vstack([root * A * scale, np.sqrt(alpha) * np.eye(A.shape[1])])
+    target = np.vstack([root * residual, np.zeros((A.shape[1], OUT))])
+    return scale[:, None] * np.linalg.lstsq(stacked, target, rcond=None)[0]
+
+
+@every_network
+def test_prediction_is_linear_in_the_output_map(name):
+    network, x = build(name), draw().x
+    by_hand = design_matrix(network, x) @ network.output_map().flatten(0, 1).numpy()
+    with torch.no_grad():
+        assert_close(torch.from_numpy(by_hand), network(x)[0])
+
+
+@every_network
+@pytest.mark.parametrize("block_values", [8_000_000, 500])
+def test_solution_is_that_of_the_explicit_regression(name, block_values, monkeypatch):
+    monkeypatch.setattr("skmoe.linear_solve.BLOCK_VALUES", block_values)
+    network, rows = build(name), draw()
+    before = network.output_map()
+    solution = solve_output(network, rows, draw(80, seed=2))
+    assert solution.improved
+    changed = network.output_map()
+    network.set_output_map(before)
+    expected = torch.from_numpy(naive_change(network, rows, solution.alpha))
+    assert_close((changed - before).flatten(0, 1), expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["soft", "sparse", "shared", "stack"])
+@pytest.mark.parametrize("with_validation", [True, False])
+def test_conjugate_gradients_solve_the_explicit_regression(name, with_validation, monkeypatch):
+    monkeypatch.setattr("skmoe.linear_solve.CG_TOLERANCE", 1e-11)
+    network, rows = build(name), draw()
+    before = network.output_map()
+    held_out = draw(80, seed=2) if with_validation else None
+    solution = solve_output(network, rows, held_out, smallest_alpha=1e-6, max_direct=0)
+    assert solution.residual < 1e-9
+    change = (network.output_map() - before).flatten(0, 1)
+    network.set_output_map(before)
+    expected = torch.from_numpy(naive_change(network, rows, solution.alpha))
+    assert_close(change, expected, rtol=1e-5, atol=1e-7)
+
+
+@every_network
+@pytest.mark.parametrize("with_validation", [True, False])
+def test_weight_two_is_the_row_twice_and_weight_zero_no_row(name, with_validation):
+    rows, held_out = draw(), draw(80, seed=2) if with_validation else None
+    counts = torch.arange(N) % 3
+    repeated = Rows(
+        rows.x.repeat_interleave(counts, 0),
+        rows.y.repeat_interleave(counts, 0),
+        torch.ones(int(counts.sum()), dtype=torch.float64),
+    )
+    weighted = Rows(rows.x, rows.y, counts.double())
+    maps = []
+    for case in (weighted, repeated):
+        network = build(name)
+        solve_output(network, case, held_out, n_distinct=100, smallest_alpha=1e-6)
+        maps.append(network.output_map())
+    assert_close(*maps, rtol=1e-6, atol=1e-8)
+
+
+@every_network
+def test_validation_error_is_that_of_the_network_and_falls(name):
+    network, held_out = build(name), draw(80, seed=2)
+    solution = solve_output(network, draw(), held_out)
+    with torch.no_grad():
+        squares = (network(held_out.x)[0] - held_out.y).square().mean(1)
+    error = (squares * held_out.weight).sum() / held_out.weight.sum()
+    assert float(error) == pytest.approx(solution.score, rel=1e-6)
+    assert solution.score < solution.score_before
+
+
+def test_generalised_cross_validation_by_hand():
+    network, rows = build("sparse"), draw()
+    A = design_matrix(network, rows.x)
+    n_features = network.output_map().shape[1]
+    A[:, n_features - 1 :: n_features] *= BIAS_SCALE
+    share = (rows.weight / rows.weight.sum()).numpy()
+    with torch.no_grad():
+        residual = (rows.y - network(rows.x)[0]).numpy()
+    solution = solve_output(network, rows)
+    root = np.sqrt(share)[:, None]
+    gram = (root * A).T @ (root * A)
+    hat = root * A @ np.linalg.solve(gram + solution.alpha * np.eye(len(gram)), (root * A).T)
+    left = root * residual - hat @ (root * residual)
+    expected = (left**2).sum() / OUT / (1 - 1.4 * np.trace(hat) / N) ** 2
+    assert solution.score == pytest.approx(expected, rel=1e-6)
+
+
+def test_maps_that_cannot_be_bettered_stay():
+    network, rows, held_out = build("sparse"), draw(), draw(80, seed=2)
+    with torch.no_grad():
+        perfect = [Rows(r.x, network(r.x)[0], r.weight) for r in (rows, held_out)]
+    before = network.output_map()
+    solution = solve_output(network, *perfect)
+    assert not solution.improved
+    assert solution.alpha == np.inf
+    assert torch.equal(network.output_map(), before)
+
+
+def test_of_nearly_equal_scores_the_strongest_penalty_is_taken(monkeypatch):
+    careful, rows, held_out = build("soft"), draw(), draw(80, seed=2)
+    chosen = solve_output(careful, rows, held_out)
+    monkeypatch.setattr("skmoe.linear_solve.TOLERANCE", 1.0)
+    best = solve_output(build("soft"), rows, held_out)
+    assert chosen.alpha >= best.alpha
+    assert best.score <= chosen.score <= TOLERANCE * best.score
+
+
+def test_a_network_without_a_last_map_is_refused():
+    class Sines(Experts):
+        def __init__(self, n_blocks, n_experts, n_inputs, n_outputs):
+            super().__init__(n_blocks, n_experts, n_inputs, n_outputs)
+            self.phase = torch.nn.Parameter(torch.zeros(n_blocks * n_experts, 1, n_outputs))
+
+        def stacked(self):
+            return (self.phase,)
+
+        def evaluate(self, x_GCD, *stacked):
+            return torch.sin(x_GCD.sum(-1, keepdim=True) + stacked[0])
+
+    network = MoENetwork(D, OUT, n_experts=3, expert=Sines).double()
+    assert network.output_map() is None
+    with pytest.raises(ValueError, match="last step is a linear map"):
+        solve_output(network, draw())
+
+
+def test_all_kinds_of_experts_end_in_a_map():
+    for kind in EXPERTS:
+        network = MoENetwork(D, OUT, n_experts=3, expert=kind)
+        assert network.output_map() is not None

@@ -1,0 +1,136 @@
+"""Axes and blocks of a function, read off its inputs and gradients."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from skmoe import DeepMoERegressor
+from skmoe.batches import Rows
+from skmoe.datasets import make_compositional_regression
+from skmoe.structure import coherence, find_blocks, gradients, group_axes, independent_axes
+
+
+@pytest.fixture
+def generator():
+    return np.random.RandomState(0)
+
+
+def rotated_cube(generator, n=4000, dim=4, n_features=7):
+    """Rows of a cube, and what they look like after a random linear map."""
+    U = generator.uniform(-1, 1, (n, dim))
+    return U, U @ generator.standard_normal((dim, n_features))
+
+
+class Composition(nn.Module):
+    """``(2 + sin(3 u_0 + u_2^2)) (2 + cos(2 u_1 u_3 + u_1))``: two blocks of two."""
+
+    def __init__(self, unmix):
+        super().__init__()
+        self.unmix = torch.from_numpy(unmix)
+
+    def forward(self, x):
+        u = (x @ self.unmix).T
+        first = torch.sin(3 * u[0] + u[2] ** 2)
+        return ((2 + first) * (2 + torch.cos(2 * u[1] * u[3] + u[1])))[:, None], []
+
+
+def test_axes_of_a_rotated_cube_are_found(generator):
+    U, X = rotated_cube(generator)
+    axes = independent_axes(X, np.ones(len(X)), generator)
+    assert axes.shape == (7, 4)  # the span of the rows, not all columns
+    found = X @ axes
+    np.testing.assert_allclose(found.std(0), 1.0, rtol=1e-6)
+    match = np.abs(np.corrcoef(U.T, found.T)[:4, 4:])
+    assert (match.max(axis=1) > 0.999).all()
+    assert len(set(match.argmax(axis=1))) == 4
+
+
+def test_rows_of_no_weight_do_not_count_for_axes(generator):
+    _, X = rotated_cube(generator)
+    more = np.vstack([X, 100 * generator.standard_normal(X.shape)])
+    weight = np.repeat([1.0, 0.0], len(X))
+    axes = independent_axes(more, weight, np.random.RandomState(1))
+    assert axes.shape == (7, 4)
+
+
+@pytest.mark.parametrize("X", [np.ones((50, 3)), np.random.RandomState(0).rand(200, 60)])
+def test_no_axes_of_too_few_or_too_many_dimensions(generator, X):
+    assert independent_axes(X, np.ones(len(X)), generator) is None
+
+
+def test_gradients_are_those_of_the_function():
+    network = Composition(np.eye(4))
+    x = torch.rand(10, 4, dtype=torch.float64, requires_grad=True)
+    (expected,) = torch.autograd.grad(network(x)[0].sum(), x)
+    np.testing.assert_allclose(gradients(network, x), expected.numpy())
+
+
+def test_coherence_tells_axes_of_one_factor_from_others(generator):
+    """In one factor the gradient's direction follows from its coordinates; else it varies."""
+    U, _ = rotated_cube(generator)
+    network = Composition(np.eye(4))
+    G = gradients(network, torch.from_numpy(U))
+    c = coherence(U, G, np.ones(len(U)))
+    np.testing.assert_array_equal(c, c.T)
+    assert min(c[0, 2], c[1, 3]) > 0.95
+    assert max(c[0, 1], c[0, 3], c[1, 2], c[2, 3]) < 0.7
+
+
+def test_coherence_counts_a_weight_of_two_as_two_rows(generator):
+    U = generator.uniform(size=(2000, 2))
+    G = generator.standard_normal((2000, 2))
+    twice = np.repeat(U, 2, axis=0), np.repeat(G, 2, axis=0)
+    np.testing.assert_allclose(
+        coherence(U, G, np.full(2000, 2.0)), coherence(*twice, np.ones(4000)), atol=0.02
+    )
+
+
+def test_groups_are_cut_where_coherence_falls():
+    c = np.full((5, 5), 0.2)
+    c[:2, :2], c[2:4, 2:4] = 0.8, 0.7
+    np.fill_diagonal(c, 1.0)
+    assert sorted(group_axes(c)) == [[0, 1], [2, 3], [4]]
+
+
+@pytest.mark.parametrize("level", [0.1, 0.9])
+def test_no_groups_where_all_axes_are_alike(level):
+    c = np.full((4, 4), level)
+    np.fill_diagonal(c, 1.0)
+    assert group_axes(c) is None
+
+
+def test_blocks_of_a_mixed_function_are_found(generator):
+    U, X = rotated_cube(generator)
+    unmix = np.linalg.pinv(X) @ U
+    x = torch.from_numpy(X)
+    rows = Rows(x, x[:, :1], torch.ones(len(x), dtype=x.dtype))
+    blocks = find_blocks(Composition(unmix), rows, seed=0)
+    weight, bias = blocks.encoders(n_blocks=3)
+    assert weight.shape == (3, 7, 2)
+    np.testing.assert_array_equal(weight[0], weight[2])  # more blocks than groups: in turn
+    z = np.einsum("td,bdr->btr", X, weight[:2]) + bias[:2, None]
+    np.testing.assert_allclose(z.mean(axis=1), 0, atol=1e-8)
+    spans = [set(np.abs(np.corrcoef(U.T, block.T)[:4, 4:]).argmax(axis=0)) for block in z]
+    assert {frozenset(span) for span in spans} == {frozenset({0, 2}), frozenset({1, 3})}
+
+
+def test_estimator_starts_at_the_blocks_of_a_composition():
+    settings = {"n_blocks": 2, "n_features": 6, "pieces": "smooth", "task_random_state": 3}
+    data = make_compositional_regression(3000, random_state=0, return_X_y=False, **settings)
+    small = {"n_experts": 4, "hidden_dim": 16, "model_dim": 32, "max_epochs": 20}
+    moe = DeepMoERegressor(n_layers=3, init="blocks", random_state=0, **small)
+    moe.fit(data.data, data.target)
+    assert [axes.shape for axes in moe.block_directions_] == [(6, 2), (6, 2)]
+    for axes in moe.block_directions_:
+        match = np.abs(np.corrcoef(data.latent.T, (data.data @ axes).T)[:4, 4:])
+        assert set(match.argmax(axis=0)) in ({0, 1}, {2, 3})
+    assert len(moe.predict_gates(data.data[:5])) == 3  # as many blocks as asked for
+
+
+def test_estimator_stays_as_it_was_without_blocks():
+    X = np.random.RandomState(0).standard_normal((2100, 3))
+    y = np.random.RandomState(1).standard_normal(2100)
+    moe = DeepMoERegressor(n_layers=2, max_epochs=4, random_state=0).fit(X, y)
+    assert moe.block_directions_ is None
+    assert moe.net_.trunk is not None
