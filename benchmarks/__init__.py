@@ -5,6 +5,7 @@
                                    all tuned alike, on synthetic and real data
 ``python -m benchmarks.paper``     the experiments of Wang & E (2025), section 6
 ``python -m benchmarks.headline``  default parameters, beside controls of equal cost
+``python -m benchmarks.accuracy``  each goal for accuracy, with a verdict
 =================================  =====================================================
 
 Every script prints the machine and the versions (`benchmarks.environment`), runs all

@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+MISSING = "not installed"
 PACKAGES = (
     "numpy",
     "scipy",
@@ -17,16 +18,19 @@ PACKAGES = (
     "lightgbm",
     "xgboost",
 )
+# Named only where they are installed.
+OPTIONAL = ("catboost", "pytabkit")
 # Packages that are installed under more than one name.
 ALIASES = {"xgboost": ("xgboost", "xgboost-cpu")}
 
 
 def versions() -> dict[str, str]:
-    """Version of Python and of each package, "not installed" where there is none."""
+    """Version of Python and of each package, `MISSING` where there is none."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         found[package] = _version(ALIASES.get(package, (package,)))
-    return found
+    optional = {package: _version((package,)) for package in OPTIONAL}
+    return found | {k: v for k, v in optional.items() if v != MISSING}
 
 
 def _version(names: tuple[str, ...]) -> str:
@@ -35,7 +39,7 @@ def _version(names: tuple[str, ...]) -> str:
             return importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return "not installed"
+    return MISSING
 
 
 def machine() -> dict[str, str]:
@@ -112,7 +116,7 @@ def describe(recorded: dict[str, str] | None = None) -> str:
         A `record` of an earlier run. By default that of this process.
     """
     recorded = record() if recorded is None else recorded
-    programs = ("python", *PACKAGES)
+    programs = ("python", *PACKAGES, *OPTIONAL)
     machine_line = ", ".join(f"{k} {v}" for k, v in recorded.items() if k not in programs)
     version_line = ", ".join(f"{k} {recorded[k]}" for k in programs if k in recorded)
     return f"- Machine: {machine_line}\n- Versions: {version_line}"

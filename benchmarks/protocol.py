@@ -1,14 +1,15 @@
 """The rules of the comparison: what a contestant is, and how one is tuned and measured.
 
 Every contestant is a `Pipeline` and is tuned by the same `GridSearchCV` on the same folds of
-the training rows; the best candidate is fitted again on all of them and asked once for the
-test rows. Test rows decide nothing.
+the training rows, or on one tenth of them; the best candidate is fitted again on all of them
+and asked once for the test rows. Test rows decide nothing.
 """
 
 import hashlib
 import importlib.util
 import inspect
 import json
+import re
 import time
 import traceback
 import warnings
@@ -18,7 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import GridSearchCV, KFold, ParameterGrid
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV, KFold, ParameterGrid, ShuffleSplit
 from sklearn.pipeline import Pipeline
 
 from benchmarks.dense_twin import active_multiply_adds, matched_grid
@@ -43,9 +45,16 @@ MEASURES = (
 )
 
 
+# Share of the training rows that choose among candidates where there are no folds.
+VALIDATION_SHARE = 0.1
+
+
 @dataclass(frozen=True)
 class Situation:
-    """What a pipeline may know before it is tuned: training rows, seed, threads, folds."""
+    """What a pipeline may know before it is tuned: training rows, seed, threads, folds.
+
+    One fold stands for a single validation split, of `VALIDATION_SHARE` of the rows.
+    """
 
     X: np.ndarray
     y: np.ndarray
@@ -60,7 +69,17 @@ class Situation:
     @property
     def fold_rows(self) -> int:
         """Rows that a candidate is fitted on in the search."""
-        return len(self.X) - -(-len(self.X) // self.folds)
+        n = len(self.X)
+        if self.folds == 1:
+            return n - int(np.ceil(n * VALIDATION_SHARE))
+        return n - -(-n // self.folds)
+
+    @property
+    def splits(self) -> KFold | ShuffleSplit:
+        """How candidates are compared."""
+        if self.folds == 1:
+            return ShuffleSplit(1, test_size=VALIDATION_SHARE, random_state=self.seed)
+        return KFold(self.folds, shuffle=True, random_state=self.seed)
 
 
 @dataclass(frozen=True)
@@ -93,6 +112,10 @@ class Contestant:
         Largest number of training rows at which the method is run.
     package : str or None
         Optional package that it needs.
+    search_rows : int or None
+        Largest number of rows for the search; the best candidate is fitted on all.
+    search_once : bool
+        Whether the candidate that won for the first seed of a task is kept for the others.
     """
 
     name: str
@@ -101,11 +124,13 @@ class Contestant:
     grids: dict[str, Any]
     max_rows: int | None = None
     package: str | None = None
+    search_rows: int | None = None
+    search_once: bool = False
 
     def grid(self, s: Situation, level: str) -> dict | list[dict]:
         """The grid for this situation, as `GridSearchCV` takes it."""
         if level not in self.grids:
-            return _first(self.grid(s, "demo"))
+            return _first(self.grid(s, "demo" if "demo" in self.grids else "full"))
         grid = self.grids[level]
         if not isinstance(grid, dict):
             return grid.resolve(s)
@@ -161,8 +186,23 @@ def measure(
     X_test: np.ndarray,
     y_test: np.ndarray,
     level: str,
+    unseen: tuple[np.ndarray, np.ndarray] | None = None,
+    choice: int | None = None,
 ) -> dict[str, Any]:
     """Tune, fit and test one contestant; an error becomes part of the row.
+
+    Parameters
+    ----------
+    contestant : Contestant
+    s : Situation
+    X_test, y_test : ndarray
+        Test rows.
+    level : str
+        Name of the grid.
+    unseen : tuple of ndarray, optional
+        More test rows, of cells that have no training rows: gives ``nrmse_unseen``.
+    choice : int, optional
+        Index of the candidate to take, without a search.
 
     Returns
     -------
@@ -175,38 +215,68 @@ def measure(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            row = _tune_and_test(contestant, s, X_test, y_test, level)
+            model, found = tuned(contestant, s, level, choice)
+            row = {"status": "ok", **_tested(model, X_test, y_test), **found}
+            if unseen is not None:
+                row["nrmse_unseen"] = errors(unseen[1], model.predict(unseen[0]))["nrmse"]
         except Exception as error:
             row = {"status": "failed", "message": _last_line(error)}
     kinds = Counter(warning.category.__name__ for warning in caught)
     return row | {"warnings": "; ".join(f"{kind} x{n}" for kind, n in kinds.items())}
 
 
-def _tune_and_test(contestant, s: Situation, X_test, y_test, level) -> dict[str, Any]:
+def tuned(
+    contestant: Contestant, s: Situation, level: str, choice: int | None = None
+) -> tuple[Pipeline, dict[str, Any]]:
+    """The best candidate, fitted on all training rows, and what a row says of the search."""
+    points = list(ParameterGrid(contestant.grid(s, level)))
+    if choice is not None:
+        points = [points[min(choice, len(points) - 1)]]
+    found = {"n_candidates": len(points), "choice": choice or 0}
+    pipeline = contestant.build(s)
+    # A single candidate needs no validation rows; folds still tell its error.
+    if len(points) > 1 or s.folds > 1:
+        found |= _searched(contestant, pipeline, points, s)
+    best = points[found["choice"] if choice is None else 0]
+    model = clone(pipeline).set_params(**best)
+    started, cpu_started = time.perf_counter(), time.process_time()
+    model.fit(s.X, s.y)
+    found["fit_seconds"] = time.perf_counter() - started
+    # Does not grow when other programs use the machine, as the clock on the wall does.
+    found["fit_cpu_seconds"] = time.process_time() - cpu_started
+    found["best_params"] = json.dumps(best, default=str)
+    return model, found | _sizes(model)
+
+
+def _searched(contestant, pipeline, points, s: Situation) -> dict[str, Any]:
+    """Which candidate is best, its error on held-out rows, and seconds of the search."""
     search = GridSearchCV(
-        contestant.build(s),
-        contestant.grid(s, level),
+        pipeline,
+        [{name: [value] for name, value in point.items()} for point in points],
         scoring="neg_root_mean_squared_error",
-        cv=KFold(s.folds, shuffle=True, random_state=s.seed),
+        cv=s.splits,
         error_score="raise",
+        refit=False,
     )
+    X, y = s.X, s.y
+    if contestant.search_rows is not None and len(X) > contestant.search_rows:
+        rng = np.random.default_rng(s.seed)
+        rows = rng.choice(len(X), contestant.search_rows, replace=False)
+        X, y = X[rows], y[rows]
     started = time.perf_counter()
-    search.fit(s.X, s.y)
-    search_seconds = time.perf_counter() - started - search.refit_time_
-    started = time.perf_counter()
-    predicted = search.predict(X_test)
-    predict_seconds = time.perf_counter() - started
+    search.fit(X, y)
     return {
-        "status": "ok",
-        **errors(y_test, predicted),
-        "cv_nrmse": -search.best_score_ / np.std(s.y),
-        "search_seconds": search_seconds,
-        "fit_seconds": search.refit_time_,
-        "predict_seconds": predict_seconds,
-        "n_candidates": len(search.cv_results_["params"]),
-        **_sizes(search.best_estimator_),
-        "best_params": json.dumps(search.best_params_, default=str),
+        "choice": int(search.best_index_),
+        "cv_nrmse": float(-search.best_score_ / np.std(y)),
+        "search_seconds": time.perf_counter() - started,
     }
+
+
+def _tested(model: Pipeline, X_test: np.ndarray, y_test: np.ndarray) -> dict[str, float]:
+    started = time.perf_counter()
+    predicted = model.predict(X_test)
+    seconds = time.perf_counter() - started
+    return {**errors(y_test, predicted), "predict_seconds": seconds}
 
 
 def errors(y: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
@@ -223,14 +293,20 @@ def errors(y: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     }
 
 
-def _sizes(pipeline: Pipeline) -> dict[str, int]:
-    """Parameters of a net, and its multiply-adds per row; nothing for other methods."""
+def _sizes(pipeline: Pipeline) -> dict[str, Any]:
+    """Size of a net, its multiply-adds per row and dead experts; nothing for other methods."""
     model = pipeline[-1]
     model = getattr(model, "regressor_", model)
     if hasattr(model, "net_"):
-        n_parameters = sum(tensor.numel() for tensor in model.net_.parameters())
-        cost = active_multiply_adds(model.net_)
-        return {"n_parameters": n_parameters, "active_multiply_adds": cost}
+        usage = np.atleast_2d(model.expert_usage_)
+        n_layers, n_experts = usage.shape
+        return {
+            "n_parameters": sum(tensor.numel() for tensor in model.net_.parameters()),
+            "active_multiply_adds": active_multiply_adds(model.net_),
+            "n_layers": n_layers,
+            "n_experts": n_experts,
+            "dead_experts": float(np.mean(usage < 1 / (10 * n_experts))),
+        }
     if hasattr(model, "coefs_"):
         cost = sum(weight.size for weight in model.coefs_)
         n_biases = sum(bias.size for bias in model.intercepts_)
@@ -240,4 +316,5 @@ def _sizes(pipeline: Pipeline) -> dict[str, int]:
 
 def _last_line(error: BaseException) -> str:
     lines = traceback.format_exception_only(error)[-1].strip().splitlines()
-    return lines[0][:300]
+    # Paths say nothing to a reader of the table.
+    return re.sub(r"(/[^\s/'\":]+){2,}/?", "<path>", lines[0])[:300]

@@ -10,7 +10,8 @@
 import csv
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,14 +32,18 @@ class Store:
         The folder; made if it is missing.
     columns : sequence of str
         Columns of the table, in order.
+    shared : bool, default=False
+        Whether several runs may fill the folder at once: the lock is then held only while a
+        row is written, and rows of the others are read again before.
 
     Use as a context manager: it holds a lock on the folder, so that a second run cannot
     overwrite the first one's rows.
     """
 
-    def __init__(self, path: str | Path, columns: Iterable[str]):
+    def __init__(self, path: str | Path, columns: Iterable[str], shared: bool = False):
         self.path = Path(path)
         self.columns = tuple(columns)
+        self.shared = shared
         self.path.mkdir(parents=True, exist_ok=True)
         self._rows = {_key(row): row for row in read_rows(self.table)}
         self._lock: Any = None
@@ -52,28 +57,71 @@ class Store:
         return self.path / "run.json"
 
     def __enter__(self) -> Self:
-        lock = (self.path / ".lock").open("w")
-        try:
-            _lock_file(lock, self.path)
-        except DifferentRunError:
-            lock.close()
-            raise
-        self._lock = lock
+        if not self.shared:
+            self._lock = self._locked(wait=False)
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def _locked(self, wait: bool) -> Any:
+        """The folder's lock file, locked; closing it unlocks."""
+        lock = (self.path / ".lock").open("w")
+        try:
+            _lock_file(lock, self.path, wait)
+        except DifferentRunError:
+            lock.close()
+            raise
+        return lock
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the lock of a shared folder, with the rows of other runs read again."""
+        if not self.shared:
+            yield
+            return
+        with self._locked(wait=True):
+            self._rows = {_key(row): row for row in read_rows(self.table)}
+            yield
+
+    def row(self, task: str, seed: int, contestant: str) -> Row | None:
+        """A row as text; None if there is none."""
+        if self.shared:
+            self._rows = {_key(row): row for row in read_rows(self.table)}
+        return self._rows.get((task, str(seed), contestant))
 
     def status(self, task: str, seed: int, contestant: str) -> str | None:
         """Status of a row; None if there is none."""
-        row = self._rows.get((task, str(seed), contestant))
+        row = self.row(task, seed, contestant)
         return row["status"] if row else None
 
     def add(self, row: Row) -> None:
         """Keep a row, in place of an earlier one of the same key."""
         kept = {column: _text(row.get(column)) for column in self.columns}
-        self._rows[_key(kept)] = kept
-        _write(self.table, lambda file: self._write_table(file))
+        with self._writing():
+            self._rows[_key(kept)] = kept
+            _write(self.table, self._write_table)
+
+    def forget(self, tasks: Iterable[str], contestants: Iterable[str]) -> None:
+        """Drop the rows of these contestants on these tasks, to measure them again."""
+        tasks, contestants = set(tasks), set(contestants)
+        with self._writing():
+            self._rows = {
+                key: row
+                for key, row in self._rows.items()
+                if row["task"] not in tasks or row["contestant"] not in contestants
+            }
+            _write(self.table, self._write_table)
+            self._forget_definitions()
+
+    def _forget_definitions(self) -> None:
+        """Contestants without rows may be defined anew."""
+        run = self.run()
+        left = {row["contestant"] for row in self._rows.values()}
+        defined = run["settings"].get("contestants", {})
+        run["settings"]["contestants"] = {k: v for k, v in defined.items() if k in left}
+        write_text(self.run_file, json.dumps(run, indent=1))
 
     def _write_table(self, file: Any) -> None:
         writer = csv.DictWriter(file, self.columns, extrasaction="ignore", restval="")
@@ -88,6 +136,10 @@ class Store:
         DifferentRunError
             If anything that both runs have in common was defined in another way.
         """
+        with self._writing():
+            self._start_session(settings, session)
+
+    def _start_session(self, settings: dict[str, Any], session: dict[str, str]) -> None:
         run = self.run()
         differences = list(_differences(run["settings"], settings))
         if differences and self._rows:
@@ -154,13 +206,13 @@ def write_text(path: Path, text: str) -> None:
     _write(path, lambda file: file.write(text))
 
 
-def _lock_file(file: Any, folder: Path) -> None:
+def _lock_file(file: Any, folder: Path, wait: bool) -> None:
     try:
         import fcntl
     except ImportError:  # Windows: no lock, one run at a time is up to the user
         return
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         raise DifferentRunError(f"another run is writing to {folder}.") from None
 

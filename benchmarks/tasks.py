@@ -21,12 +21,14 @@ FIRST_DATA_SEED = 1000
 
 
 class Split(NamedTuple):
-    """Training and test rows."""
+    """Training and test rows, and test rows of cells without training rows."""
 
     X_train: np.ndarray
     y_train: np.ndarray
     X_test: np.ndarray
     y_test: np.ndarray
+    X_unseen: np.ndarray | None = None
+    y_unseen: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class Task:
     spec : dict
         All that defines the task, for the fingerprint of a run.
     facts : dict
-        ``D``, ``d`` and ``cells`` where they are known: ambient dimension, intrinsic
-        dimension, number of pieces of the target.
+        ``D``, ``d``, ``cells`` and ``rows`` where they are known: ambient dimension, intrinsic
+        dimension, number of pieces of the target, rows of a table.
     sweeps : tuple of str
         The facts along which this task is one point of a curve.
     n_splits : int or None
@@ -120,7 +122,8 @@ def table(
 
     n_splits = None if test_mask is None else test_mask.shape[1]
     splits = "a tenth at random" if test_mask is None else f"{n_splits} fixed"
-    return Task(name, family, make, {"splits": splits}, n_splits=n_splits)
+    facts = {} if test_mask is None else {"rows": len(test_mask)}
+    return Task(name, family, make, {"splits": splits}, facts, n_splits=n_splits)
 
 
 def _impute(X_train: np.ndarray, X_test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,91 @@
+"""Goal 2: 64 and 1,024 pieces, against tuned peers and controls of equal active cost."""
+
+from benchmarks.accuracy import ours, peers
+from benchmarks.accuracy.goal import Goal, Options
+from benchmarks.accuracy.results import Line, Results, per_task
+from benchmarks.protocol import Contestant
+from benchmarks.tasks import Task, synthetic
+
+N_TRAIN, N_TEST = 50_000, 20_000
+D_ROTATED = 32
+AXIS_ALIGNED, ROTATED = "axis-aligned", "rotated"
+# What our error may be, in units of the best peer's, and of each control's.
+OF_PEERS = {AXIS_ALIGNED: 0.3, ROTATED: 0.15}
+OF_CONTROLS = 0.6
+COLUMNS = {"NRMSE": "nrmse", "search s": "search_seconds", "fit s": "fit_seconds"}
+
+
+def composition(options: Options, combine: str, embedding: str, n_blocks: int = 3) -> Task:
+    """Blocks of dimension 2 with 4 regions each, and jumps between them."""
+    cells = 4**n_blocks
+    n_features = D_ROTATED if embedding == ROTATED else None
+    return synthetic(
+        f"{combine}, {cells:,} pieces, {embedding}",
+        "compositional",
+        options.rows(N_TRAIN),
+        n_test=options.rows(N_TEST),
+        facts={"D": n_features or 2 * n_blocks, "d": 2 * n_blocks, "cells": cells},
+        n_blocks=n_blocks,
+        n_regions=4,
+        combine=combine,
+        n_features=n_features,
+    )
+
+
+def tasks(options: Options) -> list[Task]:
+    small = [
+        composition(options, combine, embedding)
+        for combine in ("product", "sine")
+        for embedding in (ROTATED, AXIS_ALIGNED)
+    ]
+    large = [composition(options, "product", e, n_blocks=5) for e in (ROTATED, AXIS_ALIGNED)]
+    return small + large
+
+
+def contestants(task: Task) -> list[Contestant]:
+    deep = ours.deep()
+    return [deep, *ours.controls(deep), *peers.tuned_trees(), *peers.tuned_kernels()]
+
+
+def outsiders(results: Results, task: str) -> list[str]:
+    """Measured contestants outside skmoe."""
+    names = results.measured(task)
+    return [name for name in names if name != ours.DEEP and "equal cost" not in name]
+
+
+def controls(results: Results, task: str) -> list[str]:
+    """Measured controls."""
+    return [name for name in results.measured(task) if "equal cost" in name]
+
+
+def lines(results: Results) -> list[Line]:
+    found = []
+    for task in results.tasks:
+        best = results.best(task, outsiders(results, task))
+        limit = OF_PEERS[ROTATED if ROTATED in task else AXIS_ALIGNED]
+        ratios = results.ratios(task, ours.DEEP, best)
+        found.append(Line(f"{task}: error / best peer ({best})", ratios, limit))
+        found += [
+            Line(f"{task}: error / {c}", results.ratios(task, ours.DEEP, c), OF_CONTROLS)
+            for c in controls(results, task)
+        ]
+    return found
+
+
+def tables(results: Results) -> list[str]:
+    return [per_task(results, task, COLUMNS, ours.DEEP) for task in results.tasks]
+
+
+GOAL = Goal(
+    2,
+    "compositional targets",
+    f"NRMSE on {N_TEST:,} noise-free test rows after {N_TRAIN:,} training rows; blocks of "
+    "dimension 2 with 4 regions each and jumps between them, another target for every seed. "
+    "*Equal cost*: the same multiply-adds per row as the default network (dense twin: the "
+    "same without blocks), learning rate chosen among a third, one and three times ours on "
+    "validation rows of the first seed. Peers are tuned on a tenth of the training rows.",
+    tasks,
+    contestants,
+    lines,
+    tables,
+)

@@ -1,0 +1,94 @@
+"""Our estimators as contestants, by default parameters, and controls of equal cost."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sklearn.pipeline import Pipeline
+
+from benchmarks.dense_twin import matched_grid
+from benchmarks.protocol import Contestant, Situation
+from skmoe import DeepMoERegressor, MoERegressor
+
+# Learning rates that a control chooses among, in units of ours.
+RATE_FACTORS = (1 / 3, 1.0, 3.0)
+TRIAL = {"moe__max_epochs": [2]}
+
+DEEP = "DeepMoERegressor"
+SHALLOW = "MoERegressor"
+RIDGE = "MoERegressor, solver ridge"
+OURS = (DEEP, SHALLOW)
+
+
+@dataclass(frozen=True)
+class Build:
+    """`Situation` -> one of our estimators, default parameters but for `params`."""
+
+    estimator: type
+    params: tuple[tuple[str, Any], ...] = ()
+
+    def __call__(self, s: Situation) -> Pipeline:
+        return Pipeline([("moe", self.estimator(random_state=s.seed, **dict(self.params)))])
+
+
+def deep(name: str = DEEP, **params: Any) -> Contestant:
+    """`DeepMoERegressor`, default parameters but for `params`."""
+    return _ours(name, DeepMoERegressor, params)
+
+
+def shallow(name: str = SHALLOW, **params: Any) -> Contestant:
+    """`MoERegressor`, default parameters but for `params`."""
+    return _ours(name, MoERegressor, params)
+
+
+def _ours(name: str, estimator: type, params: dict[str, Any]) -> Contestant:
+    build = Build(estimator, tuple(params.items()))
+    return Contestant(name, "ours", build, {"full": {}, "smoke": TRIAL})
+
+
+def training_free() -> list[Contestant]:
+    """The closed-form fit, where the estimator has one."""
+    if "solver" not in MoERegressor().get_params():
+        return []
+    return [shallow(RIDGE, solver="ridge")]
+
+
+@dataclass(frozen=True)
+class EqualCost:
+    """Candidates of a control: our cost per row, some learning rates.
+
+    Everything but sizes is the same as in ours: embedding, encoders, schedule, finish.
+    """
+
+    control: str
+    build: Build
+    factors: tuple[float, ...] = RATE_FACTORS
+
+    def resolve(self, s: Situation) -> list[dict[str, list]]:
+        ours = self.build(s).named_steps["moe"]
+        rates = [{"learning_rate": ours.learning_rate * factor} for factor in self.factors]
+        candidates = matched_grid(self.control, ours, rates, s.X, s.y)
+        return [{f"moe__{k}": [v] for k, v in one.items()} for one in candidates]
+
+    def __repr__(self) -> str:
+        return f"EqualCost({self.control!r}, {self.build.params!r}, {self.factors!r})"
+
+
+def controls(ours: Contestant, label: str = "") -> list[Contestant]:
+    """One expert and the dense twin, as costly per row as `ours`."""
+    return [one_expert(ours, label), dense_twin(ours, label)]
+
+
+def one_expert(ours: Contestant, label: str = "") -> Contestant:
+    """The same network with a single expert in each block."""
+    return _control("one expert", f"one expert, equal cost{label}", ours)
+
+
+def dense_twin(ours: Contestant, label: str = "") -> Contestant:
+    """A dense residual net."""
+    return _control("dense twin", f"dense twin, equal cost{label}", ours)
+
+
+def _control(control: str, name: str, ours: Contestant) -> Contestant:
+    grids = {"full": EqualCost(control, ours.build)}
+    # A search costs as much as all seeds together: it is made once, on the first of them.
+    return Contestant(name, "control", ours.build, grids, search_once=True)
