@@ -1,11 +1,13 @@
-"""Controls of equal active cost: a dense twin, and our network with a single expert.
+"""Controls of equal active cost: dense nets, and our network with a single expert.
 
-A sparse mixture should be judged beside dense nets that spend as much on a row. Both
+A sparse mixture should be judged beside dense nets that spend as much on a row. All
 controls here are `DeepMoERegressor` itself with other sizes, so embedding, encoders, start,
 schedule, finish and search are the same by construction:
 
 one expert
     The same blocks with ``n_experts=1``, whose only expert is as wide as needed.
+dense blocks
+    The same blocks, but a residual net of three layers stands in place of gate and experts.
 dense twin
     The blocks are shrunk to next to nothing (one block, one expert, one hidden unit), and
     the multiply-adds that they spent go into the dense residual trunk: into its width,
@@ -27,11 +29,22 @@ from skmoe import part
 from skmoe.nn.layers import MoELayer
 
 # The parameter of each control that is matched.
-WIDTHS = {"dense twin": "model_dim", "one expert": "hidden_dim"}
+WIDTHS = {
+    "dense twin": "model_dim",
+    "dense blocks": "hidden_dim",
+    "one expert": "hidden_dim",
+}
+# A single expert needs no gate to choose it: all is spent on the expert.
+SINGLE = {"n_experts": 1, "top_k": None, "gate": "linear"}
 # Shrinks the blocks of a DeepMoERegressor to next to nothing.
 NO_BLOCKS = {"n_layers": 1, "n_experts": 1, "top_k": None, "hidden_dim": 1}
 # Residual layers of the twin's trunk: it chooses its depth as we choose our blocks.
 TWIN_DEPTHS = (2, 4)
+# Residual layers of a dense net in place of gate and experts.
+BLOCK_DEPTH = 3
+# Steps after which it shows whether the estimator starts at blocks of the function: sizes
+# depend on it.
+PROBE_STEPS = 600
 # Of a width, active multiply-adds are a polynomial of degree 2 or less: three points fix it.
 PROBES = (8, 16, 32)
 SAME_WIDTH = 1.1
@@ -67,8 +80,11 @@ def _idle(layer: MoELayer, matrices: dict[int, int]) -> int:
 
 def network_of(estimator: BaseEstimator, X: np.ndarray, y: np.ndarray) -> nn.Module:
     """The network that the estimator would train on these rows."""
-    # Sizes depend on the data (bins of the embedding), so let the estimator build it.
-    brief = clone(estimator).set_params(max_epochs=1)
+    # Sizes depend on the data (bins, blocks), so let the estimator build it.
+    steps_per_epoch = max(1, len(X) // 512)
+    brief = clone(estimator).set_params(max_epochs=-(-PROBE_STEPS // steps_per_epoch))
+    if len(X) < 2000:  # no blocks are looked for
+        brief.set_params(max_epochs=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return brief.fit(X, y).net_
@@ -105,7 +121,7 @@ def matched_grid(
 
     Parameters
     ----------
-    kind : {"dense twin", "one expert"}
+    kind : {"dense twin", "dense blocks", "one expert"}
         The control.
     ours : DeepMoERegressor or MoERegressor
         Unfitted.
@@ -133,7 +149,9 @@ def matched_grid(
 def _shapes(kind: str, sizes: dict) -> list[dict]:
     """What a control takes in place of our sizes, apart from its width."""
     if kind == "one expert":
-        return [sizes | {"n_experts": 1, "top_k": None}]
+        return [sizes | SINGLE]
+    if kind == "dense blocks":
+        return [sizes | SINGLE | {"expert": part("latent", depth=BLOCK_DEPTH)}]
     return [NO_BLOCKS | {"arrangement": part("parallel", n_dense=n)} for n in TWIN_DEPTHS]
 
 

@@ -24,7 +24,7 @@ class FlatAdamW(torch.optim.AdamW):
     Parameters
     ----------
     network : Network
-        Its weights become views of the vectors.
+        Its weights become views of the vectors; frozen ones are left alone.
     learning_rate : float
         Step size.
     weight_decay : float
@@ -40,7 +40,7 @@ class FlatAdamW(torch.optim.AdamW):
         weight_decay: float,
         state: dict[str, Any] | None = None,
     ):
-        weights = list(network.named_parameters())
+        weights = [(name, w) for name, w in network.named_parameters() if w.requires_grad]
         decayed = [w for name, w in weights if w.ndim >= 2 and not name.endswith("bias")]
         kept = [w for name, w in weights if w.ndim < 2 or name.endswith("bias")]
         groups = [

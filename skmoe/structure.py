@@ -67,18 +67,16 @@ class Blocks:
         """Number of axes of the largest block."""
         return max(len(group) for group in self.groups)
 
-    def encoders(self, n_blocks: int) -> tuple[NDArray, NDArray]:
-        """Maps ``(B, D, R)`` and ``(B, R)`` to the axes of the groups, in turn.
+    def encoders(self, n_blocks: int) -> NDArray[np.float64]:
+        """Maps ``(B, A, R)`` from all axes to those of the groups, in turn.
 
         A block of fewer axes than `dim` gets zeros.
         """
-        weight = np.zeros((n_blocks, len(self.axes_DA), self.dim))
-        bias = np.zeros((n_blocks, self.dim))
+        maps = np.zeros((n_blocks, self.axes_DA.shape[1], self.dim))
         for block in range(n_blocks):
             group = self.groups[block % len(self.groups)]
-            weight[block, :, : len(group)] = self.axes_DA[:, group]
-            bias[block, : len(group)] = -self.center_A[group]
-        return weight, bias
+            maps[block, group, range(len(group))] = 1.0
+        return maps
 
 
 def find_blocks(network: Network, rows: Rows, seed: int) -> Blocks | None:

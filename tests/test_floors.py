@@ -29,6 +29,7 @@ FLOORS = [
         "estimators._blocks",
         "estimators._closed_form",
         "estimators._parameters",
+        "estimators._second_order",
     },
     {"estimators._base"},
     {"estimators.shallow", "estimators.deep"},

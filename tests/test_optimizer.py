@@ -90,3 +90,13 @@ def test_schedule_rises_to_one_and_falls_to_zero():
     peak = steps.argmax()
     assert np.all(np.diff(steps[: peak + 1]) > 0)
     assert np.all(np.diff(steps[peak:]) <= 0)
+
+
+def test_frozen_weights_stay_bitwise():
+    net = network()
+    frozen = net.layer.gate.linear.weight.requires_grad_(False)
+    before = frozen.clone()
+    optimizer = FlatAdamW(net, learning_rate=0.1, weight_decay=0.5)
+    net(torch.ones(3, 3, dtype=torch.float64))[0].sum().backward()
+    optimizer.step()
+    assert torch.equal(frozen, before)

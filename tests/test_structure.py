@@ -106,10 +106,10 @@ def test_blocks_of_a_mixed_function_are_found(generator):
     x = torch.from_numpy(X)
     rows = Rows(x, x[:, :1], torch.ones(len(x), dtype=x.dtype))
     blocks = find_blocks(Composition(unmix), rows, seed=0)
-    weight, bias = blocks.encoders(n_blocks=3)
-    assert weight.shape == (3, 7, 2)
-    np.testing.assert_array_equal(weight[0], weight[2])  # more blocks than groups: in turn
-    z = np.einsum("td,bdr->btr", X, weight[:2]) + bias[:2, None]
+    encoders = blocks.encoders(n_blocks=3)
+    assert encoders.shape == (3, 4, 2)
+    np.testing.assert_array_equal(encoders[0], encoders[2])  # more than groups: in turn
+    z = np.einsum("ta,bar->btr", X @ blocks.axes_DA - blocks.center_A, encoders[:2])
     np.testing.assert_allclose(z.mean(axis=1), 0, atol=1e-8)
     spans = [set(np.abs(np.corrcoef(U.T, block.T)[:4, 4:]).argmax(axis=0)) for block in z]
     assert {frozenset(span) for span in spans} == {frozenset({0, 2}), frozenset({1, 3})}

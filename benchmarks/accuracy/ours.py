@@ -74,8 +74,9 @@ class EqualCost:
 
 
 def controls(ours: Contestant, label: str = "") -> list[Contestant]:
-    """One expert and the dense twin, as costly per row as `ours`."""
-    return [one_expert(ours, label), dense_twin(ours, label)]
+    """One expert, dense blocks and the dense twin, as costly per row as `ours`."""
+    dense_blocks = _control("dense blocks", f"dense blocks, equal cost{label}", ours)
+    return [one_expert(ours, label), dense_blocks, dense_twin(ours, label)]
 
 
 def one_expert(ours: Contestant, label: str = "") -> Contestant:

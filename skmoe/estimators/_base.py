@@ -26,7 +26,7 @@ from skmoe._validation import (
     fit_context,
     validate_parameters,
 )
-from skmoe.estimators import _auto, _closed_form
+from skmoe.estimators import _auto, _closed_form, _second_order
 from skmoe.estimators._parameters import CONSTRAINTS, PARTS
 from skmoe.initialization import INITS, quantile_bins
 from skmoe.model import Architecture, FittedModel
@@ -90,6 +90,8 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             result = _closed_form.untrained(model.net)
         if "ridge" in solver and not result.interrupted:
             result = _closed_form.finish(model.net, rows, held_out, result, plan.fit_loss)
+        if "lbfgs" in solver and not result.interrupted:
+            result = _second_order.finish(model.net, rows, held_out, result, plan)
         return self._finish(model, result, X, y_ndim, keep_optimizer=self.warm_start)
 
     @fit_context

@@ -8,6 +8,7 @@ or else all stays as it was.
 import copy
 import math
 import warnings
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from skmoe._registry import Part, part
 from skmoe.batches import Rows, count_batches
 from skmoe.model import Architecture, FittedModel
 from skmoe.nn.experts import EXPERTS, LatentExperts
+from skmoe.nn.networks import ParallelMoENetwork
 from skmoe.structure import Blocks, find_blocks
 from skmoe.training import TrainingPlan, train
 
@@ -27,10 +29,18 @@ BRIEF = 0.12
 MIN_STEPS = 300
 # Factors of a function are low-dimensional and may oscillate: experts start less smooth.
 HIDDEN_GAIN = 4.0
+# What combines the factors is simpler than a whole function. The fewer numbers it gets from
+# a block, the less it can tell combinations of pieces apart that it has seen.
+HEAD = {"model_dim": 64, "n_dense": 2, "block_outputs": 4}
 
 
 def start_at_blocks(
-    model: FittedModel, rows: Rows, held_out: Rows | None, plan: TrainingPlan, seed: int
+    model: FittedModel,
+    rows: Rows,
+    held_out: Rows | None,
+    plan: TrainingPlan,
+    seed: int,
+    given: Collection[str],
 ) -> FittedModel:
     """The model to train: at its blocks, or as it was.
 
@@ -44,17 +54,20 @@ def start_at_blocks(
         Of the fit to come.
     seed : int
         Of the brief fits.
+    given : collection of str
+        Arguments of the network that the user chose, and that stay as they are.
     """
 
     def brief_fit(candidate: FittedModel) -> float:
         return _brief_fit(candidate, rows, held_out, plan, seed)
 
-    scout = _rebuilt(model, _without_trunk(model.architecture.arguments), seed)
+    arguments = _without_trunk(model.architecture.arguments, given)
+    scout = _rebuilt(model, arguments, seed)
     brief_fit(scout)
     blocks = find_blocks(scout.net, rows, seed)
     if blocks is None or len(blocks.groups) > scout.net.moe_layers()[0].experts.n_blocks:
         return model
-    placed = _placed(model, blocks, seed)
+    placed = _placed(model, arguments, blocks, seed)
     if brief_fit(_copied(placed)) < brief_fit(_copied(model)):
         return placed
     return model
@@ -69,21 +82,26 @@ def _directions(blocks: Blocks, model: FittedModel) -> list[np.ndarray]:
     return [axes[:, group] for group in blocks.groups]
 
 
-def _without_trunk(arguments: dict[str, Any]) -> dict[str, Any]:
+def _without_trunk(arguments: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
     kind, settings = EXPERTS.resolve(arguments["expert"])
     settings = {"hidden_gain": HIDDEN_GAIN, **settings}
     expert = part("latent", **settings) if kind is LatentExperts else arguments["expert"]
-    return {**arguments, "trunk": False, "embedding": None, "expert": expert}
+    head = {name: value for name, value in HEAD.items() if name not in given}
+    return {**arguments, **head, "trunk": False, "embedding": None, "expert": expert}
 
 
-def _placed(model: FittedModel, blocks: Blocks, seed: int) -> FittedModel:
+def _placed(
+    model: FittedModel, arguments: dict[str, Any], blocks: Blocks, seed: int
+) -> FittedModel:
     """A fresh model whose encoders start at the blocks."""
-    arguments = _without_trunk(model.architecture.arguments)
     spec: Part = arguments["expert"]
-    arguments["expert"] = part("latent", **{**spec.settings, "latent_dim": blocks.dim})
-    placed = _rebuilt(model, arguments, seed)
-    experts = cast(LatentExperts, placed.net.moe_layers()[0].experts)
-    experts.place_encoder(*(torch.from_numpy(a) for a in blocks.encoders(experts.n_blocks)))
+    expert = part("latent", **{**spec.settings, "latent_dim": blocks.dim})
+    sizes = {"expert": expert, "n_axes": blocks.axes_DA.shape[1]}
+    placed = _rebuilt(model, {**arguments, **sizes}, seed)
+    network = cast(ParallelMoENetwork, placed.net)
+    network.set_axes(torch.from_numpy(blocks.axes_DA), torch.from_numpy(-blocks.center_A))
+    experts = cast(LatentExperts, network.blocks.experts)
+    experts.place_encoder(torch.from_numpy(blocks.encoders(experts.n_blocks)))
     return replace(placed, block_directions=_directions(blocks, model))
 
 

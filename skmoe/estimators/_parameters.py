@@ -34,7 +34,7 @@ CONSTRAINTS: dict[str, list] = {
     "loss": [PartOf(LOSSES)],
     "auxiliary_losses": [dict, None],
     "init": [one_of("auto"), PartOf(INITS)],
-    "solver": [one_of("auto", "adam", "ridge", "adam+ridge")],
+    "solver": [one_of("auto", "adam", "ridge", "adam+ridge", "adam+lbfgs")],
     "learning_rate": [positive()],
     "weight_decay": [not_negative()],
     "batch_size": [at_least(1), one_of("auto")],
@@ -58,7 +58,7 @@ top_k : int, None or "auto", default="auto"
     expert's share among all, so that the gate learns.
 n_shared_experts : int, default=0
     Experts that answer for every sample, with weight 1, beside the routed ones.
-gate : {gates}, part(...) or class, default="linear"
+gate : {gates}, part(...) or class, default={gate}
     What scores the experts. Settings of all gates: `temperature` (a number, a pair to
     anneal between, or "learn") and `noise`.
 router : {routers}, part(...) or class, default="softmax"
@@ -77,14 +77,21 @@ auxiliary_losses : dict of str to float, default=None
 init : {inits} or "auto", part(...) or function, default="auto"
     Where weights start. "kmeans" puts gates of the kinds "linear" and "prototype" at centres
     of the data and experts' hidden units into the regions around them; "random" looks at no
-    data. "auto" is "kmeans" for ``solver="ridge"``, else "random".
-solver : {{"auto", "adam", "ridge", "adam+ridge"}}, default="auto"
+    data. "auto" is "kmeans" for ``solver="ridge"``, else "random". For a deep mixture of
+    parallel latent blocks there is "blocks" too, which "auto" takes from 2,000 rows on: a
+    brief fit shows whether the function is made of factors with features, or linear maps of
+    them, of their own (`skmoe.structure`); if so, and if it makes another brief fit better,
+    each block starts at one of them and a small net without a view of the features combines
+    the blocks.
+solver : {{"auto", "adam", "ridge", "adam+ridge", "adam+lbfgs"}}, default="auto"
     "auto" is "adam+ridge" where that is possible, else "adam".
     "adam" trains all weights by gradient descent. "ridge" trains none: given the start, the
     last maps of all experts, or of a deep mixture, are solved for as one ridge regression,
     in seconds. "adam+ridge" solves for them after training and keeps the better ones. Both
     choose their penalty by the validation rows, without them by generalised
     cross-validation, and need squared errors and experts that end in a linear map.
+    "adam+lbfgs" goes on with up to 300 iterations of L-BFGS on all weights, on up to 16,384
+    rows: for targets with little noise, and small tables; it takes several times as long.
 learning_rate : float, default={learning_rate}
     Largest step of AdamW. It rises over the first 5 % of the steps, then falls to zero along
     half a cosine.

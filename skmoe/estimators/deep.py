@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skmoe._registry import part
+from skmoe._registry import Part, part
 from skmoe._validation import PartOf, at_least, check_is_fitted, one_of
 from skmoe.estimators import _auto, _blocks
 from skmoe.estimators._base import BaseMoERegressor
@@ -13,7 +13,11 @@ from skmoe.nn.gates import GATES
 from skmoe.nn.networks import ARRANGEMENTS
 
 
-@documented(learning_rate="5e-3", weight_decay="1e-2")
+@documented(
+    gate='"auto": "deep" from 2,000 rows on, else "linear"',
+    learning_rate="5e-3",
+    weight_decay="1e-2",
+)
 class DeepMoERegressor(BaseMoERegressor):
     """Deep mixture of experts: L layers of E experts for functions with up to E^L pieces.
 
@@ -48,6 +52,9 @@ class DeepMoERegressor(BaseMoERegressor):
     Attributes
     ----------
     {attributes}
+    block_directions_ : list of ndarray of shape (n_features, dim), or None
+        The factors of the function at which the blocks started, as maps from the features:
+        see `init`. None if none were found.
     expert_usage_ : ndarray of shape (n_layers, n_experts)
         Share of each layer's routing weight that its experts get on training rows; rows sum
         to one. An expert below ``1 / (10 n_experts)`` counts as dead.
@@ -151,7 +158,7 @@ class DeepMoERegressor(BaseMoERegressor):
         return self._model.block_directions
 
     def _network(self, n_rows):
-        spec = part(self.arrangement) if isinstance(self.arrangement, str) else self.arrangement
+        spec = self._arrangement()
         _, settings = ARRANGEMENTS.resolve(spec)
         model_dim = _auto.width(self.model_dim, n_rows, usual=128, small=64)
         settings = {"n_layers": self.n_layers, "model_dim": model_dim, **settings}
@@ -165,14 +172,19 @@ class DeepMoERegressor(BaseMoERegressor):
         if not self._may_have_blocks(len(rows)):
             return model
         seed = int(random.randint(2**31 - 1))
-        return _blocks.start_at_blocks(model, rows, held_out, plan, seed)
+        given = set(self._arrangement().settings)
+        given |= set() if self.model_dim == "auto" else {"model_dim"}
+        return _blocks.start_at_blocks(model, rows, held_out, plan, seed, given)
+
+    def _arrangement(self) -> Part:
+        return part(self.arrangement) if isinstance(self.arrangement, str) else self.arrangement
 
     def _may_have_blocks(self, n_rows: int) -> bool:
         """Whether to look for factors of the function, and whether blocks could use them."""
         wanted = self.init == "blocks" or (
             self.init == "auto" and n_rows >= _auto.MIN_ROWS_FOR_BLOCKS
         )
-        spec = part(self.arrangement) if isinstance(self.arrangement, str) else self.arrangement
+        spec = self._arrangement()
         return (
             wanted
             and spec.name == "parallel"

@@ -5,7 +5,7 @@ from skmoe.estimators._base import BaseMoERegressor
 from skmoe.estimators._parameters import documented
 
 
-@documented(learning_rate="1e-2", weight_decay="1e-2")
+@documented(gate='"linear"', learning_rate="1e-2", weight_decay="1e-2")
 class MoERegressor(BaseMoERegressor):
     """Mixture of experts: a learned gate shares the inputs out among small nets.
 

@@ -13,13 +13,14 @@ To add a kind of expert, copy the nearest one and name it in `EXPERTS` at the bo
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Generator, Tensor, nn
 
 from skmoe._registry import Registry
 from skmoe._settings import check_integer, check_number
-from skmoe.nn.stacked import ACTIVATIONS, StackedLinear
+from skmoe.nn.stacked import ACTIVATIONS, StackedLinear, StackedResidual
 
 
 class Experts(nn.Module, ABC):
@@ -115,7 +116,7 @@ class _EndInMap(Experts):
 
 
 class MLPExperts(_EndInMap):
-    """Two-layer nets, the experts of Wang & E (2025).
+    """Two-layer nets, the experts of Wang & E (2025); or deeper ones.
 
     Parameters
     ----------
@@ -126,6 +127,8 @@ class MLPExperts(_EndInMap):
     hidden_gain : float, default=1.0
         Scale of the initial weights of the hidden layer: with more, an expert is less smooth
         at first and learns functions that oscillate faster.
+    depth : int, default=0
+        Residual layers between the hidden layer and the output.
     """
 
     def __init__(
@@ -138,6 +141,7 @@ class MLPExperts(_EndInMap):
         hidden_dim: int = 32,
         activation: str = "relu",
         hidden_gain: float = 1.0,
+        depth: int = 0,
         generator: Generator | None = None,
     ):
         super().__init__(n_blocks, n_experts, n_inputs, n_outputs)
@@ -146,25 +150,34 @@ class MLPExperts(_EndInMap):
         self.hidden = StackedLinear(
             n_maps, n_inputs, hidden_dim, generator=generator, gain=gain
         )
+        self.layers = nn.ModuleList(
+            StackedResidual(n_maps, hidden_dim, generator=generator)
+            for _ in range(check_integer("depth", depth, smallest=0))
+        )
         self.output = StackedLinear(n_maps, hidden_dim, n_outputs, generator=generator)
         self.activation: Callable[[Tensor], Tensor] = ACTIVATIONS[activation]
 
     def stacked(self) -> tuple[Tensor, ...]:
-        return (
-            self.hidden.weight,
-            self.hidden.bias,
-            self.output.weight,
-            self.output.bias,
-        )
+        maps = [self.hidden]
+        for layer in self._residuals():
+            maps += [layer.hidden, layer.output]
+        return tuple(t for map_ in [*maps, self.output] for t in (map_.weight, map_.bias))
 
     def evaluate(self, x_GCD, *stacked):
-        w_hidden, b_hidden, w_output, b_output = stacked
-        hidden_GCH = self.activation(torch.baddbmm(b_hidden, x_GCD, w_hidden))
-        return torch.baddbmm(b_output, hidden_GCH, w_output)
+        *_, w_output, b_output = stacked
+        return torch.baddbmm(b_output, self._hidden(x_GCD, *stacked), w_output)
 
     def features(self, x_GCD, *stacked):
-        w_hidden, b_hidden, *_ = stacked
-        return with_one(self.activation(torch.baddbmm(b_hidden, x_GCD, w_hidden)))
+        return with_one(self._hidden(x_GCD, *stacked))
+
+    def _residuals(self) -> list[StackedResidual]:
+        return [cast(StackedResidual, layer) for layer in self.layers]
+
+    def _hidden(self, x_GCD, w_hidden, b_hidden, *rest) -> Tensor:
+        h_GCH = self.activation(torch.baddbmm(b_hidden, x_GCD, w_hidden))
+        for layer, start in zip(self._residuals(), range(0, len(rest), 4), strict=False):
+            h_GCH = layer.evaluate(h_GCH, *rest[start : start + 4])
+        return h_GCH
 
     def output_map(self):
         return super().output_map() if self._evaluates_a_net else None
@@ -184,7 +197,7 @@ class MLPExperts(_EndInMap):
         return type(self).evaluate is MLPExperts.evaluate
 
     def mix_all(self, x_BTD: Tensor, weights_BTE: Tensor) -> Tensor:
-        if not self._evaluates_a_net:
+        if self.layers or not self._evaluates_a_net:
             return super().mix_all(x_BTD, weights_BTE)
         # The experts of a block as one net of width F = E H, weighted in its hidden layer:
         # two wide products instead of 2 E narrow ones.
@@ -283,6 +296,8 @@ class LatentExperts(MLPExperts):
         Nonlinearity of its hidden layer.
     hidden_gain : float, default=1.0
         Scale of the initial weights of the hidden layer.
+    depth : int, default=0
+        Residual layers between the hidden layer and the output.
     """
 
     def __init__(
@@ -297,6 +312,7 @@ class LatentExperts(MLPExperts):
         hidden_dim: int = 32,
         activation: str = "silu",
         hidden_gain: float = 1.0,
+        depth: int = 0,
         generator: Generator | None = None,
     ):
         latent_dim = min(check_integer("latent_dim", latent_dim), n_inputs)
@@ -308,6 +324,7 @@ class LatentExperts(MLPExperts):
             hidden_dim=hidden_dim,
             activation=activation,
             hidden_gain=hidden_gain,
+            depth=depth,
             generator=generator,
         )
         # sqrt(3): encoded inputs have unit variance when the features do.
@@ -329,10 +346,10 @@ class LatentExperts(MLPExperts):
         return z_BTD, self.reconstruction * error_BT
 
     @torch.no_grad()
-    def place_encoder(self, weight_BDR: Tensor, bias_BR: Tensor) -> None:
-        """Start the encoder of each block as this map, ``z = x W + b``."""
+    def place_encoder(self, weight_BDR: Tensor) -> None:
+        """Start the encoder of each block as this map, ``z = x W``."""
         self.encoder.weight.copy_(weight_BDR)
-        self.encoder.bias.copy_(bias_BR.unsqueeze(1))
+        self.encoder.bias.zero_()
 
     @classmethod
     def on_encoded_input(cls) -> type[Experts]:

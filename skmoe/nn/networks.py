@@ -175,6 +175,10 @@ class ParallelMoENetwork(HeadedNetwork):
         Numeric embedding in front of the trunk; not used without one.
     activation : {"relu", "gelu", "silu", "tanh"}, default="silu"
         Nonlinearity of the head.
+    n_axes : int, optional
+        If given, the blocks see so many fixed linear coordinates of x, set by `set_axes`,
+        in place of x itself. What is learned then does not depend on how many features
+        carry these coordinates.
     generator : torch.Generator, optional
         Source of the initial weights.
     **layer
@@ -191,13 +195,18 @@ class ParallelMoENetwork(HeadedNetwork):
         block_outputs: int = 8,
         n_dense: int = 3,
         trunk: bool = True,
+        n_axes: int | None = None,
         embedding=None,
         activation: str = "silu",
         generator: Generator | None = None,
         **layer,
     ):
         super().__init__(n_inputs, embedding if trunk else None, generator)
-        self.blocks = MoELayer(n_layers, n_inputs, block_outputs, generator=generator, **layer)
+        self.axes: nn.Linear | None = None
+        if n_axes is not None:
+            self.axes = Linear(n_inputs, n_axes, generator=generator).requires_grad_(False)
+        seen = n_inputs if n_axes is None else n_axes
+        self.blocks = MoELayer(n_layers, seen, block_outputs, generator=generator, **layer)
         self.trunk = (
             Linear(self.embedding.output_dim, model_dim, generator=generator) if trunk else None
         )
@@ -209,8 +218,16 @@ class ParallelMoENetwork(HeadedNetwork):
         )
         self.head = Linear(model_dim, n_outputs, generator=generator)
 
+    @torch.no_grad()
+    def set_axes(self, weight_DA: Tensor, bias_A: Tensor) -> None:
+        """Let the blocks see ``x W + b``; needs `n_axes`."""
+        axes = cast(Linear, self.axes)
+        axes.weight.copy_(weight_DA.T)
+        axes.bias.copy_(bias_A)
+
     def state(self, x_TD):
-        x_BTD = x_TD.expand(self.blocks.experts.n_blocks, -1, -1)
+        seen_TA = x_TD if self.axes is None else self.axes(x_TD)
+        x_BTD = seen_TA.expand(self.blocks.experts.n_blocks, -1, -1)
         blocks_BTO, routing = self.blocks(x_BTD)
         h_TM = self.mix(blocks_BTO.transpose(0, 1).flatten(1))
         if self.trunk is not None:

@@ -100,7 +100,13 @@ class StackedResidual(nn.Module):
         self.output = StackedLinear(n_maps, dim, dim, generator=generator, gain=0.1)
 
     def forward(self, h_NTW: Tensor) -> Tensor:
-        return h_NTW + self.output(nn.functional.silu(self.hidden(self.norm(h_NTW))))
+        maps = (self.hidden, self.output)
+        return self.evaluate(h_NTW, *(t for map_ in maps for t in (map_.weight, map_.bias)))
+
+    def evaluate(self, h_NTW, w_hidden, b_hidden, w_output, b_output) -> Tensor:
+        """The layers with these weights, which may be those of some of them."""
+        inner = torch.baddbmm(b_hidden, self.norm(h_NTW), w_hidden)
+        return h_NTW + torch.baddbmm(b_output, nn.functional.silu(inner), w_output)
 
 
 class Linear(nn.Linear):

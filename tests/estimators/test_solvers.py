@@ -5,7 +5,7 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from small import make
 
-from skmoe import MoERegressor, part
+from skmoe import DeepMoERegressor, MoERegressor, part
 from skmoe.datasets import make_manifold_regression
 from skmoe.nn.experts import MLPExperts
 
@@ -89,3 +89,16 @@ def test_a_smooth_target_on_a_manifold_is_learned_without_training(n_features):
 
 def test_a_part_may_be_a_start(problem):
     make("shallow", init=part("kmeans")).fit(*problem)
+
+
+@pytest.mark.parametrize("kind", [MoERegressor, DeepMoERegressor])
+def test_second_order_finish_lowers_the_training_loss(kind):
+    X = np.random.RandomState(0).uniform(-1, 1, (120, 2))
+    y = np.sin(3 * X[:, 0]) * X[:, 1]
+    settings = {"n_experts": 2, "hidden_dim": 4, "max_epochs": 40, "random_state": 0}
+    plain = kind(**settings, solver="adam").fit(X, y)
+    polished = kind(**settings, solver="adam+lbfgs").fit(X, y)
+    last = polished.history_[-1]
+    assert last["lbfgs_loss"] < 0.5 * last["lbfgs_loss_before"]
+    assert polished.score(X, y) > plain.score(X, y)
+    assert len(polished.history_) == len(plain.history_) == 40

@@ -237,3 +237,30 @@ def test_linear_autoencoder_reaches_the_residual_of_pca(latent_dim, randn, gener
     singular_values = torch.linalg.svdvals(x_TD - x_TD.mean(0))
     residual = singular_values[latent_dim:].square().sum() / x_TD.numel()
     assert_close(loss().detach(), residual, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "latent"])
+def test_deep_experts_are_functions_of_their_own(kind, randn, generator):
+    experts = build(kind, generator, depth=2)
+    x_BTD = randn(B, 7, experts.input_dim)
+    x_GCD = x_BTD.repeat_interleave(E, 0)
+    some = experts.evaluate(x_GCD[1:3], *(tensor[1:3] for tensor in experts.stacked()))
+    assert_close(some, experts(x_GCD)[1:3])
+    weights_BTE = randn(B, 7, E).softmax(-1)
+    by_hand = torch.einsum("bte,bteo->bto", weights_BTE, experts.answer_all(x_BTD))
+    assert_close(experts.mix_all(x_BTD, weights_BTE), by_hand)
+
+
+def test_features_of_deep_experts_make_the_answer(randn, generator):
+    experts = build("mlp", generator, depth=1)
+    x_GCD = randn(G, 7, D)
+    answer = experts.features(x_GCD, *experts.stacked()) @ experts.output_map()
+    assert_close(answer, experts(x_GCD))
+
+
+def test_hidden_gain_scales_the_hidden_layer_alone():
+    plain, wild = (
+        build("mlp", torch.Generator().manual_seed(0), hidden_gain=gain) for gain in (1.0, 4.0)
+    )
+    assert_close(wild.hidden.weight, 4 * plain.hidden.weight)
+    assert torch.equal(wild.output.weight, plain.output.weight)

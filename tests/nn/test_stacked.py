@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from skmoe.nn.stacked import ACTIVATIONS, Linear, StackedLinear, draw_normal, draw_uniform
+from skmoe.nn.stacked import (
+    ACTIVATIONS,
+    Linear,
+    StackedLinear,
+    StackedResidual,
+    draw_normal,
+    draw_uniform,
+)
 
 
 def test_stacked_linear_is_n_affine_maps(randn, generator):
@@ -76,3 +83,12 @@ def test_activations_act_on_each_number_and_are_not_affine(name):
 def test_unknown_activation_is_refused_with_the_nearest_name():
     with pytest.raises(ValueError, match=r"activation must be one of .* Did you mean 'relu'"):
         ACTIVATIONS["rellu"]
+
+
+def test_stacked_residual_is_n_layers_of_their_own(randn, generator):
+    layers, h_NTW = StackedResidual(3, 4, generator=generator).double(), randn(3, 5, 4)
+    for n, (h, found) in enumerate(zip(h_NTW, layers(h_NTW), strict=True)):
+        normed = torch.nn.functional.layer_norm(h, (4,))
+        inner = normed @ layers.hidden.weight[n] + layers.hidden.bias[n]
+        change = torch.nn.functional.silu(inner) @ layers.output.weight[n]
+        assert_close(found, h + change + layers.output.bias[n])
