@@ -60,7 +60,8 @@ n_shared_experts : int, default=0
     Experts that answer for every sample, with weight 1, beside the routed ones.
 gate : {gates}, part(...) or class, default={gate}
     What scores the experts. Settings of all gates: `temperature` (a number, a pair to
-    anneal between, or "learn") and `noise`.
+    anneal between, or "learn") and `noise`. Of a deep mixture, "auto" is "deep" from 2,000
+    rows on, else "linear".
 router : {routers}, part(...) or class, default="softmax"
     What turns scores into weights.
 """.strip()

@@ -179,6 +179,11 @@ class ParallelMoENetwork(HeadedNetwork):
         If given, the blocks see so many fixed linear coordinates of x, set by `set_axes`,
         in place of x itself. What is learned then does not depend on how many features
         carry these coordinates.
+    n_factors : int, optional
+        If given, blocks are combined by products: with block b in factor ``b % n_factors``,
+        the head starts from ``h = prod_l (1 + sum_b W_b g_b)``, a sum of products of
+        functions of one factor each (a canonical polyadic decomposition of f_out). Without,
+        from ``sum_b W_b g_b``.
     generator : torch.Generator, optional
         Source of the initial weights.
     **layer
@@ -196,6 +201,7 @@ class ParallelMoENetwork(HeadedNetwork):
         n_dense: int = 3,
         trunk: bool = True,
         n_axes: int | None = None,
+        n_factors: int | None = None,
         embedding=None,
         activation: str = "silu",
         generator: Generator | None = None,
@@ -210,6 +216,7 @@ class ParallelMoENetwork(HeadedNetwork):
         self.trunk = (
             Linear(self.embedding.output_dim, model_dim, generator=generator) if trunk else None
         )
+        self.n_factors = n_factors
         self.mix = Linear(
             n_layers * block_outputs, model_dim, generator=generator, gain=1.0 - trunk
         )
@@ -217,6 +224,16 @@ class ParallelMoENetwork(HeadedNetwork):
             *(ResidualLayer(model_dim, activation, generator) for _ in range(n_dense))
         )
         self.head = Linear(model_dim, n_outputs, generator=generator)
+
+    def _combine(self, g_BTO: Tensor) -> Tensor:
+        if self.n_factors is None:
+            return self.mix(g_BTO.transpose(0, 1).flatten(1))
+        maps_BOM = self.mix.weight.T.unflatten(0, (len(g_BTO), -1))
+        terms_BTM = torch.bmm(g_BTO, maps_BOM)
+        h_TM = 1 + self.mix.bias + terms_BTM[:: self.n_factors].sum(0)
+        for factor in range(1, self.n_factors):
+            h_TM = h_TM * (1 + terms_BTM[factor :: self.n_factors].sum(0))
+        return h_TM
 
     @torch.no_grad()
     def set_axes(self, weight_DA: Tensor, bias_A: Tensor) -> None:
@@ -229,7 +246,7 @@ class ParallelMoENetwork(HeadedNetwork):
         seen_TA = x_TD if self.axes is None else self.axes(x_TD)
         x_BTD = seen_TA.expand(self.blocks.experts.n_blocks, -1, -1)
         blocks_BTO, routing = self.blocks(x_BTD)
-        h_TM = self.mix(blocks_BTO.transpose(0, 1).flatten(1))
+        h_TM = self._combine(blocks_BTO)
         if self.trunk is not None:
             h_TM = h_TM + self.trunk(self.embedding(x_TD))
         return self.dense(h_TM), [Step(self.blocks, x_BTD, routing)]

@@ -9,7 +9,7 @@ from skmoe._registry import part
 from skmoe.nn.embeddings import EMBEDDINGS
 from skmoe.nn.experts import EXPERTS
 from skmoe.nn.layers import MoELayer
-from skmoe.nn.networks import ARRANGEMENTS, NETWORKS, theorem_network
+from skmoe.nn.networks import ARRANGEMENTS, NETWORKS, ParallelMoENetwork, theorem_network
 
 D, OUT, E, L = 4, 2, 3, 5
 every_network = pytest.mark.parametrize("kind", NETWORKS)
@@ -336,3 +336,31 @@ def test_top_k_one_with_switch_weights_would_not_be_the_theorem():
 def test_gates_of_all_layers_are_named_by_the_network(generator):
     network = build("stack", generator, gate=part("mlp", hidden_dim=3))
     assert network.gates() == [layer.gate for layer in network.moe_layers()]
+
+
+def test_factors_are_combined_by_products(randn, generator):
+    """Head state of blocks 0, 2 in one factor and 1 in the other: a product of two sums."""
+    settings = {"n_layers": 3, "n_experts": 2, "expert": "latent", "trunk": False}
+    network = ParallelMoENetwork(
+        4, 1, **settings, model_dim=5, block_outputs=2, n_dense=0, n_factors=2,
+        generator=generator,
+    ).double()  # fmt: skip
+    x_TD = randn(6, 4)
+    g_BTO, _ = network.blocks(x_TD.expand(3, -1, -1))
+    maps = network.mix.weight.T.unflatten(0, (3, 2))
+    terms = torch.einsum("bto,bom->btm", g_BTO, maps)
+    h_TM = (1 + network.mix.bias + terms[0] + terms[2]) * (1 + terms[1])
+    assert_close(network(x_TD)[0], network.head(h_TM))
+
+
+def test_blocks_see_the_axes_that_are_set(randn, generator):
+    """A network on axes of x is the network without axes on those coordinates."""
+    settings = {"n_layers": 2, "n_experts": 2, "expert": "latent", "trunk": False}
+    on_axes = ParallelMoENetwork(5, 1, **settings, n_axes=2, generator=generator).double()
+    W, b, x_TD = randn(5, 2), randn(2), randn(6, 5)
+    on_axes.set_axes(W, b)
+    plain = ParallelMoENetwork(2, 1, **settings).double()
+    weights = {k: v for k, v in on_axes.state_dict().items() if not k.startswith("axes")}
+    plain.load_state_dict(weights)
+    assert_close(on_axes(x_TD)[0], plain(x_TD @ W + b)[0])
+    assert not any(weight.requires_grad for weight in on_axes.axes.parameters())
