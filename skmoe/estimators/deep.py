@@ -13,11 +13,7 @@ from skmoe.nn.gates import GATES
 from skmoe.nn.networks import ARRANGEMENTS
 
 
-@documented(
-    gate='"auto": "deep" from 2,000 rows on, else "linear"',
-    learning_rate="5e-3",
-    weight_decay="1e-2",
-)
+@documented(gate='"auto"', learning_rate="5e-3", weight_decay="1e-2")
 class DeepMoERegressor(BaseMoERegressor):
     """Deep mixture of experts: L layers of E experts for functions with up to E^L pieces.
 
