@@ -68,6 +68,7 @@ FINISH_STEP = 2e-2
 FINISH_ITERATIONS = 1000
 FINISH_ROWS = 16_384
 TRAININGS = ("plain", "ours", "finish")
+COLUMNS = ("task", "seed", "contestant", "status", "mse")
 
 Draw = Callable[..., tuple[np.ndarray, np.ndarray]]
 
@@ -264,8 +265,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=default_threads())
     options = parser.parse_args()
     set_threads(options.threads)
-    columns = ("task", "seed", "contestant", "status", "mse")
-    with Store(options.output, columns) as store:
+    with Store(options.output, COLUMNS) as store:
         settings = {
             "steps": [PLAIN_STEP, OUR_STEP, FINISH_STEP],
             "batch": BATCH,

@@ -11,7 +11,6 @@ from benchmarks.store import Row, Store, read_rows, write_text
 SHARE = 0.1
 # Table of the paper -> the model that the goal is about, and the sizes of its entries.
 MODELS = {"I": "1-4-MoE", "II": "2-3-MoE"}
-COLUMNS = ("task", "seed", "contestant", "status", "mse")
 
 
 class PaperGoal:
@@ -25,15 +24,15 @@ class PaperGoal:
         from benchmarks import paper
         from benchmarks.environment import record
 
-        with Store(folder, _columns()) as store:
+        with Store(folder, paper.COLUMNS) as store:
             store.start_session({"goal": self.number}, record(options.threads))
-            paper.run(store, options.seeds)
+            paper.run(store, options.seeds, paper.TRAININGS)
 
     def report(self, folder: Path) -> str:
         """Write the report; its text."""
         from benchmarks import paper
 
-        store = Store(folder, _columns())
+        store = Store(folder, paper.COLUMNS)
         rows = read_rows(store.table)
         if not rows:
             return f"# Goal 1: {self.title}\n\nNothing was measured yet.\n"
@@ -42,12 +41,6 @@ class PaperGoal:
         text = f"{paper.report(store)}\n## Verdicts of goal 1\n\n{verdicts}\n"
         write_text(folder / "report.md", text)
         return text
-
-
-def _columns() -> tuple[str, ...]:
-    from benchmarks import paper
-
-    return getattr(paper, "COLUMNS", COLUMNS)
 
 
 def lines(rows: list[Row]) -> list[Line]:

@@ -184,3 +184,17 @@ def test_a_rise_counts_if_most_seeds_get_worse():
     assert verdicts([0.9 * before] * 3 + [1.1 * before] * 2)[0] == "**met**"
     assert verdicts([0.9 * before] + [1.1 * before] * 4)[0] == "not met"
     assert verdicts([before] * 5)[1:] == ["**met**", "not met"]
+
+
+def test_the_paper_goal_runs_all_trainings(tmp_path, monkeypatch):
+    from benchmarks import paper
+
+    entry = paper.Entry("I", "1-4-MoE", 16, paper.circle(16), 2, paper.shallow(4, 10))
+    monkeypatch.setattr(paper, "entries", lambda: iter([entry]))
+    monkeypatch.setattr(paper, "FINISH_ITERATIONS", 2)
+    assert command(1, tmp_path / "out", "--seeds", "1") == 0
+    rows = read_rows(tmp_path / "out" / "results.csv")
+    assert {row["contestant"] for row in rows} == {
+        f"1-4-MoE {training}" for training in paper.TRAININGS
+    }
+    assert "Verdicts of goal 1" in (tmp_path / "out" / "report.md").read_text()
