@@ -20,10 +20,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import environment, report
+from benchmarks import command, environment, report
 from benchmarks.contestants import CONTESTANTS, by_name
 from benchmarks.protocol import MEASURES, Contestant, Situation, measure
-from benchmarks.store import KEY, DifferentRunError, Store
+from benchmarks.store import KEY, Store
 from benchmarks.tasks import FAMILIES, Split, Task, tasks_of, user_table
 
 TASK_COLUMNS = ("family", "kind", "n_train", "n_test", "D", "d", "cells", "sweeps", "threads")
@@ -100,7 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status."""
     parser = _parser()
     args = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         plan = _plan(args)
         with Store(args.output, COLUMNS) as store:
             if args.restart:
@@ -110,12 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 store.start_session(plan.settings(), session)
                 _run(plan, store, args.retry_failed)
             sys.stdout.write(report.write(store.path))
-    except (DifferentRunError, FileNotFoundError, ValueError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
-    except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. All finished rows are kept; the same command goes on.\n")
-        return 130
-    return 0
+
+    return command.run(parser, work)
 
 
 def _command(arguments: Sequence[str] | None) -> str:

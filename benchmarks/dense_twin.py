@@ -25,7 +25,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, clone
 from torch import nn
 
-from skmoe import part
+from skmoe import DeepMoERegressor, part
 from skmoe.nn.layers import MoELayer
 
 # The parameter of each control that is matched.
@@ -42,8 +42,9 @@ NO_BLOCKS = {"n_layers": 1, "n_experts": 1, "top_k": None, "hidden_dim": 1}
 TWIN_DEPTHS = (2, 4)
 # Residual layers of a dense net in place of gate and experts.
 BLOCK_DEPTH = 3
-# Steps after which it shows whether the estimator starts at blocks of the function: sizes
-# depend on it.
+# From so many rows on, deep mixtures look for blocks of the function, on which their sizes
+# depend; after so many steps it shows whether they find any.
+ROWS_FOR_BLOCKS = 2000
 PROBE_STEPS = 600
 # Of a width, active multiply-adds are a polynomial of degree 2 or less: three points fix it.
 PROBES = (8, 16, 32)
@@ -81,10 +82,10 @@ def _idle(layer: MoELayer, matrices: dict[int, int]) -> int:
 def network_of(estimator: BaseEstimator, X: np.ndarray, y: np.ndarray) -> nn.Module:
     """The network that the estimator would train on these rows."""
     # Sizes depend on the data (bins, blocks), so let the estimator build it.
-    steps_per_epoch = max(1, len(X) // 512)
-    brief = clone(estimator).set_params(max_epochs=-(-PROBE_STEPS // steps_per_epoch))
-    if len(X) < 2000:  # no blocks are looked for
-        brief.set_params(max_epochs=1)
+    max_epochs = 1
+    if isinstance(estimator, DeepMoERegressor) and len(X) >= ROWS_FOR_BLOCKS:
+        max_epochs = -(-PROBE_STEPS // (len(X) // 512))
+    brief = clone(estimator).set_params(max_epochs=max_epochs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return brief.fit(X, y).net_

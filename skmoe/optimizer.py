@@ -41,8 +41,8 @@ class FlatAdamW(torch.optim.AdamW):
         state: dict[str, Any] | None = None,
     ):
         weights = [(name, w) for name, w in network.named_parameters() if w.requires_grad]
-        decayed = [w for name, w in weights if w.ndim >= 2 and not name.endswith("bias")]
-        kept = [w for name, w in weights if w.ndim < 2 or name.endswith("bias")]
+        decayed = [w for name, w in weights if decays(name, w)]
+        kept = [w for name, w in weights if not decays(name, w)]
         groups = [
             (flatten(group), decay)
             for group, decay in ((decayed, weight_decay), (kept, 0.0))
@@ -64,6 +64,11 @@ class FlatAdamW(torch.optim.AdamW):
     def step(self, closure=None):
         nn.utils.clip_grad_norm_(self.vectors, MAX_GRADIENT_NORM)
         return super().step(closure)
+
+
+def decays(name: str, weight: nn.Parameter) -> bool:
+    """Whether weight decay acts on a weight: on maps, not on biases and scales."""
+    return weight.ndim >= 2 and not name.endswith("bias")
 
 
 def flatten(weights: list[nn.Parameter]) -> nn.Parameter:

@@ -23,7 +23,7 @@ from torch import Tensor
 from skmoe.batches import Batches, Rows
 from skmoe.nn.losses import FitLoss
 from skmoe.nn.networks import Network
-from skmoe.optimizer import flatten
+from skmoe.optimizer import decays, flatten
 
 # Activations of so many rows stay in a CPU's cache.
 CPU_CHUNK = 2048
@@ -139,8 +139,8 @@ class _Search:
         self.network, self.fit_loss, self.weight_decay = network, fit_loss, weight_decay
         self.rows, self.validation = rows, validation
         trained = [(name, w) for name, w in network.named_parameters() if w.requires_grad]
-        decays = [torch.full_like(w, _decays(name, w)).flatten() for name, w in trained]
-        self.vector, self.decayed = flatten([w for _, w in trained]), torch.cat(decays)
+        shares = [torch.full_like(w, decays(name, w)).flatten() for name, w in trained]
+        self.vector, self.decayed = flatten([w for _, w in trained]), torch.cat(shares)
         self.start = self.vector.detach().clone()
         self.best, self.best_score = self.start, np.inf
         self.n_iter = self.n_evaluations = self.looks_in_vain = 0
@@ -241,11 +241,6 @@ class _Search:
         """Make these the weights of the network."""
         self.vector.data.copy_(vector)
         return vector
-
-
-def _decays(name: str, weight: Tensor) -> bool:
-    """Whether weight decay acts on a weight: on maps, not on biases and scales."""
-    return weight.ndim >= 2 and not name.endswith("bias")
 
 
 def _mean_loss(

@@ -16,9 +16,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import environment
+from benchmarks import command, environment
 from benchmarks.accuracy.goal import Goal, Options
-from benchmarks.store import DifferentRunError
 
 MODULES = {
     1: "paper_tables",
@@ -54,17 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         level="smoke" if args.trial else "full",
     )
     goal = goal_of(args.goal)
-    try:
+
+    def work() -> None:
         if not args.report:
             environment.set_threads(options.threads)
             goal.measure(output, options)
         sys.stdout.write(goal.report(output))
-    except (DifferentRunError, FileNotFoundError, ValueError) as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
-    except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. All finished rows are kept; the same command goes on.\n")
-        return 130
-    return 0
+
+    return command.run(parser, work)
 
 
 def _parser() -> argparse.ArgumentParser:

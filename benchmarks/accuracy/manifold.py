@@ -72,7 +72,7 @@ def tasks(options: Options) -> list[Task]:
 def contestants(task: Task) -> list[Contestant]:
     nystroem = peers.tuned_kernels()[0]
     return [
-        *(ours.shallow(), ours.deep(), *ours.training_free()),
+        *(ours.shallow(), ours.deep(), ours.training_free()),
         *(*peers.fixed_trees(), peers.tuned_neighbours(), nystroem),
     ]
 

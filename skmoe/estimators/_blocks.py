@@ -83,9 +83,8 @@ def _directions(blocks: Blocks, model: FittedModel) -> list[np.ndarray]:
 
 
 def _without_trunk(arguments: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
-    kind, settings = EXPERTS.resolve(arguments["expert"])
-    settings = {"hidden_gain": HIDDEN_GAIN, **settings}
-    expert = part("latent", **settings) if kind is LatentExperts else arguments["expert"]
+    _, settings = EXPERTS.resolve(arguments["expert"])
+    expert = part("latent", **{"hidden_gain": HIDDEN_GAIN, **settings})
     head = {name: value for name, value in HEAD.items() if name not in given}
     return {**arguments, **head, "trunk": False, "embedding": None, "expert": expert}
 

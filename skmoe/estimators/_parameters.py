@@ -141,7 +141,8 @@ history_ : list of dict
     `learning_rate`, `train_seconds`, `valid_seconds`. Losses are on standardised targets.
     After a closed-form solve, the last one has `ridge_alpha`, `ridge_score_before`,
     `ridge_score` (mean squared error on validation rows, or of generalised
-    cross-validation), `ridge_residual` of the equations and `ridge_seconds`.
+    cross-validation), `ridge_residual` of the equations and `ridge_seconds`; after L-BFGS
+    `lbfgs_iterations`, `lbfgs_loss_before`, `lbfgs_loss` and `lbfgs_seconds`.
 best_loss_ : float
     Smallest validation loss, or training loss without validation rows.
 n_features_in_ : int
