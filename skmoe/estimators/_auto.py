@@ -98,7 +98,7 @@ def possible_solver(chosen: str, setting: str, network: Network) -> str:
 
 def init(setting, solver: str):
     """A start from the data where nothing else adapts to them."""
-    if not isinstance(setting, str) or setting not in ("auto", "blocks"):
+    if not isinstance(setting, str) or setting not in ("auto", "blocks", "regions"):
         return setting  # blocks are looked for later, by a brief fit from this start
     return "kmeans" if solver == "ridge" else "random"
 

@@ -83,7 +83,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         held_out = None if held_out is None else model.rows(*held_out)
         plan = self._plan(len(X))
         if "adam" in solver and not (self.warm_start and hasattr(self, "_model")):
-            model = self._adapt(model, rows, held_out, plan, random)
+            model, plan = self._adapt(model, rows, held_out, plan, random)
         if "adam" in solver:
             result = self._train(model, rows, held_out, plan, random, self.warm_start)
         else:
@@ -240,9 +240,9 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         start(net, model.rows(X, y, weight), seed, **settings)
         return model
 
-    def _adapt(self, model, rows, held_out, plan, random) -> FittedModel:
-        """The model to train, after a look at what there is to learn."""
-        return model
+    def _adapt(self, model, rows, held_out, plan, random) -> tuple[FittedModel, TrainingPlan]:
+        """What to train and how, after a look at what there is to learn."""
+        return model, plan
 
     def _shared_arguments(self, X, weight, n_outputs: int, solver: str) -> dict[str, Any]:
         """Arguments that all networks take."""

@@ -2,13 +2,14 @@
 
 A brief fit gives the function roughly; `skmoe.structure` reads the factors off its gradients;
 and a second brief fit, with the blocks at these factors, must do better than one without,
-or else all stays as it was.
+or else all stays as it was. That fit then shows the regions of each factor (`_regions`); again
+a brief fit from them must do better.
 """
 
 import copy
 import math
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from dataclasses import replace
 from typing import Any, cast
 
@@ -18,20 +19,28 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skmoe._registry import Part, part
 from skmoe.batches import Rows, count_batches
+from skmoe.estimators._regions import start_at_regions, with_product
 from skmoe.model import Architecture, FittedModel
 from skmoe.nn.experts import EXPERTS, LatentExperts
 from skmoe.nn.networks import ParallelMoENetwork
 from skmoe.structure import Blocks, find_blocks
 from skmoe.training import TrainingPlan, train
 
-# Share of the epochs of a brief fit, and least number of its steps.
-BRIEF = 0.12
+# Shares of the epochs of a brief fit, of one that shows where the function jumps, and of the
+# fit that goes on from there; and least number of steps of the former two.
+BRIEF, ROUGH, SETTLED = 0.12, 0.25, 0.6
 MIN_STEPS = 300
+# A fit with a loss below this share of another one is better without a closer look.
+CLEARLY = 0.5
+# A product of factors is the simplest way to combine them: taken if it has at most so many
+# times the loss of a net after a brief fit.
+AS_GOOD = 1.2
 # Factors of a function are low-dimensional and may oscillate: experts start less smooth.
 HIDDEN_GAIN = 4.0
 # What combines the factors is simpler than a whole function. The fewer numbers it gets from
 # a block, the less it can tell combinations of pieces apart that it has seen.
 HEAD = {"model_dim": 64, "n_dense": 2, "block_outputs": 4}
+PRODUCT_HEAD = {"model_dim", "n_dense", "n_factors"}
 
 
 def start_at_blocks(
@@ -40,9 +49,10 @@ def start_at_blocks(
     held_out: Rows | None,
     plan: TrainingPlan,
     seed: int,
-    given: Collection[str],
-) -> FittedModel:
-    """The model to train: at its blocks, or as it was.
+    given: Set[str],
+    regions: bool,
+) -> tuple[FittedModel, TrainingPlan]:
+    """What to train: the model at its blocks and their regions, at its blocks, or as it was.
 
     Parameters
     ----------
@@ -54,23 +64,41 @@ def start_at_blocks(
         Of the fit to come.
     seed : int
         Of the brief fits.
-    given : collection of str
+    given : set of str
         Arguments of the network that the user chose, and that stay as they are.
+    regions : bool
+        Whether to look for the regions of each block, too.
+
+    Returns
+    -------
+    FittedModel
+        Untrained but for what the rough fit has given it.
+    TrainingPlan
+        `plan`, with fewer epochs after a rough fit that is gone on from.
     """
 
-    def brief_fit(candidate: FittedModel) -> float:
-        return _brief_fit(candidate, rows, held_out, plan, seed)
+    def brief_fit(candidate: FittedModel, share: float = BRIEF) -> float:
+        return _brief_fit(candidate, rows, held_out, plan, seed, share)
 
     arguments = _without_trunk(model.architecture.arguments, given)
     scout = _rebuilt(model, arguments, seed)
-    brief_fit(scout)
+    scout_loss = brief_fit(scout)
     blocks = find_blocks(scout.net, rows, seed)
     if blocks is None or len(blocks.groups) > scout.net.moe_layers()[0].experts.n_blocks:
-        return model
+        return model, plan
     placed = _placed(model, arguments, blocks, seed)
-    if brief_fit(_copied(placed)) < brief_fit(_copied(model)):
-        return placed
-    return model
+    share = ROUGH if regions else BRIEF
+    loss = brief_fit(rough := _copied(placed), share)
+    if loss > CLEARLY * scout_loss and loss >= brief_fit(_copied(model), share):
+        return model, plan
+    settled = start_at_regions(rough, rows, seed) if regions else None
+    if settled is None or (settled_loss := brief_fit(_copied(settled))) >= loss:
+        return placed, plan
+    if len(blocks.groups) > 1 and not given & PRODUCT_HEAD:
+        product = with_product(settled, seed)
+        if brief_fit(_copied(product)) <= AS_GOOD * settled_loss:
+            settled = product
+    return settled, replace(plan, max_epochs=math.ceil(SETTLED * plan.max_epochs))
 
 
 def _directions(blocks: Blocks, model: FittedModel) -> list[np.ndarray]:
@@ -114,10 +142,10 @@ def _copied(model: FittedModel) -> FittedModel:
     return replace(model, net=copy.deepcopy(model.net))
 
 
-def _brief_fit(model, rows, held_out, plan: TrainingPlan, seed: int) -> float:
+def _brief_fit(model, rows, held_out, plan: TrainingPlan, seed: int, share: float) -> float:
     """Train for a share of the epochs; the loss at the end."""
     steps_per_epoch = count_batches(len(rows), plan.batch_size)
-    epochs = max(round(BRIEF * plan.max_epochs), math.ceil(MIN_STEPS / steps_per_epoch))
+    epochs = max(round(share * plan.max_epochs), math.ceil(MIN_STEPS / steps_per_epoch))
     brief = replace(
         plan, max_epochs=min(epochs, plan.max_epochs), patience=None, callbacks=(), verbose=0
     )

@@ -79,11 +79,15 @@ init : {inits} or "auto", part(...) or function, default="auto"
     Where weights start. "kmeans" puts gates of the kinds "linear" and "prototype" at centres
     of the data and experts' hidden units into the regions around them; "random" looks at no
     data. "auto" is "kmeans" for ``solver="ridge"``, else "random". For a deep mixture of
-    parallel latent blocks there is "blocks" too, which "auto" takes from 2,000 rows on: a
-    brief fit shows whether the function is made of factors with features, or linear maps of
-    them, of their own (`skmoe.structure`); if so, and if it makes another brief fit better,
-    each block starts at one of them and a small net without a view of the features combines
-    the blocks.
+    parallel latent blocks there are "blocks" and "regions" too, and "auto" is "regions" from
+    2,000 rows on. "blocks": a brief fit shows whether the function is made of factors with
+    features, or linear maps of them, of their own (`skmoe.structure`); if so, and if it makes
+    another brief fit better, each block starts at one of them and a small net without a view
+    of the features combines the blocks. "regions": that fit shows besides where the factors
+    jump (`skmoe.regions`); if a brief fit from there is better again, gates are linear and
+    start at these borders, soft at first and sharper with each step, and a product combines
+    the factors if it does so about as well as a net. Only ``gate="auto"`` with the softmax
+    router is replaced; the fit then takes six tenths of the epochs.
 solver : {{"auto", "adam", "ridge", "adam+ridge", "adam+lbfgs"}}, default="auto"
     "auto" is "adam+ridge" where that is possible, else "adam".
     "adam" trains all weights by gradient descent. "ridge" trains none: given the start, the

@@ -83,7 +83,7 @@ class DeepMoERegressor(BaseMoERegressor):
         "model_dim": [at_least(1), one_of("auto")],
         "arrangement": [PartOf(ARRANGEMENTS)],
         "gate": [one_of("auto"), PartOf(GATES)],
-        "init": [one_of("auto", "blocks"), PartOf(INITS)],
+        "init": [one_of("auto", "blocks", "regions"), PartOf(INITS)],
     }
 
     def __init__(
@@ -166,18 +166,20 @@ class DeepMoERegressor(BaseMoERegressor):
 
     def _adapt(self, model, rows, held_out, plan, random):
         if not self._may_have_blocks(len(rows)):
-            return model
+            return model, plan
         seed = int(random.randint(2**31 - 1))
         given = set(self._arrangement().settings)
         given |= set() if self.model_dim == "auto" else {"model_dim"}
-        return _blocks.start_at_blocks(model, rows, held_out, plan, seed, given)
+        return _blocks.start_at_blocks(
+            model, rows, held_out, plan, seed, given, regions=self._may_have_regions()
+        )
 
     def _arrangement(self) -> Part:
         return part(self.arrangement) if isinstance(self.arrangement, str) else self.arrangement
 
     def _may_have_blocks(self, n_rows: int) -> bool:
         """Whether to look for factors of the function, and whether blocks could use them."""
-        wanted = self.init == "blocks" or (
+        wanted = self.init in ("blocks", "regions") or (
             self.init == "auto" and n_rows >= _auto.MIN_ROWS_FOR_BLOCKS
         )
         spec = self._arrangement()
@@ -187,6 +189,10 @@ class DeepMoERegressor(BaseMoERegressor):
             and "trunk" not in spec.settings
             and EXPERTS.resolve(self.expert)[0] is LatentExperts
         )
+
+    def _may_have_regions(self) -> bool:
+        """Whether gates are ours to choose."""
+        return self.gate == "auto" and self.router == "softmax" and self.init != "blocks"
 
     def _layers(self, arrays, layer, stack=False):
         if stack:

@@ -89,11 +89,16 @@ class MoELayer(nn.Module):
     def forward(self, x_BTD: Tensor, how: str = "auto") -> tuple[Tensor, Routing]:
         """Output ``y_BTO`` and the routing that made it."""
         x_BTD, penalty_BT = self.experts.encode(x_BTD)
+        y_BTO, routing = self.answer(x_BTD, how)
+        return y_BTO, routing._replace(reconstruction_BT=penalty_BT)
+
+    def answer(self, x_BTD: Tensor, how: str = "auto") -> tuple[Tensor, Routing]:
+        """Output and routing for inputs that are encoded already."""
         routing = self.router(self.gate(x_BTD))
         y_BTO = dispatch(self.experts, x_BTD, routing, how)
         if self.shared is not None:
             y_BTO = y_BTO + self.shared.answer_all(x_BTD).sum(2)
-        return y_BTO, routing._replace(reconstruction_BT=penalty_BT)
+        return y_BTO, routing
 
     def design(self, x_TD: Tensor) -> Design:
         """Features of the experts' last maps, for a layer of one block.

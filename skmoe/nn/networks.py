@@ -242,14 +242,22 @@ class ParallelMoENetwork(HeadedNetwork):
         axes.weight.copy_(weight_DA.T)
         axes.bias.copy_(bias_A)
 
-    def state(self, x_TD):
+    def seen_by_blocks(self, x_TD: Tensor) -> Tensor:
+        """What all blocks see of x, before their encoders, ``x_BTD``."""
         seen_TA = x_TD if self.axes is None else self.axes(x_TD)
-        x_BTD = seen_TA.expand(self.blocks.experts.n_blocks, -1, -1)
-        blocks_BTO, routing = self.blocks(x_BTD)
-        h_TM = self._combine(blocks_BTO)
+        return seen_TA.expand(self.blocks.experts.n_blocks, -1, -1)
+
+    def state_after(self, g_BTO: Tensor, x_TD: Tensor) -> Tensor:
+        """What the head reads if the blocks answer ``g_BTO``."""
+        h_TM = self._combine(g_BTO)
         if self.trunk is not None:
             h_TM = h_TM + self.trunk(self.embedding(x_TD))
-        return self.dense(h_TM), [Step(self.blocks, x_BTD, routing)]
+        return self.dense(h_TM)
+
+    def state(self, x_TD):
+        x_BTD = self.seen_by_blocks(x_TD)
+        g_BTO, routing = self.blocks(x_BTD)
+        return self.state_after(g_BTO, x_TD), [Step(self.blocks, x_BTD, routing)]
 
 
 class StackMoENetwork(HeadedNetwork):

@@ -1,0 +1,181 @@
+"""A start in which each expert has a region of a factor to itself, where that can be told.
+
+A rough fit with deep gates shows where the factors of the function jump (`skmoe.regions`). The
+blocks then start again with linear gates that have these borders, soft at first and sharper
+with each step, and with fresh experts, which can be simple as they need not jump.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skmoe._registry import Part, part
+from skmoe.batches import Rows
+from skmoe.model import Architecture, FittedModel
+from skmoe.nn.networks import ParallelMoENetwork
+from skmoe.regions import MAX_ROWS, find_regions, straight_borders
+
+# Inverse sharpness of the gates at the start and at the end of training, in units in which the
+# scores of two regions differ by one over one standard deviation.
+TEMPERATURE = (1 / 30, 1 / 2000)
+# Residual layers of the experts.
+DEPTH = 1
+CHUNK = 4096
+
+
+def start_at_regions(rough: FittedModel, rows: Rows, seed: int) -> FittedModel | None:
+    """A model to train, its gates at the borders that a rough fit has found.
+
+    Parameters
+    ----------
+    rough : FittedModel
+        Trained roughly, its blocks at the factors of the function.
+    rows : Rows
+        What it was trained on.
+    seed : int
+        Of the new weights.
+
+    Returns
+    -------
+    FittedModel or None
+        With encoders and head of the rough fit. None if no factor has regions, or if one has
+        more of them than there are experts.
+    """
+    old = cast(ParallelMoENetwork, rough.net)
+    x = rows.x[:: -(-len(rows) // MAX_ROWS)]
+    labels = [
+        find_regions(*view) for view in _factors(old, x, len(rough.block_directions or ()))
+    ]
+    n_experts = old.blocks.experts.n_experts
+    n_regions = [1 if found is None else found.max() + 1 for found in labels]
+    if max(n_regions) == 1 or max(n_regions) > n_experts:
+        return None
+    model = _with_linear_gates(rough, seed)
+    net = cast(ParallelMoENetwork, model.net)
+    _take_over(old, net)
+    with torch.no_grad():
+        z_BTD, _ = net.blocks.experts.encode(net.seen_by_blocks(x))
+    gates = [
+        _borders(z.double().cpu().numpy(), labels[block % len(labels)], n_experts, seed)
+        for block, z in enumerate(z_BTD)
+    ]
+    slopes, offsets = (torch.from_numpy(np.stack(parts)) for parts in zip(*gates, strict=True))
+    net.blocks.gate.set_scores(slopes, offsets)
+    return model
+
+
+def with_product(model: FittedModel, seed: int) -> FittedModel:
+    """The same start, but the prediction is a product of one number from each factor.
+
+    Of all ways to combine factors that is the one with the least to learn, and it holds for
+    combinations of regions that have no rows.
+    """
+    changes = {"n_factors": len(model.block_directions or ()), "model_dim": 1, "n_dense": 0}
+    product = _rebuilt(model, changes, seed)
+    product.net.blocks.load_state_dict(model.net.blocks.state_dict())
+    _take_over(model.net, product.net)
+    return product
+
+
+def _borders(z, labels, n_experts: int, seed: int) -> tuple[NDArray, NDArray]:
+    """Scores of one block's gate; all alike if its factor has no regions."""
+    if labels is None:
+        return np.zeros((n_experts, z.shape[1])), np.zeros(n_experts)
+    return straight_borders(z, labels, n_experts, seed)
+
+
+def _with_linear_gates(rough: FittedModel, seed: int) -> FittedModel:
+    spec: Part = rough.architecture.arguments["expert"]
+    changes = {
+        "gate": part("linear", temperature=TEMPERATURE),
+        "expert": part("latent", **{"depth": DEPTH, **spec.settings}),
+    }
+    return _rebuilt(rough, changes, seed)
+
+
+def _rebuilt(model: FittedModel, changes: dict[str, Any], seed: int) -> FittedModel:
+    """An untrained model that differs in these arguments."""
+    arguments = {**model.architecture.arguments, **changes}
+    architecture = Architecture(model.architecture.network, arguments)
+    net = architecture.build(torch.Generator().manual_seed(seed))
+    return replace(model, architecture=architecture, net=net.to(model.device, model.dtype))
+
+
+def _take_over(old: ParallelMoENetwork, new: ParallelMoENetwork) -> None:
+    """Give `new` the weights of `old` that it has too, but not those of gates and experts."""
+    shapes = {name: weight.shape for name, weight in new.state_dict().items()}
+    learned = ("blocks.gate.", "blocks.experts.", "blocks.shared.")
+    encoder = "blocks.experts.encoder."
+    kept = {
+        name: weight
+        for name, weight in old.state_dict().items()
+        if shapes.get(name) == weight.shape
+        and (name.startswith(encoder) or not name.startswith(learned))
+    }
+    new.load_state_dict(kept, strict=False)
+
+
+def _factors(
+    network: ParallelMoENetwork, x: Tensor, n_factors: int
+) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
+    """Coordinates, values and slopes of each factor of the function.
+
+    Blocks ``l, l + n_factors, ...`` have factor l. Their encoders differ by little; here all of
+    them see what the first one sees, so that their answers are a function of it alone. Values
+    are the answers of all blocks of a factor, in units of the effect on the prediction.
+    """
+    network = copy.deepcopy(network).double()
+    x = x.double()
+    with torch.no_grad():
+        z_BTR, _ = network.blocks.experts.encode(network.seen_by_blocks(x))
+    maps_BRR = []
+    for block, z_TR in enumerate(z_BTR):
+        first = _with_one(z_BTR[block % n_factors])
+        solution = torch.linalg.lstsq(first, z_TR).solution
+        z_BTR[block] = first @ solution
+        maps_BRR.append(solution[:-1])
+    g_BTO, slopes_BTOR, effects_BTO = _answers(network, z_BTR, x)
+    for factor in range(n_factors):
+        blocks = slice(factor, None, n_factors)
+        effect = effects_BTO[blocks].transpose(0, 1).flatten(1)
+        size, directions = torch.linalg.eigh(effect.T @ effect / len(effect))
+        scale = directions * size.clamp_min(0).sqrt()  # |g scale|^2 is the mean squared effect
+        slopes = torch.cat(
+            [s @ m.T for s, m in zip(slopes_BTOR[blocks], maps_BRR[blocks], strict=True)], 1
+        )
+        yield (
+            z_BTR[factor].cpu().numpy(),
+            (g_BTO[blocks].transpose(0, 1).flatten(1) @ scale).cpu().numpy(),
+            (scale.T @ slopes).cpu().numpy(),
+        )
+
+
+def _answers(network, z_BTR: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Answers of the blocks, their gradients, and those of the prediction by the answers."""
+    parts = []
+    with torch.enable_grad():
+        for z, rows in zip(z_BTR.split(CHUNK, 1), x.split(CHUNK), strict=True):
+            z = z.detach().clone().requires_grad_(True)
+            g, _ = network.blocks.answer(z)
+            slopes = [
+                torch.autograd.grad(g[..., o].sum(), z, retain_graph=True)[0]
+                for o in range(g.shape[-1])
+            ]
+            g = g.detach().requires_grad_(True)
+            y = network.head(network.state_after(g, rows))
+            (effect,) = torch.autograd.grad(y.sum(), g)
+            parts.append((g.detach(), torch.stack(slopes, 2), effect))
+    g_BTO, slopes_BTOR, effects_BTO = (
+        torch.cat(chunks, 1) for chunks in zip(*parts, strict=True)
+    )
+    return g_BTO, slopes_BTOR, effects_BTO
+
+
+def _with_one(z: Tensor) -> Tensor:
+    return torch.cat([z, z.new_ones(len(z), 1)], 1)

@@ -1,0 +1,223 @@
+"""Where a function jumps, and the regions in between: what the experts of a block should share.
+
+A network with a deep gate learns a function with jumps roughly: it puts each jump where it is,
+but blurs it, and its border is as crooked as the rows beside it are few. The regions can be
+read off such a network:
+
+1. *Cuts.* Between two neighbouring rows of one region a function is smooth, so the mean of
+   their gradients tells their difference up to third order in the distance. Where it does
+   not, a border runs between them: the edge of the neighbourhood graph is cut.
+2. *Regions.* What stays connected is a region, up to leaks: where the height of a jump passes
+   through zero, two regions are joined by a narrow passage. Their distance to the nearest
+   cut has two peaks and a low saddle in between; the watershed of that distance (Vincent &
+   Soille, 1991), the usual way to tell touching shapes apart, closes the passage.
+
+With the regions known, a linear gate can be given its borders, by logistic regression, and the
+rest of the training moves them to where they belong: a straight border has so few weights that
+all rows along it tell its place. That is what an expert for each region has over a dense net.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestNeighbors
+
+# Rows that take part; more only make the regions sharper.
+MAX_ROWS = 40_000
+# Neighbours of a row: so many and two for each dimension.
+NEIGHBOURS = 4
+# An edge is cut if the gradients fail to tell its difference by this many times what they fail
+# by on most edges, and by at least that share of the spread of the values.
+CUT_FACTOR = 30.0
+MOST = 0.8
+SMALLEST_CUT = 1e-4
+# Two peaks are one region if the saddle is higher than this share of the lower peak.
+SADDLE = 0.5
+# Regions of fewer rows than this share are part of a neighbour.
+SMALLEST_REGION = 0.01
+# Rows beside a border have no region. If those are too many, there are no regions.
+SMALLEST_COVER = 0.5
+# Inverse penalty of the logistic regression: nearly none, as regions do not overlap.
+CERTAINTY = 1e3
+NOWHERE = -1
+
+
+def find_regions(
+    coordinates: NDArray, values: NDArray, slopes: NDArray
+) -> NDArray[np.intp] | None:
+    """The regions in between the jumps of a function.
+
+    Parameters
+    ----------
+    coordinates : ndarray of shape (n, d)
+        Rows of the function's domain.
+    values : ndarray of shape (n, q)
+        Its values, in units in which all of them count the same.
+    slopes : ndarray of shape (n, q, d)
+        Its gradients.
+
+    Returns
+    -------
+    ndarray of shape (n,) or None
+        Region of each row, from 0, the largest first; -1 beside a border. None if the
+        function has no jumps, or nothing else.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> z = np.random.RandomState(0).rand(2000, 2)
+    >>> step = z[:, 0] > 0.25
+    >>> labels = find_regions(z, np.sin(z[:, 1:]) + step[:, None], np.stack(
+    ...     [np.zeros((2000, 1)), np.cos(z[:, 1:])], axis=2))
+    >>> np.unique(labels[step]).tolist(), np.unique(labels[~step]).tolist()
+    ([-1, 0], [-1, 1])
+    """
+    neighbours = _neighbours(coordinates)
+    misses = _misses(coordinates, values, slopes, neighbours)
+    spread = np.sqrt(values.var(axis=0).sum())
+    limit = max(CUT_FACTOR * np.quantile(misses, MOST), SMALLEST_CUT * spread)
+    cut = misses > limit
+    if not cut.any():
+        return None
+    labels = _watershed(_distances_to_cuts(coordinates, neighbours, cut), neighbours, cut)
+    labels = _largest_first(labels)
+    covered = np.mean(labels != NOWHERE)
+    return labels if labels.max() > 0 and covered >= SMALLEST_COVER else None
+
+
+def _neighbours(coordinates) -> NDArray[np.intp]:
+    """The nearest other rows of each row, ``(n, k)``."""
+    k = min(NEIGHBOURS + 2 * coordinates.shape[1], len(coordinates) - 1)
+    return NearestNeighbors(n_neighbors=k).fit(coordinates).kneighbors(return_distance=False)
+
+
+def _misses(coordinates, values, slopes, neighbours) -> NDArray[np.float64]:
+    """By how much gradients fail to tell the difference of two neighbours, ``(n, k)``."""
+    steps = coordinates[neighbours] - coordinates[:, None]
+    misses = np.zeros(neighbours.shape)
+    for value, slope in zip(values.T, slopes.transpose(1, 0, 2), strict=True):
+        told = ((slope[:, None] + slope[neighbours]) / 2 * steps).sum(-1)
+        misses += (value[neighbours] - value[:, None] - told) ** 2
+    return np.sqrt(misses)
+
+
+def _distances_to_cuts(coordinates, neighbours, cut) -> NDArray[np.float64]:
+    """Distance of each row to the middle of the nearest cut edge; 0 for its ends."""
+    rows, slots = np.nonzero(cut)
+    middles = (coordinates[rows] + coordinates[neighbours[rows, slots]]) / 2
+    nearest = NearestNeighbors(n_neighbors=1).fit(middles)
+    distances = nearest.kneighbors(coordinates)[0].ravel()
+    distances[rows] = 0.0
+    return distances
+
+
+def _watershed(heights, neighbours, cut) -> NDArray[np.intp]:
+    """Flood the rows from the highest down; basins meet at saddles, and stay apart at low ones.
+
+    Returns the row at the peak of each row's basin; `NOWHERE` for rows of height 0.
+    """
+    n = len(heights)
+    starts, ends = _uncut_edges(neighbours, cut)
+    leader = np.full(n, NOWHERE)
+    size = np.zeros(n, dtype=np.intp)
+    least = SMALLEST_REGION * n
+
+    def basin(row: int) -> int:
+        while leader[row] != row:
+            leader[row] = row = leader[leader[row]]
+        return row
+
+    for row in np.argsort(-heights, kind="stable"):
+        if heights[row] == 0:
+            break
+        around = ends[starts[row] : starts[row + 1]]
+        basins = {basin(other) for other in around if leader[other] != NOWHERE}
+        highest, *others = sorted(basins, key=lambda b: (-heights[b], b)) or [row]
+        leader[row] = highest
+        size[highest] += 1
+        for lower in others:
+            if heights[row] > SADDLE * heights[lower] or size[lower] < least:
+                leader[lower] = highest
+                size[highest] += size[lower]
+    return np.array([basin(row) if leader[row] != NOWHERE else NOWHERE for row in range(n)])
+
+
+def _uncut_edges(neighbours, cut) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows joined to row i, in either direction: ``ends[starts[i] : starts[i + 1]]``."""
+    rows, slots = np.nonzero(~cut)
+    others = neighbours[rows, slots]
+    rows, others = np.r_[rows, others], np.r_[others, rows]
+    order = np.argsort(rows, kind="stable")
+    return np.searchsorted(rows[order], np.arange(len(cut) + 1)), others[order]
+
+
+def _largest_first(labels) -> NDArray[np.intp]:
+    """Labels numbered by falling size; those of too few rows become `NOWHERE`."""
+    found, counts = np.unique(labels[labels != NOWHERE], return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    result = np.full(len(labels), NOWHERE)
+    for number, index in enumerate(order):
+        if counts[index] >= SMALLEST_REGION * len(labels):
+            result[labels == found[index]] = number
+    return result
+
+
+def straight_borders(
+    coordinates: NDArray, labels: NDArray, n_experts: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores of a linear gate that gives the rows of each region to experts of its own.
+
+    Regions share the experts out by their size. Those of one region have cells of it, found
+    by k-means.
+
+    Parameters
+    ----------
+    coordinates : ndarray of shape (n, d)
+        What the gate sees.
+    labels : ndarray of shape (n,)
+        Region of each row, or -1; at most `n_experts` regions.
+    n_experts : int
+        Number of experts.
+    seed : int
+        Of k-means.
+
+    Returns
+    -------
+    slopes : ndarray of shape (n_experts, d)
+        In such units that the scores of two experts typically differ by one over one standard
+        deviation of the coordinates.
+    offsets : ndarray of shape (n_experts,)
+        Scores at the origin.
+    """
+    known = labels != NOWHERE
+    rows = coordinates[known]
+    cells = _cells(rows, labels[known], n_experts, seed)
+    fit = LogisticRegression(C=CERTAINTY, max_iter=1000).fit(rows, cells)
+    slopes, offsets = fit.coef_, fit.intercept_
+    if len(slopes) == 1:
+        slopes, offsets = np.vstack([-slopes, slopes]) / 2, np.r_[-offsets, offsets] / 2
+    apart = np.linalg.norm(slopes[:, None] - slopes, axis=-1)
+    unit = np.median(apart[np.triu_indices(len(apart), 1)])
+    unit *= np.sqrt(coordinates.var(axis=0).mean())
+    return slopes / unit, offsets / unit
+
+
+def _cells(rows, labels, n_experts: int, seed: int) -> NDArray[np.intp]:
+    """The expert that each row starts with: regions in turn, then their cells."""
+    cells = np.zeros(len(rows), dtype=np.intp)
+    first = 0
+    for region, n_cells in enumerate(_share_out(np.bincount(labels), n_experts)):
+        inside = labels == region
+        kmeans = KMeans(n_cells, n_init=1, random_state=seed).fit(rows[inside])
+        cells[inside] = first + kmeans.labels_
+        first += n_cells
+    return cells
+
+
+def _share_out(sizes, n_experts: int) -> NDArray[np.intp]:
+    """Experts of each region: at least one, the others where rows per expert are most."""
+    shares = np.ones(len(sizes), dtype=np.intp)
+    while shares.sum() < n_experts:
+        shares[np.argmax(sizes / shares)] += 1
+    return shares

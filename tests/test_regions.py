@@ -1,0 +1,107 @@
+"""Regions between the jumps of a function, and linear gates with their borders."""
+
+import numpy as np
+import pytest
+
+from skmoe.regions import NOWHERE, find_regions, straight_borders
+
+
+@pytest.fixture
+def square():
+    return np.random.RandomState(0).uniform(-1, 1, (4000, 2))
+
+
+def waves(z):
+    """A smooth function of two coordinates and its gradient."""
+    value = np.sin(3 * z[:, 0] + z[:, 1])
+    slope = np.cos(3 * z[:, 0] + z[:, 1])[:, None] * [3.0, 1.0]
+    return value[:, None], slope[:, None]
+
+
+def purity(labels, truth):
+    """Share of rows with a region that are in the true region most frequent there."""
+    known = labels != NOWHERE
+    counts = np.zeros((labels.max() + 1, truth.max() + 1))
+    np.add.at(counts, (labels[known], truth[known]), 1)
+    return counts.max(axis=1).sum() / known.sum()
+
+
+def thirds(z):
+    """Three regions that meet in a point."""
+    angle = np.arctan2(z[:, 1], z[:, 0] - 0.1)
+    return np.digitize(angle, [-1.0, 1.2])
+
+
+def test_regions_are_those_between_jumps(square):
+    value, slope = waves(square)
+    truth = thirds(square)
+    labels = find_regions(square, value + truth[:, None], slope)
+    assert labels.max() == 2
+    assert purity(labels, truth) == 1.0
+    assert np.mean(labels == NOWHERE) < 0.2
+    sizes = np.bincount(labels[labels != NOWHERE])
+    assert (np.diff(sizes) <= 0).all()
+
+
+def test_regions_do_not_leak_where_a_jump_passes_through_zero(square):
+    """Here the jump at ``z_0 = 0`` has the height ``z_1``."""
+    value, slope = waves(square)
+    right = square[:, :1] > 0
+    value = value + right * square[:, 1:]
+    slope = slope + right[:, :, None] * [0.0, 1.0]
+    labels = find_regions(square, value, slope)
+    assert purity(labels, right[:, 0].astype(int)) > 0.98
+
+
+def test_a_smooth_function_has_no_regions(square):
+    assert find_regions(square, *waves(square)) is None
+
+
+def test_noise_has_no_regions(square):
+    value, slope = waves(square)
+    noise = np.random.RandomState(1).standard_normal(value.shape)
+    assert find_regions(square, noise, slope) is None
+
+
+def test_regions_do_not_depend_on_the_order_of_rows(square):
+    value, slope = waves(square)
+    value = value + thirds(square)[:, None]
+    order = np.random.RandomState(1).permutation(len(square))
+    labels = find_regions(square, value, slope)
+    shuffled = find_regions(square[order], value[order], slope[order])
+    np.testing.assert_array_equal(shuffled, labels[order])
+
+
+def test_regions_do_not_depend_on_units(square):
+    value, slope = waves(square)
+    value = value + thirds(square)[:, None]
+    labels = find_regions(square, value, slope)
+    scaled = find_regions(100 * square, 7 * value, 0.07 * slope)
+    np.testing.assert_array_equal(scaled, labels)
+
+
+@pytest.mark.parametrize("n_experts", [3, 4, 8])
+def test_straight_borders_give_each_region_experts_of_its_own(square, n_experts):
+    truth = thirds(square)
+    slopes, offsets = straight_borders(square, truth, n_experts, seed=0)
+    expert = (square @ slopes.T + offsets).argmax(axis=1)
+    owners = [np.bincount(truth[expert == e], minlength=3).argmax() for e in range(n_experts)]
+    assert set(owners) == {0, 1, 2}
+    assert np.mean(np.array(owners)[expert] == truth) > 0.93
+
+
+def test_straight_borders_between_two_regions_are_the_border(square):
+    truth = (square @ [1.0, 2.0] > 0.3).astype(int)
+    slopes, offsets = straight_borders(square, truth, 2, seed=0)
+    difference = slopes[1] - slopes[0]
+    np.testing.assert_allclose(np.linalg.norm(difference), 1 / square.std(), rtol=0.05)
+    np.testing.assert_allclose(difference[1] / difference[0], 2.0, rtol=0.02)
+    np.testing.assert_allclose((offsets[0] - offsets[1]) / difference[0], 0.3, atol=0.01)
+
+
+def test_larger_regions_get_more_experts(square):
+    truth = (square[:, 0] > 0.5).astype(int)  # a quarter of the rows
+    slopes, offsets = straight_borders(square, truth, 8, seed=0)
+    expert = (square @ slopes.T + offsets).argmax(axis=1)
+    owners = [np.bincount(truth[expert == e], minlength=2).argmax() for e in range(8)]
+    assert owners.count(0) == 6
