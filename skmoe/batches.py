@@ -16,7 +16,11 @@ Batch = tuple[tuple[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Rows:
-    """Scaled rows on the device. Weights are relative to the mean weight."""
+    """Scaled rows on the device. Weights are relative to the mean weight.
+
+    They are of shape ``(T,)``, or ``(T, M)`` where members of a network learn from different
+    rows.
+    """
 
     x: Tensor
     y: Tensor
@@ -62,6 +66,11 @@ class Batches:
         return torch.randperm(len(self.rows), generator=self.generator, device=device)
 
 
+def of_rows(weight: Tensor) -> Tensor:
+    """Weights of rows, ``(T,)``, also where members of a network have weights of their own."""
+    return weight if weight.ndim == 1 else weight.mean(1)
+
+
 def count_batches(n_rows: int, size: int) -> int:
     """Number of batches of at most `size` rows."""
     return max(1, math.ceil(n_rows / size))
@@ -78,6 +87,7 @@ class Tally:
     def add(self, values: dict[str, Tensor], routings: list[Routing], batch: Batch) -> None:
         """Add a batch's values and what its routings show."""
         (_, weight), _ = batch
+        weight = of_rows(weight)
         if routings:
             usage = torch.cat([routing.usage(weight) for routing in routings])
             entropy = torch.cat([gate_entropy(routing) for routing in routings])

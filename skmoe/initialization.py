@@ -14,8 +14,8 @@ from torch import Tensor
 
 from skmoe._registry import Registry
 from skmoe.batches import Rows
+from skmoe.nn.base import Network
 from skmoe.nn.experts import Experts
-from skmoe.nn.networks import Network
 from skmoe.scaling import weighted_quantiles
 
 # Edges closer than this, in scaled units, would make a bin so steep that it is noise.

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from skmoe.batches import Rows
+from skmoe.nn.base import Network
 from skmoe.nn.layers import Design
-from skmoe.nn.networks import Network
 
 # Unknowns up to which the eigenvectors of the Gram matrix are computed (15 s on one core).
 MAX_DIRECT = 4096

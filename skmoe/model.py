@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from skmoe.batches import Rows
-from skmoe.nn.networks import NETWORKS, Network, Step
+from skmoe.nn.base import Network, Step
+from skmoe.nn.networks import NETWORKS
 from skmoe.scaling import Scaling
 
 # Rows per chunk: the experts' answers of one chunk stay in a CPU's cache, and memory stays

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from skmoe.nn.networks import Network
+from skmoe.nn.base import Network
 
 WARMUP = 0.05
 MAX_GRADIENT_NORM = 1.0

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from skmoe.batches import Batches, Rows
+from skmoe.nn.base import Network
 from skmoe.nn.losses import FitLoss
-from skmoe.nn.networks import Network
 from skmoe.optimizer import decays, flatten
 
 # Activations of so many rows stay in a CPU's cache.

@@ -21,9 +21,9 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
 
-from skmoe.batches import Batches, Rows, Tally, count_batches
+from skmoe.batches import Batches, Rows, Tally, count_batches, of_rows
+from skmoe.nn.base import Network, Step
 from skmoe.nn.losses import FitLoss
-from skmoe.nn.networks import Network, Step
 from skmoe.nn.routers import Routing
 from skmoe.optimizer import FlatAdamW, optimizer_arrays, schedule
 
@@ -54,6 +54,7 @@ class TrainingPlan:
     batch_size: int
     max_epochs: int
     patience: int | None = None  # epochs without a better validation loss; None: run all
+    looks: int | None = None  # at the validation rows, about; None: after each epoch
     auxiliary_losses: Sequence[AuxiliaryLoss] = ()
     callbacks: Sequence[Callback] = ()
     scheduled: bool = True  # False: constant learning rate and temperature (partial_fit)
@@ -93,7 +94,8 @@ def train(
     network : Network
         The network, on the device of the rows.
     rows, validation : Rows
-        To learn from, and to choose the best epoch by (optional).
+        To learn from, and to choose the best epoch by (optional). Weights of shape (T, M)
+        give each member of the network rows of its own.
     plan : TrainingPlan
         How.
     generator : torch.Generator
@@ -224,6 +226,9 @@ class _Loop(NeuralNet):
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
             return
+        if not training and not self._looks_now():
+            self.history.record("valid_loss", self.history[-2, "valid_loss"])
+            return
         started = time.perf_counter()
         self._set_training(training)
         tally = Tally()
@@ -248,9 +253,9 @@ class _Loop(NeuralNet):
         self._follow_schedule()
         (x, weight), y = batch
         self.optimizer_.zero_grad()
-        prediction, steps = self.module_(x)
-        fit_loss = self._fit_loss(prediction, y, weight)
-        extra = self._auxiliary_losses(steps, weight)
+        answers, steps = self.module_.answers(x)
+        fit_loss = self._fit_loss(answers, y, weight)
+        extra = self._auxiliary_losses(steps, of_rows(weight))
         sum(extra.values(), fit_loss).backward()
         if self.listeners["on_grad_computed"]:
             named = list(self.get_all_learnable_params())
@@ -259,7 +264,7 @@ class _Loop(NeuralNet):
         values = {f"{name}_loss": value.detach() for name, value in extra.items()}
         return {
             "loss": fit_loss,
-            "y_pred": prediction,
+            "y_pred": answers.detach().mean(0),
             "values": {"loss": fit_loss.detach(), **values},
             "routings": [step.routing for step in steps],
         }
@@ -267,12 +272,24 @@ class _Loop(NeuralNet):
     @torch.no_grad()
     def validation_step(self, batch, **fit_params):
         (x, weight), y = batch
-        prediction, _ = self.module_(x)
-        loss = self._fit_loss(prediction, y, weight)
+        answers, _ = self.module_.answers(x)
+        prediction = answers.mean(0)
+        judged = prediction.unsqueeze(0) if weight.ndim == 1 else answers
+        loss = self._fit_loss(judged, y, weight)
         return {"loss": loss, "y_pred": prediction, "values": {"loss": loss}, "routings": []}
 
-    def _fit_loss(self, prediction: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-        return (self.criterion_(prediction, y) * weight).mean()
+    def _fit_loss(self, answers_MTO: Tensor, y_TO: Tensor, weight: Tensor) -> Tensor:
+        """The mean of the members' losses, so that each of them learns for itself."""
+        n_members, n_rows, _ = answers_MTO.shape
+        targets = y_TO.expand_as(answers_MTO).flatten(0, 1)
+        losses = self.criterion_(answers_MTO.flatten(0, 1), targets)
+        return (losses.view(n_members, n_rows).mT * weight.view(n_rows, -1)).mean()
+
+    def _looks_now(self) -> bool:
+        """Whether to look at the validation rows: seldom where epochs are short."""
+        epoch, looks = len(self.history), self.plan.looks
+        every = max(1, self.max_epochs // looks) if looks else 1
+        return epoch % every == 1 % every or epoch == self.max_epochs
 
     def _auxiliary_losses(self, steps: list[Step], weight: Tensor) -> dict[str, Tensor]:
         losses = {

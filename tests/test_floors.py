@@ -19,10 +19,12 @@ FLOORS = [
     {"nn.experts", "nn.losses", "datasets.generators", "datasets.experiments"},
     {"nn.dispatch", "nn.factorized", "datasets"},
     {"nn.layers"},
+    {"nn.base"},
+    {"nn.ensemble"},
     {"nn.networks"},
     {"batches", "optimizer"},
     {"model"},
-    {"training", "initialization", "linear_solve", "second_order", "surgery"},
+    {"training", "initialization", "linear_solve", "second_order", "surgery", "folds"},
     {"structure", "regions"},
     {
         "estimators._auto",

@@ -9,8 +9,10 @@ from benchmarks.dense_twin import matched_grid
 from benchmarks.protocol import Contestant, Situation
 from skmoe import DeepMoERegressor, MoERegressor
 
-# Learning rates that a control chooses among, in units of ours.
+# Learning rates that a control chooses among, in units of ours; which "auto" is for the many
+# rows that controls are measured on.
 RATE_FACTORS = (1 / 3, 1.0, 3.0)
+AUTO_RATE = 5e-3
 TRIAL = {"moe__max_epochs": [2]}
 
 DEEP = "DeepMoERegressor"
@@ -63,7 +65,8 @@ class EqualCost:
 
     def resolve(self, s: Situation) -> list[dict[str, list]]:
         ours = self.build(s).named_steps["moe"]
-        rates = [{"learning_rate": ours.learning_rate * factor} for factor in self.factors]
+        ours_rate = AUTO_RATE if ours.learning_rate == "auto" else ours.learning_rate
+        rates = [{"learning_rate": ours_rate * factor} for factor in self.factors]
         candidates = matched_grid(self.control, ours, rates, s.X, s.y)
         return [{f"moe__{k}": [v] for k, v in one.items()} for one in candidates]
 

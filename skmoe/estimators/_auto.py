@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from skmoe._registry import Part, part
-from skmoe.nn.networks import Network
+from skmoe.nn.base import Network
 
 # Up to here one batch holds all rows: small fits are then exactly weight-equivalent.
 FULL_BATCH = 512
@@ -24,17 +24,33 @@ STEPS = 100
 MAX_STEPS = 16_000
 # Below this, brief fits do not tell which features belong together.
 MIN_ROWS_FOR_BLOCKS = 2000
-# Float64 costs about twice the time, which is nothing on small data.
-MAX_ROWS_FOR_FLOAT64 = 1000
+# Float64 costs twice the time in training; in prediction that is nothing on small data.
+MAX_ROWS_TRAINED_IN_FLOAT64 = 256
+MAX_ROWS_PREDICTED_IN_FLOAT64 = 1000
+# From here on one large net learns more than several small ones.
+MIN_ROWS_FOR_ONE_NET = 2000
+# An ensemble learns in larger steps and more of them, beyond 256 rows in small batches; looks
+# at the rows that its members leave out, in the course of a fit.
+RATE, ENSEMBLE_RATE = 5e-3, 4e-2
+SMALL_ENSEMBLE_STEPS, ENSEMBLE_STEPS = 150, 275
+ENSEMBLE_FULL_BATCH = 256
+ENSEMBLE_BATCH = 128
+ENSEMBLE_LOOKS = 30
+# Experts in each block, of several in an ensemble and of one large net.
+ENSEMBLE_EXPERTS, EXPERTS = 4, 8
+# With fewer members, what each of them leaves out would be too much.
+MIN_FOLDS = 4
 # Below this a GPU's start-up costs more than it saves.
 MIN_ROWS_FOR_CUDA = 10_000
 # Quantile bins for so many features would dwarf the rest of the network.
 MAX_FEATURES_FOR_BINS = 128
 
 
-def n_experts(setting: int | str) -> int:
-    """Eight."""
-    return 8 if isinstance(setting, str) else setting
+def n_experts(setting: int | str, ensemble: bool = False) -> int:
+    """Eight; four for each member of an ensemble."""
+    if not isinstance(setting, str):
+        return setting
+    return ENSEMBLE_EXPERTS if ensemble else EXPERTS
 
 
 def top_k(setting: int | str | None, n_experts: int, of_many: int = 2) -> int | None:
@@ -86,6 +102,8 @@ def solver(setting: str, loss: str | Part) -> str:
 
 def possible_solver(chosen: str, setting: str, network: Network) -> str:
     """Gradient descent alone if the prediction is linear in no map of the network."""
+    if setting == "auto" and network.n_members > 1:
+        return "adam"  # maps of members that were stopped in time would be fitted to the end
     if "ridge" not in chosen or network.output_map() is not None:
         return chosen
     if setting == "auto":
@@ -103,6 +121,14 @@ def init(setting, solver: str):
     return "kmeans" if solver == "ridge" else "random"
 
 
+def arrangement(setting: str | Part, n_rows: int, solver: str) -> Part:
+    """An ensemble for few rows, where members that leave rows out tell when to stop."""
+    if setting != "auto":
+        return part(setting) if isinstance(setting, str) else setting
+    few = n_rows < MIN_ROWS_FOR_ONE_NET and solver in ("auto", "adam")
+    return part("ensemble" if few else "parallel")
+
+
 def deep_gate(setting, n_rows: int):
     """A deep gate, unless there are too few rows for one."""
     if not isinstance(setting, str) or setting != "auto":
@@ -117,26 +143,59 @@ def width(setting: int | str, n_rows: int, usual: int, small: int) -> int:
     return setting
 
 
-def batch_size(setting: int | str, n_rows: int) -> int:
+def pace(estimator, n_rows: int, ensemble: bool) -> dict[str, Any]:
+    """Learning rate, batches and epochs of a `TrainingPlan`."""
+    rate = estimator.learning_rate
+    if rate == "auto":
+        rate = ENSEMBLE_RATE if ensemble else RATE
+    batch = batch_size(estimator.batch_size, n_rows, ensemble)
+    return {
+        "learning_rate": rate,
+        "batch_size": batch,
+        "max_epochs": max_epochs(estimator.max_epochs, n_rows, batch, ensemble),
+        "looks": ENSEMBLE_LOOKS if ensemble else None,
+    }
+
+
+def member_dim(setting: int | str, n_rows: int) -> int:
+    """Width of a member of an ensemble: smaller while all rows are in one batch."""
+    if isinstance(setting, str):
+        return 32 if n_rows > ENSEMBLE_FULL_BATCH else 16
+    return setting
+
+
+def batch_size(setting: int | str, n_rows: int, ensemble: bool = False) -> int:
     """All rows up to 512; beyond, a power of two that grows like the square root of n."""
     if not isinstance(setting, str):
         return setting
+    if ensemble:
+        return ENSEMBLE_FULL_BATCH if n_rows <= ENSEMBLE_FULL_BATCH else ENSEMBLE_BATCH
     if n_rows <= FULL_BATCH:
         return FULL_BATCH
     return int(2 ** np.clip(round(math.log2(2 * math.sqrt(n_rows))), 6, 11))
 
 
-def max_epochs(setting: int | str, n_rows: int, batch: int) -> int:
+def max_epochs(setting: int | str, n_rows: int, batch: int, ensemble: bool = False) -> int:
     """Enough epochs for a number of steps that grows like ``n^1.1``, up to 16,000."""
     if not isinstance(setting, str):
         return setting
-    steps = min(STEPS * max(n_rows / 256, 1.0) ** 1.1, MAX_STEPS)
+    growth = max(n_rows / 256, 1.0)
+    first = STEPS
+    if ensemble:
+        small = n_rows <= ENSEMBLE_FULL_BATCH
+        first = SMALL_ENSEMBLE_STEPS if small else ENSEMBLE_STEPS
+    steps = min(first * growth**1.1, MAX_STEPS)
     return max(10, round(steps / math.ceil(n_rows / batch)))
 
 
 def early_stopping(setting: bool | str, n_rows: int) -> bool:
     """Hold out validation rows from 5,000 rows on."""
     return n_rows >= MIN_ROWS_FOR_VALIDATION if isinstance(setting, str) else setting
+
+
+def leaves_out(early_stopping: bool | str, network: Network) -> bool:
+    """Whether each member leaves some rows out, if there are enough members."""
+    return early_stopping == "auto" and network.n_members >= MIN_FOLDS
 
 
 def embedding(setting: str | Part | None, n_features: int) -> str | Part | None:
@@ -173,8 +232,19 @@ def _check_available(chosen: torch.device, setting: str) -> None:
 
 
 def dtype(setting: str, X: np.ndarray, chosen_device: torch.device) -> torch.dtype:
-    """float64 for small float64 data on the CPU; else float32."""
+    """To train in: float64 for small float64 data on the CPU; else float32."""
     if setting == "auto":
-        small = X.dtype == np.float64 and len(X) <= MAX_ROWS_FOR_FLOAT64
-        return torch.float64 if small and chosen_device.type == "cpu" else torch.float32
+        return _precise(X, chosen_device, MAX_ROWS_TRAINED_IN_FLOAT64)
     return torch.float64 if setting == "float64" else torch.float32
+
+
+def predicted_dtype(trained: torch.dtype, X: np.ndarray, chosen_device) -> torch.dtype:
+    """To predict in: float64 for small float64 data; a row's prediction then does not depend
+    on the rows beside it, whatever the precision of training."""
+    precise = _precise(X, chosen_device, MAX_ROWS_PREDICTED_IN_FLOAT64)
+    return torch.float64 if torch.float64 in (trained, precise) else torch.float32
+
+
+def _precise(X: np.ndarray, chosen_device: torch.device, most: int) -> torch.dtype:
+    precise = X.dtype == np.float64 and len(X) <= most and chosen_device.type == "cpu"
+    return torch.float64 if precise else torch.float32

@@ -28,6 +28,7 @@ from skmoe._validation import (
 )
 from skmoe.estimators import _auto, _closed_form, _second_order
 from skmoe.estimators._parameters import CONSTRAINTS, PARTS
+from skmoe.folds import leave_out
 from skmoe.initialization import INITS, quantile_bins
 from skmoe.model import Architecture, FittedModel
 from skmoe.nn.embeddings import N_BINS
@@ -82,10 +83,11 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         rows = model.rows(X, y, weight)
         held_out = None if held_out is None else model.rows(*held_out)
         plan = self._plan(len(X))
+        learned, judged = self._folds(model, rows, held_out, random)
         if "adam" in solver and not (self.warm_start and hasattr(self, "_model")):
             model, plan = self._adapt(model, rows, held_out, plan, random)
         if "adam" in solver:
-            result = self._train(model, rows, held_out, plan, random, self.warm_start)
+            result = self._train(model, learned, judged, plan, random, self.warm_start)
         else:
             result = _closed_form.untrained(model.net)
         if "ridge" in solver and not result.interrupted:
@@ -244,6 +246,18 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         """What to train and how, after a look at what there is to learn."""
         return model, plan
 
+    def _is_ensemble(self, n_rows: int) -> bool:
+        """Whether there are several nets, to be averaged."""
+        return False
+
+    def _folds(self, model, rows, held_out, random):
+        """Rows to learn from and to choose the best epoch by: of members, each its own."""
+        if held_out is None and _auto.leaves_out(self.early_stopping, model.net):
+            seed = int(random.randint(2**31 - 1))
+            generator = torch.Generator(model.device).manual_seed(seed)
+            return leave_out(rows, model.net.n_members, generator) or (rows, None)
+        return rows, held_out
+
     def _shared_arguments(self, X, weight, n_outputs: int, solver: str) -> dict[str, Any]:
         """Arguments that all networks take."""
         arguments = {
@@ -258,7 +272,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
 
     def _sizes(self, n_rows: int, n_features: int, solver: str) -> dict[str, Any]:
         """What depends on the number of rows and features, and on the solver."""
-        n_experts = _auto.n_experts(self.n_experts)
+        n_experts = _auto.n_experts(self.n_experts, self._is_ensemble(n_rows))
         return {
             "n_experts": n_experts,
             "top_k": _auto.top_k(self.top_k, n_experts),
@@ -268,14 +282,10 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         }
 
     def _plan(self, n_rows: int) -> TrainingPlan:
-        batch_size = _auto.batch_size(self.batch_size, n_rows)
         losses = self.auxiliary_losses or {}
         return TrainingPlan(
             fit_loss=LOSSES.build(self.loss),
-            learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
-            batch_size=batch_size,
-            max_epochs=_auto.max_epochs(self.max_epochs, n_rows, batch_size),
             patience=self.n_iter_no_change,
             auxiliary_losses=[
                 AuxiliaryLoss(name, weight, AUXILIARY_LOSSES[name])
@@ -283,6 +293,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             ],
             callbacks=self.callbacks or (),
             verbose=self.verbose,
+            **_auto.pace(self, n_rows, self._is_ensemble(n_rows)),
         )
 
     def _train(self, model, rows, held_out, plan, random, keep: bool) -> TrainingResult:
@@ -299,7 +310,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         """Put the fitted attributes in place, all at once; then pass on an interrupt."""
         # Small float64 data is predicted in float64 even if it was learned in float32:
         # then a row's prediction does not depend on the rows beside it.
-        model.net.to(max(model.dtype, _auto.dtype("auto", X, model.device), key=_precision))
+        model.net.to(_auto.predicted_dtype(model.dtype, X, model.device))
         usage = [weights.mean(axis=0) for weights in model.gates(_spread(X, USAGE_ROWS))]
         self.__dict__.update(
             _model=model,
@@ -375,10 +386,6 @@ def _with_bins(embedding, X, weight):
         return spec
     n_bins = check_integer("n_bins", spec.settings.get("n_bins", N_BINS))
     return part(spec.name, bins=quantile_bins(X, weight, n_bins))
-
-
-def _precision(dtype: torch.dtype) -> int:
-    return torch.finfo(dtype).bits
 
 
 def _spread(X, n_rows: int):

@@ -9,8 +9,8 @@ import torch
 
 from skmoe.batches import Batches, Rows, Tally
 from skmoe.linear_solve import Solution, output_map_of, solve_output
+from skmoe.nn.base import Network
 from skmoe.nn.losses import FitLoss
-from skmoe.nn.networks import Network
 from skmoe.training import TrainingResult, count_dead
 
 # Up to here, rows are compared with each other to count the different ones.

@@ -89,7 +89,7 @@ init : {inits} or "auto", part(...) or function, default="auto"
     the factors if it does so about as well as a net. Only ``gate="auto"`` with the softmax
     router is replaced; the fit then takes six tenths of the epochs.
 solver : {{"auto", "adam", "ridge", "adam+ridge", "adam+lbfgs"}}, default="auto"
-    "auto" is "adam+ridge" where that is possible, else "adam".
+    "auto" is "adam+ridge" where that is possible, else "adam"; and "adam" for an ensemble.
     "adam" trains all weights by gradient descent. "ridge" trains none: given the start, the
     last maps of all experts, or of a deep mixture, are solved for as one ridge regression,
     in seconds. "adam+ridge" solves for them after training and keeps the better ones. Both
@@ -99,18 +99,20 @@ solver : {{"auto", "adam", "ridge", "adam+ridge", "adam+lbfgs"}}, default="auto"
     rows: for targets with little noise, and small tables; it takes several times as long.
 learning_rate : float, default={learning_rate}
     Largest step of AdamW. It rises over the first 5 % of the steps, then falls to zero along
-    half a cosine.
+    half a cosine. "auto", for deep mixtures only, is 5e-3, and 4e-2 for an ensemble.
 weight_decay : float, default={weight_decay}
     Decoupled weight decay of maps; biases are not decayed.
 batch_size : int or "auto", default="auto"
     Rows per step. "auto" takes all of up to 512 rows, beyond that about ``2 sqrt(n)``, at
-    most 2,048.
+    most 2,048; for an ensemble all of up to 256 rows, else 128.
 max_epochs : int or "auto", default="auto"
     Passes over the data. "auto" sets a number of steps that grows from 100
-    like ``n^1.1``, up to 16,000.
+    like ``n^1.1``, up to 16,000; for an ensemble from 150, and beyond 256 rows from 275.
 early_stopping : bool or "auto", default="auto"
-    Whether rows are held out to choose the best epoch by. "auto" does so from 5,000 rows on.
-    Not used if `fit` is given validation rows.
+    Whether rows are held out to choose the best epoch by. "auto" does so from 5,000 rows on;
+    of an ensemble of four or more, each member leaves some rows out, and the best epoch is
+    that with the smallest error of members on rows that they have not seen. Not used if
+    `fit` is given validation rows.
 validation_fraction : float, default=0.1
     Share of the rows to hold out.
 n_iter_no_change : int or None, default=None
@@ -124,8 +126,9 @@ device : str, default="auto"
     Where to train and predict, as torch names it. "auto" takes a CUDA GPU if there is one
     and at least 10,000 rows.
 dtype : {{"auto", "float32", "float64"}}, default="auto"
-    Precision of training. "auto" takes float64 for float64 data of at most 1,000 rows on the
-    CPU, which are then predicted in float64 whatever they were trained in.
+    Precision of training. "auto" takes float64 for float64 data of at most 128 rows on the
+    CPU. After at most 1,000 rows of float64 there, predictions are computed in float64
+    whatever the precision of training.
 random_state : int, RandomState instance or None, default=None
     Seed of initial weights, validation split, batches and noise. torch's and numpy's global
     generators are neither used nor moved.
@@ -139,7 +142,8 @@ net_ : torch.nn.Module
 n_iter_ : int
     Number of epochs run.
 history_ : list of dict
-    One entry per epoch: `train_loss`, `valid_loss` (with validation rows), one
+    One entry per epoch: `train_loss`, `valid_loss` (with validation rows, or of rows that
+    members left out, about 30 times in the course of a fit and repeated in between), one
     `<name>_loss` for each auxiliary loss, `usage` and `gate_entropy` (1 is a uniform choice)
     for each layer, `dead_experts` (how many got less than ``1 / (10 n_experts)``),
     `learning_rate`, `train_seconds`, `valid_seconds`. Losses are on standardised targets.

@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 
 from skmoe.batches import Rows
-from skmoe.nn.networks import Network
+from skmoe.nn.base import Network
 from skmoe.second_order import polish
 from skmoe.training import TrainingPlan, TrainingResult
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from skmoe._registry import Part, part
-from skmoe._validation import PartOf, at_least, check_is_fitted, one_of
+from skmoe._registry import Part
+from skmoe._validation import PartOf, at_least, check_is_fitted, one_of, positive
 from skmoe.estimators import _auto, _blocks
 from skmoe.estimators._base import BaseMoERegressor
 from skmoe.estimators._parameters import documented
@@ -13,36 +13,41 @@ from skmoe.nn.gates import GATES
 from skmoe.nn.networks import ARRANGEMENTS
 
 
-@documented(gate='"auto"', learning_rate="5e-3", weight_decay="1e-2")
+@documented(gate='"auto"', learning_rate='"auto"', weight_decay="1e-2")
 class DeepMoERegressor(BaseMoERegressor):
     """Deep mixture of experts: L layers of E experts for functions with up to E^L pieces.
 
-    In the default arrangement, "parallel", L blocks look at the raw input side by side.
-    Each has a low-dimensional encoder, a gate and experts of its own, and a residual net on
-    the embedded input combines their answers: the shape that Wang & E (2025), theorem 5.2,
-    give to functions ``f_out(f_1(x_1), ..., f_L(x_L))`` with E pieces per factor. In a
-    "stack", the layers follow one another on a residual state, each after a dense layer.
+    In the arrangement "parallel", L blocks look at the raw input side by side. Each has a
+    low-dimensional encoder, a gate and experts of its own, and a residual net on the embedded
+    input combines their answers: the shape that Wang & E (2025), theorem 5.2, give to
+    functions ``f_out(f_1(x_1), ..., f_L(x_L))`` with E pieces per factor. In a "stack", the
+    layers follow one another on a residual state, each after a dense layer. An "ensemble", the
+    default below 2,000 rows, is the mean of L small nets with one block each; each of them
+    leaves out some rows, on which it shows when to stop.
 
     Parameters
     ----------
     n_layers : int, default=8
-        Number of blocks or layers L. More of them than the target has factors train better.
-    n_experts : int, default=8
-        Number of experts in each.
+        Number of blocks, layers or members L. More of them than the target has factors train
+        better.
+    n_experts : int or "auto", default="auto"
+        Number of experts in each. "auto" is 8, and 4 in an ensemble.
     {routing}
-    arrangement : {{"parallel", "stack"}} or part(...), default="parallel"
+    arrangement : {{"parallel", "stack", "ensemble"}}, part(...) or "auto", default="auto"
         How layers are put together. Settings of "parallel": `trunk` (whether the combining
-        net sees the input too), `n_dense` (its residual layers), `block_outputs`; of "stack":
-        `dense` (whether dense layers alternate with the others); of both: `activation`.
+        net sees the input too), `n_dense` (its residual layers), `block_outputs`; of
+        "ensemble": `n_dense` and `block_outputs`; of "stack": `dense` (whether dense layers
+        alternate with the others); of all: `activation`. "auto" is "ensemble" below 2,000
+        rows unless `solver` solves for the last maps, else "parallel".
     model_dim : int or "auto", default="auto"
-        Width of the combining net, or of the state of a stack. "auto" is 128, and 64 up to
-        512 rows.
+        Width of the combining net, of the state of a stack, or of a member. "auto" is 128,
+        and 64 up to 512 rows; in an ensemble 32, and 16 up to 256 rows.
     expert : {experts}, part(...) or class, default="latent"
         What an expert is. "latent" has a linear encoder of the block's input to
         `latent_dim` dimensions (3 by default), in front of gate and experts.
     hidden_dim : int or "auto", default="auto"
         Width of an expert, for the kinds that have a hidden layer. "auto" is 32, and 8
-        up to 512 rows.
+        up to 512 rows or in an ensemble.
     {training}
 
     Attributes
@@ -81,7 +86,8 @@ class DeepMoERegressor(BaseMoERegressor):
         **BaseMoERegressor._parameter_constraints,
         "n_layers": [at_least(1)],
         "model_dim": [at_least(1), one_of("auto")],
-        "arrangement": [PartOf(ARRANGEMENTS)],
+        "arrangement": [PartOf(ARRANGEMENTS), one_of("auto")],
+        "learning_rate": [positive(), one_of("auto")],
         "gate": [one_of("auto"), PartOf(GATES)],
         "init": [one_of("auto", "blocks", "regions"), PartOf(INITS)],
     }
@@ -89,11 +95,11 @@ class DeepMoERegressor(BaseMoERegressor):
     def __init__(
         self,
         n_layers=8,
-        n_experts=8,
+        n_experts="auto",
         *,
         top_k="auto",
         n_shared_experts=0,
-        arrangement="parallel",
+        arrangement="auto",
         model_dim="auto",
         gate="auto",
         router="softmax",
@@ -104,7 +110,7 @@ class DeepMoERegressor(BaseMoERegressor):
         auxiliary_losses=None,
         init="auto",
         solver="auto",
-        learning_rate=5e-3,
+        learning_rate="auto",
         weight_decay=1e-2,
         batch_size="auto",
         max_epochs="auto",
@@ -154,35 +160,43 @@ class DeepMoERegressor(BaseMoERegressor):
         return self._model.block_directions
 
     def _network(self, n_rows):
-        spec = self._arrangement()
+        spec = self._arrangement(n_rows)
         _, settings = ARRANGEMENTS.resolve(spec)
-        model_dim = _auto.width(self.model_dim, n_rows, usual=128, small=64)
+        if spec.name == "ensemble":
+            model_dim = _auto.member_dim(self.model_dim, n_rows)
+        else:
+            model_dim = _auto.width(self.model_dim, n_rows, usual=128, small=64)
         settings = {"n_layers": self.n_layers, "model_dim": model_dim, **settings}
         return spec.name, settings
 
     def _sizes(self, n_rows, n_features, solver):
         sizes = super()._sizes(n_rows, n_features, solver)
+        if self._is_ensemble(n_rows) and self.hidden_dim == "auto":
+            sizes["hidden_dim"] = self._hidden_dims["small"]
         return {**sizes, "gate": _auto.deep_gate(self.gate, n_rows)}
+
+    def _is_ensemble(self, n_rows):
+        return self._arrangement(n_rows).name == "ensemble"
 
     def _adapt(self, model, rows, held_out, plan, random):
         if not self._may_have_blocks(len(rows)):
             return model, plan
         seed = int(random.randint(2**31 - 1))
-        given = set(self._arrangement().settings)
+        given = set(self._arrangement(len(rows)).settings)
         given |= set() if self.model_dim == "auto" else {"model_dim"}
         return _blocks.start_at_blocks(
             model, rows, held_out, plan, seed, given, regions=self._may_have_regions()
         )
 
-    def _arrangement(self) -> Part:
-        return part(self.arrangement) if isinstance(self.arrangement, str) else self.arrangement
+    def _arrangement(self, n_rows: int) -> Part:
+        return _auto.arrangement(self.arrangement, n_rows, self.solver)
 
     def _may_have_blocks(self, n_rows: int) -> bool:
         """Whether to look for factors of the function, and whether blocks could use them."""
         wanted = self.init in ("blocks", "regions") or (
             self.init == "auto" and n_rows >= _auto.MIN_ROWS_FOR_BLOCKS
         )
-        spec = self._arrangement()
+        spec = self._arrangement(n_rows)
         return (
             wanted
             and spec.name == "parallel"

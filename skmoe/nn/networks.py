@@ -5,63 +5,19 @@ Contract. A network maps ``x_TD`` to ``y_TO`` and returns what happened beside i
 L layers or blocks has L gates in all, whatever its arrangement.
 """
 
-from abc import ABC, abstractmethod
-from typing import NamedTuple, cast
+from abc import abstractmethod
+from typing import cast
 
 import torch
 from torch import Generator, Tensor, nn
 
 from skmoe._registry import Registry, part
-from skmoe.nn.embeddings import EMBEDDINGS, Embedding, NoEmbedding
+from skmoe.nn.base import Network, Step
+from skmoe.nn.ensemble import EnsembleMoENetwork
 from skmoe.nn.experts import LinearExperts, with_one
-from skmoe.nn.gates import Gate, LinearGate
+from skmoe.nn.gates import LinearGate
 from skmoe.nn.layers import Design, MoELayer
-from skmoe.nn.routers import Routing
 from skmoe.nn.stacked import ACTIVATIONS, Linear, StackedLinear
-
-
-class Step(NamedTuple):
-    """What one layer saw and did."""
-
-    layer: MoELayer
-    x_BTD: Tensor
-    routing: Routing
-
-
-class Network(nn.Module, ABC):
-    """What all networks share: an embedding, and views of the layers."""
-
-    def __init__(self, n_inputs: int, embedding, generator: Generator | None):
-        super().__init__()
-        self.embedding: Embedding = (
-            NoEmbedding(n_inputs)
-            if embedding is None
-            else EMBEDDINGS.build(embedding, n_inputs, generator=generator)
-        )
-
-    @abstractmethod
-    def forward(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
-        """Prediction ``y_TO`` and one step for each layer."""
-
-    @abstractmethod
-    def design(self, x_TD: Tensor) -> Design:
-        """The features in which the prediction is linear."""
-
-    @abstractmethod
-    def output_map(self) -> Tensor | None:
-        """The maps ``w_GFO`` from these features to y; None if the prediction has none."""
-
-    @abstractmethod
-    def set_output_map(self, w_GFO: Tensor) -> None:
-        """Replace them."""
-
-    def moe_layers(self) -> list[MoELayer]:
-        """The layers, in the order of the steps."""
-        return [module for module in self.modules() if isinstance(module, MoELayer)]
-
-    def gates(self) -> list[Gate]:
-        """The gates of all layers."""
-        return [layer.gate for layer in self.moe_layers()]
 
 
 class MoENetwork(Network):
@@ -94,10 +50,10 @@ class MoENetwork(Network):
         embedded = self.embedding.output_dim
         self.layer = MoELayer(1, embedded, n_outputs, generator=generator, **layer)
 
-    def forward(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
+    def answers(self, x_TD):
         e_BTF = self.embedding(x_TD).unsqueeze(0)
         y_BTO, routing = self.layer(e_BTF)
-        return y_BTO.squeeze(0), [Step(self.layer, e_BTF, routing)]
+        return y_BTO, [Step(self.layer, e_BTF, routing)]
 
     def design(self, x_TD):
         return self.layer.design(self.embedding(x_TD))
@@ -132,9 +88,9 @@ class HeadedNetwork(Network):
     def state(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
         """What the head reads, and one step for each layer."""
 
-    def forward(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
+    def answers(self, x_TD):
         h_TM, steps = self.state(x_TD)
-        return self.head(h_TM), steps
+        return self.head(h_TM).unsqueeze(0), steps
 
     def design(self, x_TD):
         h_TM, _ = self.state(x_TD)
@@ -324,7 +280,8 @@ class StackMoENetwork(HeadedNetwork):
 
 
 ARRANGEMENTS = Registry(
-    "arrangement", {"parallel": ParallelMoENetwork, "stack": StackMoENetwork}
+    "arrangement",
+    {"parallel": ParallelMoENetwork, "stack": StackMoENetwork, "ensemble": EnsembleMoENetwork},
 )
 NETWORKS = Registry("network", {"shallow": MoENetwork, **ARRANGEMENTS})
 

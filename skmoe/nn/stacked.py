@@ -81,7 +81,7 @@ class StackedLinear(nn.Module):
 
 
 class StackedResidual(nn.Module):
-    """N residual layers at once: ``h + W2 silu(W1 norm(h))``, starting as nearly the identity.
+    """N residual layers at once: ``h + W2 act(W1 norm(h))``, starting as nearly the identity.
 
     Parameters
     ----------
@@ -89,12 +89,22 @@ class StackedResidual(nn.Module):
         Number of layers N side by side.
     dim : int
         Width of one.
+    activation : {"relu", "gelu", "silu", "tanh"}, default="silu"
+        Their nonlinearity.
     generator : torch.Generator, optional
         Source of the initial weights.
     """
 
-    def __init__(self, n_maps: int, dim: int, *, generator: Generator | None = None):
+    def __init__(
+        self,
+        n_maps: int,
+        dim: int,
+        *,
+        activation: str = "silu",
+        generator: Generator | None = None,
+    ):
         super().__init__()
+        self.activation = ACTIVATIONS[activation]
         self.norm = nn.LayerNorm(dim, elementwise_affine=False)
         self.hidden = StackedLinear(n_maps, dim, dim, generator=generator)
         self.output = StackedLinear(n_maps, dim, dim, generator=generator, gain=0.1)
@@ -106,7 +116,7 @@ class StackedResidual(nn.Module):
     def evaluate(self, h_NTW, w_hidden, b_hidden, w_output, b_output) -> Tensor:
         """The layers with these weights, which may be those of some of them."""
         inner = torch.baddbmm(b_hidden, self.norm(h_NTW), w_hidden)
-        return h_NTW + torch.baddbmm(b_output, nn.functional.silu(inner), w_output)
+        return h_NTW + torch.baddbmm(b_output, self.activation(inner), w_output)
 
 
 class Linear(nn.Linear):

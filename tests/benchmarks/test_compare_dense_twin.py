@@ -41,7 +41,7 @@ def test_active_multiply_adds_are_those_torch_counts(estimator, monkeypatch):
 
 @pytest.mark.parametrize("control", ["dense twin", "one expert"])
 def test_controls_of_the_deep_estimator_cost_the_same(control):
-    ours = DeepMoERegressor(n_layers=4, random_state=0)
+    ours = DeepMoERegressor(n_layers=4, arrangement="parallel", random_state=0)
     points = [{"n_experts": 8, "n_layers": 2}, {"n_experts": 8, "n_layers": 12}]
     grid = matched_grid(control, ours, points, X, Y)
     n_shapes = len(grid) // len(points)  # the dense twin has two depths for each point

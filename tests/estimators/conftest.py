@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 
-@pytest.fixture(params=["shallow", "parallel", "stack"])
+@pytest.fixture(params=["shallow", "parallel", "stack", "ensemble"])
 def kind(request):
     return request.param
 

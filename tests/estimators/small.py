@@ -7,7 +7,7 @@ DEEP = {**SHALLOW, "n_layers": 3, "model_dim": 16}
 
 
 def make(kind, **params):
-    """A small estimator: "shallow", "parallel" or "stack"."""
+    """A small estimator: "shallow", "parallel", "stack" or "ensemble"."""
     if kind == "shallow":
         return MoERegressor(**{"random_state": 0, **SHALLOW, **params})
     return DeepMoERegressor(**{"arrangement": kind, "random_state": 0, **DEEP, **params})

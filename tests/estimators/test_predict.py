@@ -61,7 +61,7 @@ def test_gates_are_weights_of_the_asked_experts(kind, problem):
 
 def test_layers_of_deep_views(problem):
     X, y = problem
-    for arrangement in ("parallel", "stack"):
+    for arrangement in ("parallel", "stack", "ensemble"):
         moe = make(arrangement).fit(X, y)
         gates, experts = moe.predict_gates(X), moe.predict_experts(X)
         assert len(gates) == len(experts) == moe.apply(X).shape[1] == moe.n_layers

@@ -1,0 +1,66 @@
+"""What all networks share: an embedding, views of the layers, and how members answer.
+
+Contract. A `Network` maps ``x_TD`` to ``answers_MTO``, what each of its M members predicts,
+and one `Step` for each `MoELayer`. Its prediction is their mean; most have one member.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Generator, Tensor, nn
+
+from skmoe.nn.embeddings import EMBEDDINGS, Embedding, NoEmbedding
+from skmoe.nn.gates import Gate
+from skmoe.nn.layers import Design, MoELayer
+from skmoe.nn.routers import Routing
+
+
+class Step(NamedTuple):
+    """What one layer saw and did."""
+
+    layer: MoELayer
+    x_BTD: Tensor
+    routing: Routing
+
+
+class Network(nn.Module, ABC):
+    """What all networks share: an embedding, and views of the layers."""
+
+    def __init__(self, n_inputs: int, embedding, generator: Generator | None):
+        super().__init__()
+        self.embedding: Embedding = (
+            NoEmbedding(n_inputs)
+            if embedding is None
+            else EMBEDDINGS.build(embedding, n_inputs, generator=generator)
+        )
+
+    n_members = 1
+
+    @abstractmethod
+    def answers(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
+        """Predictions of the members, ``y_MTO``, and one step for each layer."""
+
+    def forward(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
+        """Prediction ``y_TO``, the mean over members, and one step for each layer."""
+        y_MTO, steps = self.answers(x_TD)
+        return y_MTO[0] if self.n_members == 1 else y_MTO.mean(0), steps
+
+    @abstractmethod
+    def design(self, x_TD: Tensor) -> Design:
+        """The features in which the prediction is linear."""
+
+    @abstractmethod
+    def output_map(self) -> Tensor | None:
+        """The maps ``w_GFO`` from these features to y; None if the prediction has none."""
+
+    @abstractmethod
+    def set_output_map(self, w_GFO: Tensor) -> None:
+        """Replace them."""
+
+    def moe_layers(self) -> list[MoELayer]:
+        """The layers, in the order of the steps."""
+        return [module for module in self.modules() if isinstance(module, MoELayer)]
+
+    def gates(self) -> list[Gate]:
+        """The gates of all layers."""
+        return [layer.gate for layer in self.moe_layers()]
