@@ -14,7 +14,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_example_runs(example, monkeypatch):
     # What is tested is that names and calls are right, not how well a long fit does.
-    monkeypatch.setattr(_auto, "max_epochs", lambda setting, n_rows, batch: 1)
+    monkeypatch.setattr(_auto, "max_epochs", lambda setting, *sizes: 1)
     exec(compile(example, "README.md", "exec"), {})  # noqa: S102
 
 

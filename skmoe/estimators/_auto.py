@@ -19,6 +19,12 @@ MAX_SOFT_EXPERTS = 8
 # and up to how many rows how many experts.
 RIDGE_TOP_K = 8
 RIDGE_EXPERTS = ((4_000, 8), (250_000, 16), (math.inf, 32))
+# A mean squared error of a closed-form fit, in units of the variance, that training would
+# not lower: descent stays above it even on smooth targets.
+CLEAR_ERROR = 2.5e-5
+# Training on a few axes: number of experts, and steps in units of the usual ones.
+EXPERTS_ON_AXES = 4
+STEPS_ON_AXES = 3.0
 # Steps of a fit of up to 256 rows, and of one of very many.
 STEPS = 100
 MAX_STEPS = 16_000
@@ -74,6 +80,32 @@ def sizes_without_training(estimator, n_rows: int) -> dict[str, Any]:
     }
 
 
+def sizes_on_axes(estimator, n_rows: int) -> dict[str, Any]:
+    """Sizes and parts of a shallow mixture on a few axes that hold all there is to see.
+
+    Rows are dense there, and what is left to learn is where functions change abruptly: that
+    takes a gate and experts that are deep, and few of them.
+    """
+    few = estimator.n_experts if isinstance(estimator.n_experts, int) else EXPERTS_ON_AXES
+    oscillating = part("mlp", activation="silu", depth=2, hidden_gain=4.0)
+    return {
+        "n_experts": few,
+        "top_k": top_k(estimator.top_k, few),
+        "expert": oscillating if estimator.expert == "mlp" else estimator.expert,
+        "gate": deep_gate(estimator.gate, n_rows),
+    }
+
+
+def may_do_without_training(estimator) -> bool:
+    """Whether to try the closed form first.
+
+    Who sets epochs or callbacks, or goes on from an earlier fit, asks for training.
+    """
+    squared = solver("auto", estimator.loss) == "adam+ridge"
+    asked = estimator.max_epochs != "auto" or estimator.callbacks or estimator.warm_start
+    return estimator.solver == "auto" and squared and not asked
+
+
 def solver(setting: str, loss: str | Part) -> str:
     """The closed form minimises squared errors only."""
     squared = (loss.name if isinstance(loss, Part) else loss) == "squared_error"
@@ -126,11 +158,14 @@ def batch_size(setting: int | str, n_rows: int) -> int:
     return int(2 ** np.clip(round(math.log2(2 * math.sqrt(n_rows))), 6, 11))
 
 
-def max_epochs(setting: int | str, n_rows: int, batch: int) -> int:
-    """Enough epochs for a number of steps that grows like ``n^1.1``, up to 16,000."""
+def max_epochs(setting: int | str, n_rows: int, batch: int, factor: float = 1.0) -> int:
+    """Enough epochs for a number of steps that grows like ``n^1.1``, up to 16,000.
+
+    `factor` multiplies their number, but not the most there may be.
+    """
     if not isinstance(setting, str):
         return setting
-    steps = min(STEPS * max(n_rows / 256, 1.0) ** 1.1, MAX_STEPS)
+    steps = min(factor * STEPS * max(n_rows / 256, 1.0) ** 1.1, MAX_STEPS)
     return max(10, round(steps / math.ceil(n_rows / batch)))
 
 
