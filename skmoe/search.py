@@ -58,7 +58,7 @@ def search_space(
     >>> from skmoe import DeepMoERegressor, MoERegressor
     >>> from skmoe.search import search_space
     >>> search_space(MoERegressor(), n_samples=1000)
-    {'n_experts': [2, 8, 32], 'learning_rate': [0.00333..., 0.01]}
+    {'n_experts': ['auto', 2, 32], 'learning_rate': [0.00333..., 0.01]}
     >>> pipeline = make_pipeline(StandardScaler(), DeepMoERegressor())
     >>> list(search_space(pipeline, n_samples=1000))
     ['deepmoeregressor__n_experts', 'deepmoeregressor__n_layers', ...]
@@ -94,8 +94,15 @@ def _numbers_of_experts(n_samples: int, factor: int) -> list[int]:
     return numbers
 
 
+def _with_default(n_samples: int, factor: int, deep: bool) -> list[int | str]:
+    """The default is among them, as a search should find nothing worse."""
+    numbers = _numbers_of_experts(n_samples, factor)
+    # One layer's "auto" is 8 where it is trained for long, and fits the rows elsewhere.
+    return [*numbers] if deep else ["auto", *(number for number in numbers if number != 8)]
+
+
 def _grid(n_samples: int, n_features: int, deep: bool, rate: float) -> dict[str, Any]:
-    space: dict[str, Any] = {"n_experts": _numbers_of_experts(n_samples, 4)}
+    space: dict[str, Any] = {"n_experts": _with_default(n_samples, 4, deep)}
     if deep:
         space["n_layers"] = [2, 8]
     return space | {"learning_rate": [rate / 3, rate]}
@@ -104,13 +111,14 @@ def _grid(n_samples: int, n_features: int, deep: bool, rate: float) -> dict[str,
 def _distributions(n_samples: int, n_features: int, deep: bool, rate: float) -> dict[str, Any]:
     from scipy.stats import loguniform
 
-    space: dict[str, Any] = {"n_experts": _numbers_of_experts(n_samples, 2)}
+    numbers = _with_default(n_samples, 2, deep)
+    space: dict[str, Any] = {"n_experts": numbers}
     if deep:
         space["n_layers"] = [1, 2, 4, 8, 16]
     space |= {
         "learning_rate": loguniform(rate / 5, rate * 2),
         "hidden_dim": [16, 32, 64, 128],
-        "top_k": ["auto", 1, 2] if space["n_experts"][0] > 1 else ["auto"],
+        "top_k": ["auto"] if 1 in numbers else ["auto", 1, 2],
         "gate": ["linear", "deep"],
         "weight_decay": loguniform(1e-4, 1e-1),
     }

@@ -42,7 +42,8 @@ def test_estimators_accept_what_a_space_holds(estimator, kind, n_samples):
 
 @every_estimator
 def test_few_rows_get_few_experts(estimator):
-    largest = [max(search_space(estimator, n)["n_experts"]) for n in (10, 100, 1000, 10**5)]
+    spaces = [search_space(estimator, n)["n_experts"] for n in (10, 100, 1000, 10**5)]
+    largest = [max(n for n in numbers if n != "auto") for numbers in spaces]
     assert largest == sorted(largest)
     assert largest[0] == 1
     assert all(most * 25 <= n for most, n in zip(largest[1:], (100, 1000, 10**5), strict=True))
@@ -64,6 +65,12 @@ def test_prefix_is_read_off_the_estimator_or_given():
     prefix = "transformedtargetregressor__regressor__"
     assert search_space(around) == {prefix + name: v for name, v in plain.items()}
     assert list(search_space(MoERegressor(), prefix="moe__")) == [f"moe__{k}" for k in plain]
+
+
+@every_estimator
+@every_kind
+def test_the_default_number_of_experts_is_in_the_space(estimator, kind):
+    assert estimator.n_experts in search_space(estimator, 4000, kind=kind)["n_experts"]
 
 
 def test_learning_rates_are_around_that_of_the_estimator():
