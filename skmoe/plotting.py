@@ -38,6 +38,17 @@ class ExpertsCurveDisplay:
         The figure of it.
     lines_ : list of matplotlib Line2D
         Mean scores on training and test rows, and the choice.
+
+    Examples
+    --------
+    >>> from skmoe import MoERegressor
+    >>> from skmoe.datasets import make_circle_regression
+    >>> from skmoe.plotting import ExpertsCurveDisplay
+    >>> X, y = make_circle_regression(100, random_state=0)
+    >>> moe = MoERegressor(solver="ridge", hidden_dim=8, random_state=0)
+    >>> display = ExpertsCurveDisplay.from_estimator(moe, X, y, n_experts=(1, 2), cv=2)
+    >>> display.ax_.get_xlabel()
+    'number of experts'
     """
 
     def __init__(self, curve: ExpertsCurve):
