@@ -31,7 +31,7 @@ SHARPNESS = 2.5
 SLOPE = 1.0
 
 
-def principal_axes(X, weight):
+def principal_axes(X, weight, most: int):
     """Linear coordinates that hold all that the rows tell, if few of them do.
 
     Features that are linear maps of a few coordinates, as those of a manifold in a small
@@ -44,12 +44,14 @@ def principal_axes(X, weight):
         Scaled features.
     weight : ndarray of shape (n_samples,)
         Weights of the rows.
+    most : int
+        Largest number of axes that counts as few.
 
     Returns
     -------
     axes, offset : ndarray of shape (n_features, n_axes) and (n_axes,)
         The coordinates ``X @ axes + offset``, of mean 0 and mean variance 1. None unless
-        there are at most half as many as features, and as different rows.
+        there are at most `most`, and half as many as features and as different rows.
     """
     share = weight / weight.sum()
     mean = share @ X
@@ -61,7 +63,8 @@ def principal_axes(X, weight):
     variances, axes = np.linalg.eigh(covariance)
     kept = variances > FLAT * max(variances[-1], 0.0)
     n_axes = np.count_nonzero(kept)
-    if not 0 < 2 * n_axes <= min(X.shape[1], _count_distinct(X, weight)):
+    largest = min(most, X.shape[1] // 2)
+    if not 0 < n_axes <= largest or 2 * n_axes > _count_distinct(X, weight):
         return None
     axes = axes[:, kept] / np.sqrt(variances[kept].mean())
     return axes, -mean @ axes

@@ -22,7 +22,9 @@ RIDGE_EXPERTS = ((4_000, 8), (250_000, 16), (math.inf, 32))
 # A mean squared error of a closed-form fit, in units of the variance, that training would
 # not lower: descent stays above it even on smooth targets.
 CLEAR_ERROR = 2.5e-5
-# Training on a few axes: number of experts, and steps in units of the usual ones.
+# Axes that are few, so that rows are dense there; training on them: number of experts, and
+# steps in units of the usual ones.
+MAX_AXES = 16
 EXPERTS_ON_AXES = 4
 STEPS_ON_AXES = 3.0
 # Steps of a fit of up to 256 rows, and of one of very many.
@@ -86,7 +88,8 @@ def sizes_on_axes(estimator, n_rows: int) -> dict[str, Any]:
     Rows are dense there, and what is left to learn is where functions change abruptly: that
     takes a gate and experts that are deep, and few of them.
     """
-    few = estimator.n_experts if isinstance(estimator.n_experts, int) else EXPERTS_ON_AXES
+    given = estimator.n_experts
+    few = EXPERTS_ON_AXES if isinstance(given, str) else given
     oscillating = part("mlp", activation="silu", depth=2, hidden_gain=4.0)
     return {
         "n_experts": few,

@@ -70,9 +70,9 @@ TRAINING = """
 embedding : {embeddings}, part(...), None or "auto", default="auto"
     Numeric embedding of the features. "auto" takes quantile bins, ``piecewise_linear``,
     for up to 128 features, and none for one layer with ``solver="ridge"``. One layer with
-    "auto" looks at principal axes in place of features if at most half as many hold all
-    the variance, as on a manifold in a small subspace: it then does not matter how many
-    features there are.
+    "auto" looks at principal axes in place of features if at most 16, and half as many as
+    there are features, hold all the variance, as on a manifold in a small subspace: it
+    then does not matter how many features there are.
 loss : {losses} or part(...), default="squared_error"
     What is minimised, on standardised targets.
 auxiliary_losses : dict of str to float, default=None

@@ -150,7 +150,7 @@ class MoERegressor(BaseMoERegressor):
         return "shallow", {}
 
     def _axes(self, X, weight):
-        return principal_axes(X, weight) if _is_auto(self.embedding) else None
+        return principal_axes(X, weight, _auto.MAX_AXES) if _is_auto(self.embedding) else None
 
     def _shared_arguments(self, X, weight, n_outputs, solver, axes):
         arguments = super()._shared_arguments(X, weight, n_outputs, solver, axes)
