@@ -29,7 +29,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skmoe.batches import Rows
-from skmoe.nn.networks import Network
+from skmoe.nn.base import Network
 
 # Rows that axes and gradients are looked at on.
 MAX_ROWS = 20_000

@@ -19,6 +19,14 @@ MAX_SOFT_EXPERTS = 8
 # and up to how many rows how many experts.
 RIDGE_TOP_K = 8
 RIDGE_EXPERTS = ((4_000, 8), (250_000, 16), (math.inf, 32))
+# A mean squared error of a closed-form fit, in units of the variance, that training would
+# not lower: descent stays above it even on smooth targets.
+CLEAR_ERROR = 2.5e-5
+# Axes that are few, so that rows are dense there; training on them: number of experts, and
+# steps in units of the usual ones.
+MAX_AXES = 16
+EXPERTS_ON_AXES = 4
+STEPS_ON_AXES = 3.0
 # Steps of a fit of up to 256 rows, and of one of very many.
 STEPS = 100
 MAX_STEPS = 16_000
@@ -90,6 +98,33 @@ def sizes_without_training(estimator, n_rows: int) -> dict[str, Any]:
     }
 
 
+def sizes_on_axes(estimator, n_rows: int) -> dict[str, Any]:
+    """Sizes and parts of a shallow mixture on a few axes that hold all there is to see.
+
+    Rows are dense there, and what is left to learn is where functions change abruptly: that
+    takes a gate and experts that are deep, and few of them.
+    """
+    given = estimator.n_experts
+    few = EXPERTS_ON_AXES if isinstance(given, str) else given
+    oscillating = part("mlp", activation="silu", depth=2, hidden_gain=4.0)
+    return {
+        "n_experts": few,
+        "top_k": top_k(estimator.top_k, few),
+        "expert": oscillating if estimator.expert == "mlp" else estimator.expert,
+        "gate": deep_gate(estimator.gate, n_rows),
+    }
+
+
+def may_do_without_training(estimator) -> bool:
+    """Whether to try the closed form first.
+
+    Who sets epochs or callbacks, or goes on from an earlier fit, asks for training.
+    """
+    squared = solver("auto", estimator.loss) == "adam+ridge"
+    asked = estimator.max_epochs != "auto" or estimator.callbacks or estimator.warm_start
+    return estimator.solver == "auto" and squared and not asked
+
+
 def solver(setting: str, loss: str | Part) -> str:
     """The closed form minimises squared errors only."""
     squared = (loss.name if isinstance(loss, Part) else loss) == "squared_error"
@@ -143,8 +178,8 @@ def width(setting: int | str, n_rows: int, usual: int, small: int) -> int:
     return setting
 
 
-def pace(estimator, n_rows: int, ensemble: bool) -> dict[str, Any]:
-    """Learning rate, batches and epochs of a `TrainingPlan`."""
+def pace(estimator, n_rows: int, ensemble: bool, factor: float) -> dict[str, Any]:
+    """Learning rate, batches and epochs of a `TrainingPlan`, of `factor` times the steps."""
     rate = estimator.learning_rate
     if rate == "auto":
         rate = ENSEMBLE_RATE if ensemble else RATE
@@ -152,7 +187,7 @@ def pace(estimator, n_rows: int, ensemble: bool) -> dict[str, Any]:
     return {
         "learning_rate": rate,
         "batch_size": batch,
-        "max_epochs": max_epochs(estimator.max_epochs, n_rows, batch, ensemble),
+        "max_epochs": max_epochs(estimator.max_epochs, n_rows, batch, ensemble, factor),
         "looks": ENSEMBLE_LOOKS if ensemble else None,
     }
 
@@ -175,8 +210,13 @@ def batch_size(setting: int | str, n_rows: int, ensemble: bool = False) -> int:
     return int(2 ** np.clip(round(math.log2(2 * math.sqrt(n_rows))), 6, 11))
 
 
-def max_epochs(setting: int | str, n_rows: int, batch: int, ensemble: bool = False) -> int:
-    """Enough epochs for a number of steps that grows like ``n^1.1``, up to 16,000."""
+def max_epochs(
+    setting: int | str, n_rows: int, batch: int, ensemble: bool = False, factor: float = 1.0
+) -> int:
+    """Enough epochs for a number of steps that grows like ``n^1.1``, up to 16,000.
+
+    `factor` multiplies their number, but not the most there may be.
+    """
     if not isinstance(setting, str):
         return setting
     growth = max(n_rows / 256, 1.0)
@@ -184,7 +224,7 @@ def max_epochs(setting: int | str, n_rows: int, batch: int, ensemble: bool = Fal
     if ensemble:
         small = n_rows <= ENSEMBLE_FULL_BATCH
         first = SMALL_ENSEMBLE_STEPS if small else ENSEMBLE_STEPS
-    steps = min(first * growth**1.1, MAX_STEPS)
+    steps = min(factor * first * growth**1.1, MAX_STEPS)
     return max(10, round(steps / math.ceil(n_rows / batch)))
 
 

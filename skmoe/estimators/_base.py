@@ -31,6 +31,7 @@ from skmoe.estimators._parameters import CONSTRAINTS, PARTS
 from skmoe.folds import leave_out
 from skmoe.initialization import INITS, quantile_bins
 from skmoe.model import Architecture, FittedModel
+from skmoe.nn.base import Network
 from skmoe.nn.embeddings import N_BINS
 from skmoe.nn.losses import AUXILIARY_LOSSES, LOSSES
 from skmoe.scaling import Scaling
@@ -77,23 +78,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             held_out = check_validation_rows(self, X_val, y_val, sample_weight_val, y.shape[1])
         else:
             X, y, weight, held_out = self._hold_out(X, y, weight, random)
-        solver = _auto.solver(self.solver, self.loss)
-        model = self._start(X, y, weight, random, solver, keep=self.warm_start)
-        solver = _auto.possible_solver(solver, self.solver, model.net)
-        rows = model.rows(X, y, weight)
-        held_out = None if held_out is None else model.rows(*held_out)
-        plan = self._plan(len(X))
-        learned, judged = self._folds(model, rows, held_out, random)
-        if "adam" in solver and not (self.warm_start and hasattr(self, "_model")):
-            model, plan = self._adapt(model, rows, held_out, plan, random)
-        if "adam" in solver:
-            result = self._train(model, learned, judged, plan, random, self.warm_start)
-        else:
-            result = _closed_form.untrained(model.net)
-        if "ridge" in solver and not result.interrupted:
-            result = _closed_form.finish(model.net, rows, held_out, result, plan.fit_loss)
-        if "lbfgs" in solver and not result.interrupted:
-            result = _second_order.finish(model.net, rows, held_out, result, plan)
+        model, result = self._solve(X, y, weight, held_out, random)
         return self._finish(model, result, X, y_ndim, keep_optimizer=self.warm_start)
 
     @fit_context
@@ -121,7 +106,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         X, y, weight, y_ndim = check_rows(self, X, y, sample_weight, reset=first)
         random = check_random_state(self.random_state)
         model = self._start(X, y, weight, random, "adam", keep=True)
-        plan = replace(self._plan(len(X)), max_epochs=1, scheduled=False)
+        plan = replace(self._plan(len(X), model.net), max_epochs=1, scheduled=False)
         rows = model.rows(X, y, weight)
         result = self._train(model, rows, None, plan, random, keep=True)
         return self._finish(model, result, X, y_ndim, keep_optimizer=True)
@@ -223,6 +208,33 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         )
         return *rows[0::2], tuple(rows[1::2])
 
+    def _solve(self, X, y, weight, held_out, random) -> tuple[FittedModel, TrainingResult]:
+        """The fitted model, by the solver that suits."""
+        solver = _auto.solver(self.solver, self.loss)
+        model = self._start(X, y, weight, random, solver, keep=self.warm_start)
+        return self._solve_by(solver, model, X, y, weight, held_out, random)
+
+    def _solve_by(
+        self, solver: str, model: FittedModel, X, y, weight, held_out, random
+    ) -> tuple[FittedModel, TrainingResult]:
+        """The model after this solver."""
+        solver = _auto.possible_solver(solver, self.solver, model.net)
+        rows = model.rows(X, y, weight)
+        held_out = None if held_out is None else model.rows(*held_out)
+        plan = self._plan(len(X), model.net)
+        learned, judged = self._folds(model, rows, held_out, random)
+        if "adam" in solver and not (self.warm_start and hasattr(self, "_model")):
+            model, plan = self._adapt(model, rows, held_out, plan, random)
+        if "adam" in solver:
+            result = self._train(model, learned, judged, plan, random, self.warm_start)
+        else:
+            result = _closed_form.untrained(model.net)
+        if "ridge" in solver and not result.interrupted:
+            result = _closed_form.finish(model.net, rows, held_out, result, plan.fit_loss)
+        if "lbfgs" in solver and not result.interrupted:
+            result = _second_order.finish(model.net, rows, held_out, result, plan)
+        return model, result
+
     def _start(self, X, y, weight, random, solver: str, keep: bool) -> FittedModel:
         """An untrained model, or a copy of the fitted one to go on from."""
         seed = int(random.randint(2**31 - 1))
@@ -234,9 +246,12 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         x_scaling = Scaling.of_features(X, weight)
         name, arguments = self._network(len(X))
         scaled = x_scaling.apply_softly(X)
-        arguments |= self._shared_arguments(scaled, weight, y.shape[1], solver)
+        axes = self._axes(scaled, weight)
+        arguments |= self._shared_arguments(scaled, weight, y.shape[1], solver, axes)
         architecture = Architecture(name, arguments)
         net = architecture.build(torch.Generator().manual_seed(seed)).to(device, dtype)
+        if axes is not None:
+            net.set_axes(*map(torch.as_tensor, axes))
         model = FittedModel(architecture, net, x_scaling, Scaling.of_targets(y, weight))
         start, settings = INITS.resolve(_auto.init(self.init, solver))
         start(net, model.rows(X, y, weight), seed, **settings)
@@ -258,16 +273,23 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             return leave_out(rows, model.net.n_members, generator) or (rows, None)
         return rows, held_out
 
-    def _shared_arguments(self, X, weight, n_outputs: int, solver: str) -> dict[str, Any]:
+    def _axes(self, X, weight):
+        """Coordinates of the scaled features that the network is to see in their place."""
+        return None
+
+    def _shared_arguments(self, X, weight, n_outputs: int, solver: str, axes) -> dict[str, Any]:
         """Arguments that all networks take."""
+        n_seen = X.shape[1] if axes is None else axes[0].shape[1]
         arguments = {
             "n_inputs": X.shape[1],
             "n_outputs": n_outputs,
             "n_shared_experts": self.n_shared_experts,
             "gate": self.gate,
             "router": self.router,
-            **self._sizes(len(X), X.shape[1], solver),
+            **self._sizes(len(X), n_seen, solver),
         }
+        if axes is not None:
+            return arguments | {"n_axes": n_seen, "embedding": None}
         return arguments | {"embedding": _with_bins(arguments["embedding"], X, weight)}
 
     def _sizes(self, n_rows: int, n_features: int, solver: str) -> dict[str, Any]:
@@ -281,7 +303,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             "embedding": _auto.embedding(self.embedding, n_features),
         }
 
-    def _plan(self, n_rows: int) -> TrainingPlan:
+    def _plan(self, n_rows: int, network: Network) -> TrainingPlan:
         losses = self.auxiliary_losses or {}
         return TrainingPlan(
             fit_loss=LOSSES.build(self.loss),
@@ -293,8 +315,14 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             ],
             callbacks=self.callbacks or (),
             verbose=self.verbose,
-            **_auto.pace(self, n_rows, self._is_ensemble(n_rows)),
+            **_auto.pace(
+                self, n_rows, self._is_ensemble(n_rows), self._step_factor(n_rows, network)
+            ),
         )
+
+    def _step_factor(self, n_rows: int, network: Network) -> float:
+        """Steps of a fit, in units of the usual ones."""
+        return 1.0
 
     def _train(self, model, rows, held_out, plan, random, keep: bool) -> TrainingResult:
         if not all(layer.router.gate_can_learn for layer in model.net.moe_layers()):

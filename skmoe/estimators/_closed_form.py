@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
 
 from skmoe.batches import Batches, Rows, Tally
 from skmoe.linear_solve import Solution, output_map_of, solve_output
@@ -16,6 +18,9 @@ from skmoe.training import TrainingResult, count_dead
 # Up to here, rows are compared with each other to count the different ones.
 MAX_COMPARED = 20_000
 ROWS_PER_CHUNK = 8192
+# Up to here, residuals are noise: normal noise has a kurtosis of 3.
+MAX_CORRELATION = 0.08
+MAX_KURTOSIS = 3.6
 # Smallest penalties: a solve from nothing may need any, a finish of trained maps must not
 # magnify what rounding did to their features in training.
 FROM_NOTHING = 1e-12
@@ -49,6 +54,41 @@ def finish(
     elif held_out is not None and solution.improved:
         best = solution.score
     return replace(result, history=history, best_loss=best)
+
+
+@torch.no_grad()
+def leaves_noise(network: Network, rows: Rows, held_out: Rows) -> bool:
+    """Whether the residual on held-out rows is noise, so that nothing is left to learn.
+
+    Neighbours have nearly the same features, so what is left of a function correlates
+    between a held-out row and the nearest row that was learned from, and noise does not.
+    Jumps leave large residuals on few rows: a tail heavier than that of normal noise.
+    """
+    near, far = _some(rows, 5 * MAX_COMPARED), _some(held_out, MAX_COMPARED)
+    seen = [part.x if network.axes is None else network.axes(part.x) for part in (near, far)]
+    z_near, z_far = (z.double().cpu().numpy() for z in seen)
+    index = NearestNeighbors(n_neighbors=1).fit(z_near).kneighbors(z_far)[1][:, 0]
+    r_near, r_far = _residuals(network, near)[index], _residuals(network, far)
+    share = far.weight[:, None].double() / far.weight.sum()
+
+    def mean(values: Tensor) -> Tensor:
+        return (share * values).sum(0)
+
+    variance = mean(r_far**2)
+    related = mean(r_near * r_far) > MAX_CORRELATION * (variance * mean(r_near**2)).sqrt()
+    return not bool((related | (mean(r_far**4) > MAX_KURTOSIS * variance**2)).any())
+
+
+def _some(rows: Rows, most: int) -> Rows:
+    """At most so many rows, evenly spread."""
+    step = -(-len(rows) // most)
+    return Rows(rows.x[::step], rows.y[::step], rows.weight[::step])
+
+
+def _residuals(network: Network, rows: Rows) -> Tensor:
+    starts = range(0, len(rows), ROWS_PER_CHUNK)
+    answers = [network(rows.x[start : start + ROWS_PER_CHUNK])[0] for start in starts]
+    return (rows.y - torch.cat(answers)).double()
 
 
 def _entry(solution: Solution, seconds: float) -> dict[str, Any]:

@@ -60,8 +60,8 @@ n_shared_experts : int, default=0
     Experts that answer for every sample, with weight 1, beside the routed ones.
 gate : {gates}, part(...) or class, default={gate}
     What scores the experts. Settings of all gates: `temperature` (a number, a pair to
-    anneal between, or "learn") and `noise`. Of a deep mixture, "auto" is "deep" from 2,000
-    rows on, else "linear".
+    anneal between, or "learn") and `noise`. "auto" is "deep" from 2,000 rows on, of a
+    shallow mixture only on few axes (see `embedding`), else "linear".
 router : {routers}, part(...) or class, default="softmax"
     What turns scores into weights.
 """.strip()
@@ -69,7 +69,10 @@ router : {routers}, part(...) or class, default="softmax"
 TRAINING = """
 embedding : {embeddings}, part(...), None or "auto", default="auto"
     Numeric embedding of the features. "auto" takes quantile bins, ``piecewise_linear``,
-    for up to 128 features, and none for one layer with ``solver="ridge"``.
+    for up to 128 features, and none for one layer with ``solver="ridge"``. One layer with
+    "auto" looks at principal axes in place of features if at most 16, and half as many as
+    there are features, hold all the variance, as on a manifold in a small subspace: it
+    then does not matter how many features there are.
 loss : {losses} or part(...), default="squared_error"
     What is minimised, on standardised targets.
 auxiliary_losses : dict of str to float, default=None
@@ -90,6 +93,10 @@ init : {inits} or "auto", part(...) or function, default="auto"
     router is replaced; the fit then takes six tenths of the epochs.
 solver : {{"auto", "adam", "ridge", "adam+ridge", "adam+lbfgs"}}, default="auto"
     "auto" is "adam+ridge" where that is possible, else "adam"; and "adam" for an ensemble.
+    With one layer, it tries "ridge" first and stays with it if that leaves hardly any error
+    (mean squared error below 2.5e-5 of the variance) or, on few axes, nothing but noise; if
+    there are validation rows, it takes the better of both after training. `max_epochs`,
+    `callbacks` and `warm_start` ask for training.
     "adam" trains all weights by gradient descent. "ridge" trains none: given the start, the
     last maps of all experts, or of a deep mixture, are solved for as one ridge regression,
     in seconds. "adam+ridge" solves for them after training and keeps the better ones. Both
@@ -107,7 +114,8 @@ batch_size : int or "auto", default="auto"
     most 2,048; for an ensemble all of up to 256 rows, else 128.
 max_epochs : int or "auto", default="auto"
     Passes over the data. "auto" sets a number of steps that grows from 100
-    like ``n^1.1``, up to 16,000; for an ensemble from 150, and beyond 256 rows from 275.
+    like ``n^1.1``, up to 16,000; for an ensemble from 150, and beyond 256 rows from 275; of
+    one layer on few axes, three times as many.
 early_stopping : bool or "auto", default="auto"
     Whether rows are held out to choose the best epoch by. "auto" does so from 5,000 rows on;
     of an ensemble of four or more, each member leaves some rows out, and the best epoch is

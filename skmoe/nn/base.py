@@ -5,8 +5,9 @@ and one `Step` for each `MoELayer`. Its prediction is their mean; most have one 
 """
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+import torch
 from torch import Generator, Tensor, nn
 
 from skmoe.nn.embeddings import EMBEDDINGS, Embedding, NoEmbedding
@@ -28,6 +29,7 @@ class Network(nn.Module, ABC):
 
     def __init__(self, n_inputs: int, embedding, generator: Generator | None):
         super().__init__()
+        self.axes: nn.Linear | None = None  # fixed coordinates of x, where a network has them
         self.embedding: Embedding = (
             NoEmbedding(n_inputs)
             if embedding is None
@@ -35,6 +37,13 @@ class Network(nn.Module, ABC):
         )
 
     n_members = 1
+
+    @torch.no_grad()
+    def set_axes(self, weight_DA: Tensor, bias_A: Tensor) -> None:
+        """Let gates and experts see ``x W + b``; needs `n_axes`."""
+        axes = cast(nn.Linear, self.axes)
+        axes.weight.copy_(weight_DA.T)
+        axes.bias.copy_(bias_A)
 
     @abstractmethod
     def answers(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:

@@ -31,6 +31,10 @@ class MoENetwork(Network):
         Dimensions of x and y.
     embedding : str, part(...) or None, default=None
         Numeric embedding in front of gate and experts.
+    n_axes : int, optional
+        If given, the embedding sees so many fixed linear coordinates of x, set by
+        `set_axes`, in place of x itself. What is learned then does not depend on how many
+        features carry these coordinates.
     generator : torch.Generator, optional
         Source of the initial weights.
     **layer
@@ -43,20 +47,26 @@ class MoENetwork(Network):
         n_outputs: int,
         *,
         embedding=None,
+        n_axes: int | None = None,
         generator: Generator | None = None,
         **layer,
     ):
-        super().__init__(n_inputs, embedding, generator)
+        super().__init__(n_inputs if n_axes is None else n_axes, embedding, generator)
+        if n_axes is not None:
+            self.axes = Linear(n_inputs, n_axes, generator=generator).requires_grad_(False)
         embedded = self.embedding.output_dim
         self.layer = MoELayer(1, embedded, n_outputs, generator=generator, **layer)
 
     def answers(self, x_TD):
-        e_BTF = self.embedding(x_TD).unsqueeze(0)
+        e_BTF = self._seen(x_TD).unsqueeze(0)
         y_BTO, routing = self.layer(e_BTF)
         return y_BTO, [Step(self.layer, e_BTF, routing)]
 
     def design(self, x_TD):
-        return self.layer.design(self.embedding(x_TD))
+        return self.layer.design(self._seen(x_TD))
+
+    def _seen(self, x_TD: Tensor) -> Tensor:
+        return self.embedding(x_TD if self.axes is None else self.axes(x_TD))
 
     def output_map(self):
         return self.layer.output_map()
@@ -164,7 +174,6 @@ class ParallelMoENetwork(HeadedNetwork):
         **layer,
     ):
         super().__init__(n_inputs, embedding if trunk else None, generator)
-        self.axes: nn.Linear | None = None
         if n_axes is not None:
             self.axes = Linear(n_inputs, n_axes, generator=generator).requires_grad_(False)
         seen = n_inputs if n_axes is None else n_axes
@@ -190,13 +199,6 @@ class ParallelMoENetwork(HeadedNetwork):
         for factor in range(1, self.n_factors):
             h_TM = h_TM * (1 + terms_BTM[factor :: self.n_factors].sum(0))
         return h_TM
-
-    @torch.no_grad()
-    def set_axes(self, weight_DA: Tensor, bias_A: Tensor) -> None:
-        """Let the blocks see ``x W + b``; needs `n_axes`."""
-        axes = cast(Linear, self.axes)
-        axes.weight.copy_(weight_DA.T)
-        axes.bias.copy_(bias_A)
 
     def seen_by_blocks(self, x_TD: Tensor) -> Tensor:
         """What all blocks see of x, before their encoders, ``x_BTD``."""

@@ -2,12 +2,18 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from small import make
 
 from skmoe import DeepMoERegressor, MoERegressor, part
+from skmoe.batches import Rows
 from skmoe.datasets import make_manifold_regression
+from skmoe.estimators import _auto
+from skmoe.estimators._closed_form import leaves_noise, untrained
 from skmoe.nn.experts import MLPExperts
+from skmoe.nn.gates import DeepGate, LinearGate
+from skmoe.nn.networks import MoENetwork
 
 
 class Squared(MLPExperts):
@@ -76,6 +82,81 @@ def test_a_start_of_ones_own(problem):
     moe = make("shallow", init=lambda network, rows, seed: seen.append((network, rows.x.shape)))
     moe.fit(*problem)
     assert seen == [(moe.net_, (120, 3))]
+
+
+@pytest.mark.parametrize("n_rows", [2000, 5500])
+@pytest.mark.parametrize("n_features", [4, 60])
+def test_default_needs_no_training_where_hardly_any_error_is_left(n_features, n_rows):
+    settings = {"manifold": "sphere", "n_features": n_features, "target": "smooth"}
+    X, y = make_manifold_regression(n_rows + 1000, **settings, random_state=7)
+    moe = MoERegressor(random_state=0).fit(X[:n_rows], y[:n_rows])
+    error = moe.predict(X[n_rows:]) - y[n_rows:]
+    assert np.sqrt(np.mean(error**2)) < 2e-3 * y.std()
+    assert moe.n_iter_ == 1
+    closed_form = MoERegressor(random_state=0, solver="ridge").fit(X[:n_rows], y[:n_rows])
+    assert np.array_equal(moe.predict(X), closed_form.predict(X))
+
+
+def test_default_trains_where_an_error_is_left(problem):
+    X, y = problem
+    default, trained = (MoERegressor(random_state=0, solver=s) for s in ("auto", "adam+ridge"))
+    assert np.array_equal(default.fit(X, y).predict(X), trained.fit(X, y).predict(X))
+    assert default.n_iter_ == trained.n_iter_ > 1
+
+
+def test_default_keeps_the_better_by_validation_rows(problem, monkeypatch):
+    X, y = problem
+    monkeypatch.setattr(_auto, "max_epochs", lambda setting, *sizes: 1)
+    val = {"X_val": X[80:], "y_val": y[80:]}
+    fits = {
+        solver: MoERegressor(random_state=0, solver=solver).fit(X[:80], y[:80], **val)
+        for solver in ("auto", "ridge", "adam+ridge")
+    }
+    losses = {solver: moe.best_loss_ for solver, moe in fits.items()}
+    assert losses["auto"] == min(losses["ridge"], losses["adam+ridge"])
+
+
+@pytest.mark.filterwarnings("ignore:The fit stopped")
+def test_who_sets_epochs_asks_for_training():
+    X = np.random.default_rng(0).uniform(-1, 1, (200, 1))
+    moe = MoERegressor(random_state=0).fit(X, X[:, 0])
+    assert moe.n_iter_ == 1  # a straight line needs none
+    assert moe.set_params(max_epochs=3).fit(X, X[:, 0]).n_iter_ == 3
+
+
+def test_few_axes_get_a_deep_gate_and_deep_experts(monkeypatch):
+    monkeypatch.setattr(_auto, "max_epochs", lambda setting, *sizes: 1)
+    settings = {"manifold": "sphere", "n_features": 20, "target": "pieces"}
+    X, y = make_manifold_regression(2500, **settings, random_state=7)
+    layer = MoERegressor(random_state=0).fit(X, y).net_.layer
+    assert isinstance(layer.gate, DeepGate)
+    assert layer.experts.input_dim == 3
+    assert len(layer.experts.layers) == 2
+    given = MoERegressor(random_state=0, gate="linear", n_experts=3, embedding=None).fit(X, y)
+    assert isinstance(given.net_.layer.gate, LinearGate)
+    assert given.net_.layer.experts.n_experts == 3
+    assert given.net_.layer.experts.input_dim == 20
+
+
+@pytest.mark.parametrize(
+    ("left", "noise"),
+    [
+        (lambda X, noise: noise, True),
+        (lambda X, noise: np.sin(2 * X[:, 0]), False),
+        (lambda X, noise: noise + np.sin(2 * X[:, 0]), False),
+        (lambda X, noise: noise * (np.abs(noise) > 2), False),  # large on few rows
+    ],
+)
+def test_noise_is_told_from_what_is_left_of_a_function(left, noise):
+    rng = np.random.default_rng(0)
+    X, Z = rng.normal(size=(4000, 2)), rng.normal(size=4000)
+    network = MoENetwork(2, 1, n_experts=2, generator=torch.Generator().manual_seed(0)).double()
+    untrained(network)  # says 0
+    tensors = [torch.as_tensor(part) for part in (X, left(X, Z)[:, None], np.ones(4000))]
+    rows, held_out = (
+        Rows(*(t[part] for t in tensors)) for part in np.split(np.arange(4000), 2)
+    )
+    assert leaves_noise(network, rows, held_out) is noise
 
 
 @pytest.mark.parametrize("n_features", [4, 60])

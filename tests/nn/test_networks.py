@@ -9,7 +9,13 @@ from skmoe._registry import part
 from skmoe.nn.embeddings import EMBEDDINGS
 from skmoe.nn.experts import EXPERTS
 from skmoe.nn.layers import MoELayer
-from skmoe.nn.networks import ARRANGEMENTS, NETWORKS, ParallelMoENetwork, theorem_network
+from skmoe.nn.networks import (
+    ARRANGEMENTS,
+    NETWORKS,
+    MoENetwork,
+    ParallelMoENetwork,
+    theorem_network,
+)
 
 D, OUT, E, L = 4, 2, 3, 5
 every_network = pytest.mark.parametrize("kind", NETWORKS)
@@ -363,4 +369,18 @@ def test_blocks_see_the_axes_that_are_set(randn, generator):
     weights = {k: v for k, v in on_axes.state_dict().items() if not k.startswith("axes")}
     plain.load_state_dict(weights)
     assert_close(on_axes(x_TD)[0], plain(x_TD @ W + b)[0])
+    assert not any(weight.requires_grad for weight in on_axes.axes.parameters())
+
+
+def test_a_shallow_network_sees_the_axes_that_are_set(randn, generator):
+    """Likewise, and the features of its closed form are those of these coordinates."""
+    settings = {"n_experts": 3, "embedding": "piecewise_linear", "generator": generator}
+    on_axes = MoENetwork(5, 1, **settings, n_axes=2).double()
+    W, b, x_TD = randn(5, 2), randn(2), randn(6, 5)
+    on_axes.set_axes(W, b)
+    plain = MoENetwork(2, 1, **settings).double()
+    weights = {k: v for k, v in on_axes.state_dict().items() if not k.startswith("axes")}
+    plain.load_state_dict(weights)
+    assert_close(on_axes(x_TD)[0], plain(x_TD @ W + b)[0])
+    assert_close(on_axes.design(x_TD).values_TKF, plain.design(x_TD @ W + b).values_TKF)
     assert not any(weight.requires_grad for weight in on_axes.axes.parameters())
