@@ -28,6 +28,7 @@ FLOORS = [
     {"structure", "regions"},
     {
         "estimators._auto",
+        "estimators._brief",
         "estimators._regions",
         "estimators._closed_form",
         "estimators._parameters",

@@ -25,7 +25,7 @@ CLEAR_ERROR = 2.5e-5
 # Axes that are few, so that rows are dense there; training on them: number of experts, and
 # steps in units of the usual ones.
 MAX_AXES = 16
-EXPERTS_ON_AXES = 4
+EXPERTS_ON_AXES, MAX_EXPERTS_ON_AXES = 4, 32
 STEPS_ON_AXES = 3.0
 # Steps of a fit of up to 256 rows, and of one of very many.
 STEPS = 100

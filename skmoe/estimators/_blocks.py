@@ -6,35 +6,23 @@ or else all stays as it was. That fit then shows the regions of each factor (`_r
 a brief fit from them must do better.
 """
 
-import copy
-import math
-import warnings
 from collections.abc import Collection, Set
 from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 
 from skmoe._registry import Part, part
-from skmoe.batches import Rows, count_batches
+from skmoe.batches import Rows
+from skmoe.estimators._brief import BRIEF, CLEARLY, ROUGH, brief_fit, copied, shortened
 from skmoe.estimators._regions import start_at_regions, with_product
 from skmoe.model import Architecture, FittedModel
 from skmoe.nn.experts import EXPERTS, LatentExperts
 from skmoe.nn.networks import ParallelMoENetwork
 from skmoe.structure import Blocks, find_blocks
-from skmoe.training import TrainingPlan, train
+from skmoe.training import TrainingPlan
 
-# Shares of the epochs of a brief fit, of one that shows where the function jumps, and of the
-# fit that goes on from there; and least number of steps of the former two.
-BRIEF, ROUGH, SETTLED = 0.12, 0.25, 0.6
-MIN_STEPS = 300
-# A fit with a loss below this share of another one is better without a closer look.
-CLEARLY = 0.5
-# A product of factors is the simplest way to combine them: taken if it has at most so many
-# times the loss of a net after a brief fit.
-AS_GOOD = 1.2
 # Factors of a function are low-dimensional and may oscillate: experts start less smooth.
 HIDDEN_GAIN = 4.0
 # What combines the factors is simpler than a whole function. The fewer numbers it gets from
@@ -77,28 +65,29 @@ def start_at_blocks(
         `plan`, with fewer epochs after a rough fit that is gone on from.
     """
 
-    def brief_fit(candidate: FittedModel, share: float = BRIEF) -> float:
-        return _brief_fit(candidate, rows, held_out, plan, seed, share)
+    def fit(candidate: FittedModel, share: float = BRIEF) -> float:
+        return brief_fit(candidate, rows, held_out, plan, seed, share)
 
     arguments = _without_trunk(model.architecture.arguments, given)
     scout = _rebuilt(model, arguments, seed)
-    scout_loss = brief_fit(scout)
+    scout_loss = fit(scout)
     blocks = find_blocks(scout.net, rows, seed)
     if blocks is None or len(blocks.groups) > scout.net.moe_layers()[0].experts.n_blocks:
         return model, plan
     placed = _placed(model, arguments, blocks, seed)
     share = ROUGH if regions else BRIEF
-    loss = brief_fit(rough := _copied(placed), share)
-    if loss > CLEARLY * scout_loss and loss >= brief_fit(_copied(model), share):
+    loss = fit(rough := copied(placed), share)
+    if loss > CLEARLY * scout_loss and loss >= fit(copied(model), share):
         return model, plan
     settled = start_at_regions(rough, rows, seed) if regions else None
-    if settled is None or (settled_loss := brief_fit(_copied(settled))) >= loss:
+    if settled is None:
         return placed, plan
     if len(blocks.groups) > 1 and not given & PRODUCT_HEAD:
+        # The simplest way to combine factors: there is less that can go wrong with it.
         product = with_product(settled, seed)
-        if brief_fit(_copied(product)) <= AS_GOOD * settled_loss:
-            settled = product
-    return settled, replace(plan, max_epochs=math.ceil(SETTLED * plan.max_epochs))
+        if fit(product, ROUGH) < loss:
+            return product, shortened(plan)
+    return (settled, shortened(plan)) if fit(settled, ROUGH) < loss else (placed, plan)
 
 
 def _directions(blocks: Blocks, model: FittedModel) -> list[np.ndarray]:
@@ -136,23 +125,3 @@ def _rebuilt(model: FittedModel, arguments: dict[str, Any], seed: int) -> Fitted
     architecture = Architecture(model.architecture.network, arguments)
     net = architecture.build(torch.Generator().manual_seed(seed))
     return replace(model, architecture=architecture, net=net.to(model.device, model.dtype))
-
-
-def _copied(model: FittedModel) -> FittedModel:
-    return replace(model, net=copy.deepcopy(model.net))
-
-
-def _brief_fit(model, rows, held_out, plan: TrainingPlan, seed: int, share: float) -> float:
-    """Train for a share of the epochs; the loss at the end."""
-    steps_per_epoch = count_batches(len(rows), plan.batch_size)
-    epochs = max(round(share * plan.max_epochs), math.ceil(MIN_STEPS / steps_per_epoch))
-    brief = replace(
-        plan, max_epochs=min(epochs, plan.max_epochs), patience=None, callbacks=(), verbose=0
-    )
-    generator = torch.Generator(model.device).manual_seed(seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it is meant to be unfinished
-        result = train(model.net, rows, held_out, brief, generator)
-    if result.interrupted:
-        raise KeyboardInterrupt
-    return result.best_loss

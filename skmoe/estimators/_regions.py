@@ -13,12 +13,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from skmoe._registry import Part, part
 from skmoe.batches import Rows
 from skmoe.model import Architecture, FittedModel
-from skmoe.nn.networks import ParallelMoENetwork
+from skmoe.nn.layers import MoELayer
+from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
 from skmoe.regions import MAX_ROWS, find_regions, straight_borders
 
 # Inverse sharpness of the gates at the start and at the end of training, in units in which the
@@ -30,7 +31,7 @@ CHUNK = 4096
 
 
 def start_at_regions(rough: FittedModel, rows: Rows, seed: int) -> FittedModel | None:
-    """A model to train, its gates at the borders that a rough fit has found.
+    """A model to train, the gates of its blocks at the borders that a rough fit has found.
 
     Parameters
     ----------
@@ -48,26 +49,83 @@ def start_at_regions(rough: FittedModel, rows: Rows, seed: int) -> FittedModel |
         more of them than there are experts.
     """
     old = cast(ParallelMoENetwork, rough.net)
-    x = rows.x[:: -(-len(rows) // MAX_ROWS)]
+    x = _some(rows.x)
     labels = [
         find_regions(*view) for view in _factors(old, x, len(rough.block_directions or ()))
     ]
-    n_experts = old.blocks.experts.n_experts
-    n_regions = [1 if found is None else found.max() + 1 for found in labels]
-    if max(n_regions) == 1 or max(n_regions) > n_experts:
+    if not 1 < max(map(_count, labels)) <= old.blocks.experts.n_experts:
         return None
-    model = _with_linear_gates(rough, seed)
+    spec: Part = rough.architecture.arguments["expert"]
+    model = _rebuilt(
+        rough, {"expert": part("latent", **{"depth": DEPTH, **spec.settings})}, seed
+    )
     net = cast(ParallelMoENetwork, model.net)
     _take_over(old, net)
     with torch.no_grad():
         z_BTD, _ = net.blocks.experts.encode(net.seen_by_blocks(x))
+    _place(
+        net.blocks, z_BTD, [labels[block % len(labels)] for block in range(len(z_BTD))], seed
+    )
+    return model
+
+
+def start_layer_at_regions(
+    rough: FittedModel, rows: Rows, seed: int, max_experts: int | None
+) -> FittedModel | None:
+    """A model of one layer to train, its gate at the borders that a rough fit has found.
+
+    Parameters
+    ----------
+    rough : FittedModel
+        Trained roughly, on axes and without an embedding.
+    rows : Rows
+        What it was trained on.
+    seed : int
+        Of the new weights.
+    max_experts : int, optional
+        Most experts there may be, if there are fewer than regions. None: as many as it has.
+
+    Returns
+    -------
+    FittedModel or None
+        None if the function has no regions, or too many of them.
+    """
+    old = cast(MoENetwork, rough.net)
+    with torch.no_grad():
+        z_TA = cast(nn.Linear, old.axes)(_some(rows.x))
+    labels = find_regions(*_function(old.layer, z_TA))
+    n_experts = old.layer.experts.n_experts
+    if max_experts is not None:
+        n_experts = min(max(n_experts, _count(labels)), max_experts)
+    if not 1 < _count(labels) <= n_experts:
+        return None
+    model = _rebuilt(rough, {"n_experts": n_experts}, seed)
+    net = cast(MoENetwork, model.net)
+    net.axes.load_state_dict(old.axes.state_dict())
+    _place(net.layer, z_TA[None], [labels], seed)
+    return model
+
+
+def _some(x: Tensor) -> Tensor:
+    """At most `MAX_ROWS` rows, evenly spread."""
+    return x[:: -(-len(x) // MAX_ROWS)]
+
+
+def _count(labels) -> int:
+    return 1 if labels is None else int(labels.max()) + 1
+
+
+def _place(layer: MoELayer, z_BTD: Tensor, labels: list[NDArray | None], seed: int) -> None:
+    """Give the gates of a layer these borders; scores are all alike where there are none."""
+    n_experts = layer.experts.n_experts
     gates = [
-        _borders(z.double().cpu().numpy(), labels[block % len(labels)], n_experts, seed)
-        for block, z in enumerate(z_BTD)
+        (np.zeros((n_experts, z.shape[1])), np.zeros(n_experts))
+        if found is None
+        else straight_borders(z.double().cpu().numpy(), found, n_experts, seed)
+        for z, found in zip(z_BTD, labels, strict=True)
     ]
     slopes, offsets = (torch.from_numpy(np.stack(parts)) for parts in zip(*gates, strict=True))
-    net.blocks.gate.set_scores(slopes, offsets)
-    return model
+    layer.gate.set_scores(slopes, offsets)
 
 
 def with_product(model: FittedModel, seed: int) -> FittedModel:
@@ -83,25 +141,10 @@ def with_product(model: FittedModel, seed: int) -> FittedModel:
     return product
 
 
-def _borders(z, labels, n_experts: int, seed: int) -> tuple[NDArray, NDArray]:
-    """Scores of one block's gate; all alike if its factor has no regions."""
-    if labels is None:
-        return np.zeros((n_experts, z.shape[1])), np.zeros(n_experts)
-    return straight_borders(z, labels, n_experts, seed)
-
-
-def _with_linear_gates(rough: FittedModel, seed: int) -> FittedModel:
-    spec: Part = rough.architecture.arguments["expert"]
-    changes = {
-        "gate": part("linear", temperature=TEMPERATURE),
-        "expert": part("latent", **{"depth": DEPTH, **spec.settings}),
-    }
-    return _rebuilt(rough, changes, seed)
-
-
 def _rebuilt(model: FittedModel, changes: dict[str, Any], seed: int) -> FittedModel:
-    """An untrained model that differs in these arguments."""
-    arguments = {**model.architecture.arguments, **changes}
+    """An untrained model with linear gates that differs in these arguments."""
+    gate = part("linear", temperature=TEMPERATURE)
+    arguments = {**model.architecture.arguments, "gate": gate, **changes}
     architecture = Architecture(model.architecture.network, arguments)
     net = architecture.build(torch.Generator().manual_seed(seed))
     return replace(model, architecture=architecture, net=net.to(model.device, model.dtype))
@@ -156,6 +199,29 @@ def _factors(
         )
 
 
+def _function(layer: MoELayer, z_TA: Tensor) -> tuple[NDArray, NDArray, NDArray]:
+    """Coordinates, values and slopes of what one layer says."""
+    layer = copy.deepcopy(layer).double()
+    values, slopes = [], []
+    with torch.enable_grad():
+        for z in z_TA.double().split(CHUNK):
+            z = z.clone().requires_grad_(True)
+            y_TO = layer(z[None])[0][0]
+            slopes.append(_slopes(y_TO, z))
+            values.append(y_TO.detach())
+    arrays = z_TA.double(), torch.cat(values), torch.cat(slopes)
+    return cast(tuple[NDArray, NDArray, NDArray], tuple(a.cpu().numpy() for a in arrays))
+
+
+def _slopes(y: Tensor, z: Tensor) -> Tensor:
+    """Gradients of the last axis of y by z, put in front of the last axis of z."""
+    parts = [
+        torch.autograd.grad(y[..., o].sum(), z, retain_graph=True)[0]
+        for o in range(y.shape[-1])
+    ]
+    return torch.stack(parts, -2)
+
+
 def _answers(network, z_BTR: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Answers of the blocks, their gradients, and those of the prediction by the answers."""
     parts = []
@@ -163,14 +229,11 @@ def _answers(network, z_BTR: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]
         for z, rows in zip(z_BTR.split(CHUNK, 1), x.split(CHUNK), strict=True):
             z = z.detach().clone().requires_grad_(True)
             g, _ = network.blocks.answer(z)
-            slopes = [
-                torch.autograd.grad(g[..., o].sum(), z, retain_graph=True)[0]
-                for o in range(g.shape[-1])
-            ]
+            slopes = _slopes(g, z)
             g = g.detach().requires_grad_(True)
             y = network.head(network.state_after(g, rows))
             (effect,) = torch.autograd.grad(y.sum(), g)
-            parts.append((g.detach(), torch.stack(slopes, 2), effect))
+            parts.append((g.detach(), slopes, effect))
     g_BTO, slopes_BTOR, effects_BTO = (
         torch.cat(chunks, 1) for chunks in zip(*parts, strict=True)
     )

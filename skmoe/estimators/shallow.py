@@ -5,7 +5,9 @@ import copy
 from skmoe._validation import PartOf, one_of
 from skmoe.estimators import _auto, _closed_form
 from skmoe.estimators._base import BaseMoERegressor
+from skmoe.estimators._brief import CLEARLY, ROUGH, brief_fit, copied, shortened
 from skmoe.estimators._parameters import documented
+from skmoe.estimators._regions import start_layer_at_regions
 from skmoe.initialization import principal_axes
 from skmoe.nn.gates import GATES
 
@@ -168,6 +170,26 @@ class MoERegressor(BaseMoERegressor):
     def _step_factor(self, n_rows, network):
         on_axes = network.axes is not None and n_rows >= _auto.MIN_ROWS_FOR_BLOCKS
         return _auto.STEPS_ON_AXES if on_axes else 1.0
+
+    def _adapt(self, model, rows, held_out, plan, random):
+        """The start at the regions between jumps, on few axes, if it is clearly better."""
+        if not self._may_have_regions(model, len(rows)):
+            return model, plan
+        seed = int(random.randint(2**31 - 1))
+        loss = brief_fit(rough := copied(model), rows, held_out, plan, seed, ROUGH)
+        most = _auto.MAX_EXPERTS_ON_AXES if _is_auto(self.n_experts) else None
+        settled = start_layer_at_regions(rough, rows, seed, most)
+        if settled is None:
+            return model, plan
+        # Borders may be curved here, so a small gain in brief does not last.
+        if brief_fit(settled, rows, held_out, plan, seed, ROUGH) > CLEARLY * loss:
+            return model, plan
+        return settled, shortened(plan)
+
+    def _may_have_regions(self, model, n_rows: int) -> bool:
+        """Whether gates are ours to choose, and see few axes."""
+        ours = _is_auto(self.gate) and self.router == "softmax" and _is_auto(self.init)
+        return ours and model.net.axes is not None and n_rows >= _auto.MIN_ROWS_FOR_BLOCKS
 
     def _solve(self, X, y, weight, held_out, random):
         """The closed form if it leaves no clear error; else the better of it and training."""

@@ -1,0 +1,56 @@
+"""Brief fits, which show what there is to learn and which start is the better one."""
+
+import copy
+import math
+import warnings
+from dataclasses import replace
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+
+from skmoe.batches import Rows, count_batches
+from skmoe.model import FittedModel
+from skmoe.training import TrainingPlan, train
+
+# Shares of the epochs of a brief fit, of one that shows where the function jumps, and of the
+# fit that goes on from there; and least number of steps of the former two.
+BRIEF, ROUGH, SETTLED = 0.12, 0.2, 0.4
+MIN_STEPS = 300
+# A brief fit with a loss below this share of another one is better without a closer look.
+CLEARLY = 0.5
+
+
+def brief_fit(
+    model: FittedModel,
+    rows: Rows,
+    held_out: Rows | None,
+    plan: TrainingPlan,
+    seed: int,
+    share: float = BRIEF,
+) -> float:
+    """Train `model` in place for a share of the epochs; the loss at the end.
+
+    It is that of the validation rows if there are any.
+    """
+    steps_per_epoch = count_batches(len(rows), plan.batch_size)
+    epochs = max(round(share * plan.max_epochs), math.ceil(MIN_STEPS / steps_per_epoch))
+    brief = replace(
+        plan, max_epochs=min(epochs, plan.max_epochs), patience=None, callbacks=(), verbose=0
+    )
+    generator = torch.Generator(model.device).manual_seed(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it is meant to be unfinished
+        result = train(model.net, rows, held_out, brief, generator)
+    if result.interrupted:
+        raise KeyboardInterrupt
+    return result.best_loss
+
+
+def copied(model: FittedModel) -> FittedModel:
+    """The same model with weights of its own."""
+    return replace(model, net=copy.deepcopy(model.net))
+
+
+def shortened(plan: TrainingPlan) -> TrainingPlan:
+    """The plan of a fit that goes on from a rough one."""
+    return replace(plan, max_epochs=math.ceil(SETTLED * plan.max_epochs))
