@@ -79,7 +79,7 @@ def start_at_blocks(
     loss = fit(rough := copied(placed), share)
     if loss > CLEARLY * scout_loss and loss >= fit(copied(model), share):
         return model, plan
-    settled = start_at_regions(rough, rows, seed) if regions else None
+    settled = start_at_regions(rough, rows, seed, given) if regions else None
     if settled is None:
         return placed, plan
     if len(blocks.groups) > 1 and not given & PRODUCT_HEAD:

@@ -6,7 +6,7 @@ with each step, and with fresh experts, which can be simple as they need not jum
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import replace
 from typing import Any, cast
 
@@ -25,12 +25,15 @@ from skmoe.regions import MAX_ROWS, find_regions, straight_borders
 # Inverse sharpness of the gates at the start and at the end of training, in units in which the
 # scores of two regions differ by one over one standard deviation.
 TEMPERATURE = (1 / 30, 1 / 2000)
-# Residual layers of the experts.
-DEPTH = 1
+# Residual layers of the experts, and their width: narrower, so that they and a linear gate
+# cost no more than plain experts and a deep gate.
+DEPTH, HIDDEN_DIM = 1, 24
 CHUNK = 4096
 
 
-def start_at_regions(rough: FittedModel, rows: Rows, seed: int) -> FittedModel | None:
+def start_at_regions(
+    rough: FittedModel, rows: Rows, seed: int, given: Set[str] = frozenset()
+) -> FittedModel | None:
     """A model to train, the gates of its blocks at the borders that a rough fit has found.
 
     Parameters
@@ -41,6 +44,8 @@ def start_at_regions(rough: FittedModel, rows: Rows, seed: int) -> FittedModel |
         What it was trained on.
     seed : int
         Of the new weights.
+    given : set of str
+        Arguments of the network that the user chose, and that stay as they are.
 
     Returns
     -------

@@ -47,7 +47,7 @@ class DeepMoERegressor(BaseMoERegressor):
         `latent_dim` dimensions (3 by default), in front of gate and experts.
     hidden_dim : int or "auto", default="auto"
         Width of an expert, for the kinds that have a hidden layer. "auto" is 32, and 8
-        up to 512 rows or in an ensemble.
+        up to 512 rows or in an ensemble; 24 where blocks start at regions.
     {training}
 
     Attributes
@@ -183,7 +183,7 @@ class DeepMoERegressor(BaseMoERegressor):
             return model, plan
         seed = int(random.randint(2**31 - 1))
         given = set(self._arrangement(len(rows)).settings)
-        given |= set() if self.model_dim == "auto" else {"model_dim"}
+        given |= {name for name in ("model_dim", "hidden_dim") if getattr(self, name) != "auto"}
         return _blocks.start_at_blocks(
             model, rows, held_out, plan, seed, given, regions=self._may_have_regions()
         )
