@@ -34,6 +34,7 @@ FLOORS = [
         "estimators._parameters",
         "estimators._second_order",
     },
+    {"estimators._combinations"},
     {"estimators._blocks"},
     {"estimators._base"},
     {"estimators.shallow", "estimators.deep"},

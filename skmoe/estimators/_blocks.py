@@ -16,7 +16,8 @@ import torch
 from skmoe._registry import Part, part
 from skmoe.batches import Rows
 from skmoe.estimators._brief import BRIEF, CLEARLY, ROUGH, brief_fit, copied, shortened
-from skmoe.estimators._regions import start_at_regions, with_product
+from skmoe.estimators._combinations import product_of_factors, sum_of_factors
+from skmoe.estimators._regions import start_at_regions
 from skmoe.model import Architecture, FittedModel
 from skmoe.nn.experts import EXPERTS, LatentExperts
 from skmoe.nn.networks import ParallelMoENetwork
@@ -83,9 +84,12 @@ def start_at_blocks(
     if settled is None:
         return placed, plan
     if len(blocks.groups) > 1 and not given & PRODUCT_HEAD:
-        # The simplest way to combine factors: there is less that can go wrong with it.
-        product = with_product(settled, seed)
-        if fit(product, ROUGH) < loss:
+        # The simplest way to combine factors that is good enough: less can go wrong with it.
+        summed = sum_of_factors(settled, seed)
+        if fit(summed) < loss:
+            return summed, shortened(plan)
+        product = product_of_factors(summed, rows, seed)
+        if product is not None and fit(product, ROUGH) < loss:
             return product, shortened(plan)
     return (settled, shortened(plan)) if fit(settled, ROUGH) < loss else (placed, plan)
 

@@ -88,10 +88,10 @@ init : {inits} or "auto", part(...) or function, default="auto"
     another brief fit better, each block starts at one of them and a small net without a view
     of the features combines the blocks. "regions": that fit shows besides where the factors
     jump (`skmoe.regions`); if a brief fit from there is better again, gates are linear and
-    start at these borders, soft at first and sharper with each step, and a product combines
-    the factors if that is better than the brief fit before. Only ``gate="auto"`` with the
-    softmax router is replaced; the fit then goes on from the brief ones for four tenths of
-    the epochs.
+    start at these borders, soft at first and sharper with each step, and a sum or a product
+    combines the factors if that is better than the brief fit before. Only ``gate="auto"``
+    with the softmax router is replaced; the fit then goes on from the brief ones for four
+    tenths of the epochs.
 solver : {{"auto", "adam", "ridge", "adam+ridge", "adam+lbfgs"}}, default="auto"
     "auto" is "adam+ridge" where that is possible, else "adam"; and "adam" for an ensemble.
     With one layer, it tries "ridge" first and stays with it if that leaves hardly any error

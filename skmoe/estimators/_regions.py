@@ -54,18 +54,19 @@ def start_at_regions(
         more of them than there are experts.
     """
     old = cast(ParallelMoENetwork, rough.net)
-    x = _some(rows.x)
+    x = some_rows(rows).x
     labels = [
         find_regions(*view) for view in _factors(old, x, len(rough.block_directions or ()))
     ]
     if not 1 < max(map(_count, labels)) <= old.blocks.experts.n_experts:
         return None
     spec: Part = rough.architecture.arguments["expert"]
-    model = _rebuilt(
-        rough, {"expert": part("latent", **{"depth": DEPTH, **spec.settings})}, seed
-    )
+    changes: dict[str, Any] = {"expert": part("latent", **{"depth": DEPTH, **spec.settings})}
+    if "hidden_dim" not in given:
+        changes["hidden_dim"] = HIDDEN_DIM
+    model = rebuilt(rough, changes, seed)
     net = cast(ParallelMoENetwork, model.net)
-    _take_over(old, net)
+    take_over(old, net)
     with torch.no_grad():
         z_BTD, _ = net.blocks.experts.encode(net.seen_by_blocks(x))
     _place(
@@ -97,23 +98,24 @@ def start_layer_at_regions(
     """
     old = cast(MoENetwork, rough.net)
     with torch.no_grad():
-        z_TA = cast(nn.Linear, old.axes)(_some(rows.x))
+        z_TA = cast(nn.Linear, old.axes)(some_rows(rows).x)
     labels = find_regions(*_function(old.layer, z_TA))
     n_experts = old.layer.experts.n_experts
     if max_experts is not None:
         n_experts = min(max(n_experts, _count(labels)), max_experts)
     if not 1 < _count(labels) <= n_experts:
         return None
-    model = _rebuilt(rough, {"n_experts": n_experts}, seed)
+    model = rebuilt(rough, {"n_experts": n_experts}, seed)
     net = cast(MoENetwork, model.net)
     net.axes.load_state_dict(old.axes.state_dict())
     _place(net.layer, z_TA[None], [labels], seed)
     return model
 
 
-def _some(x: Tensor) -> Tensor:
+def some_rows(rows: Rows) -> Rows:
     """At most `MAX_ROWS` rows, evenly spread."""
-    return x[:: -(-len(x) // MAX_ROWS)]
+    step = -(-len(rows) // MAX_ROWS)
+    return Rows(rows.x[::step], rows.y[::step], rows.weight[::step])
 
 
 def _count(labels) -> int:
@@ -133,20 +135,7 @@ def _place(layer: MoELayer, z_BTD: Tensor, labels: list[NDArray | None], seed: i
     layer.gate.set_scores(slopes, offsets)
 
 
-def with_product(model: FittedModel, seed: int) -> FittedModel:
-    """The same start, but the prediction is a product of one number from each factor.
-
-    Of all ways to combine factors that is the one with the least to learn, and it holds for
-    combinations of regions that have no rows.
-    """
-    changes = {"n_factors": len(model.block_directions or ()), "model_dim": 1, "n_dense": 0}
-    product = _rebuilt(model, changes, seed)
-    product.net.blocks.load_state_dict(model.net.blocks.state_dict())
-    _take_over(model.net, product.net)
-    return product
-
-
-def _rebuilt(model: FittedModel, changes: dict[str, Any], seed: int) -> FittedModel:
+def rebuilt(model: FittedModel, changes: dict[str, Any], seed: int) -> FittedModel:
     """An untrained model with linear gates that differs in these arguments."""
     gate = part("linear", temperature=TEMPERATURE)
     arguments = {**model.architecture.arguments, "gate": gate, **changes}
@@ -155,7 +144,7 @@ def _rebuilt(model: FittedModel, changes: dict[str, Any], seed: int) -> FittedMo
     return replace(model, architecture=architecture, net=net.to(model.device, model.dtype))
 
 
-def _take_over(old: ParallelMoENetwork, new: ParallelMoENetwork) -> None:
+def take_over(old: ParallelMoENetwork, new: ParallelMoENetwork) -> None:
     """Give `new` the weights of `old` that it has too, but not those of gates and experts."""
     shapes = {name: weight.shape for name, weight in new.state_dict().items()}
     learned = ("blocks.gate.", "blocks.experts.", "blocks.shared.")

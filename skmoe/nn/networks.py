@@ -193,12 +193,15 @@ class ParallelMoENetwork(HeadedNetwork):
     def _combine(self, g_BTO: Tensor) -> Tensor:
         if self.n_factors is None:
             return self.mix(g_BTO.transpose(0, 1).flatten(1))
-        maps_BOM = self.mix.weight.T.unflatten(0, (len(g_BTO), -1))
-        terms_BTM = torch.bmm(g_BTO, maps_BOM)
+        terms_BTM = self.terms(g_BTO)
         h_TM = 1 + self.mix.bias + terms_BTM[:: self.n_factors].sum(0)
         for factor in range(1, self.n_factors):
             h_TM = h_TM * (1 + terms_BTM[factor :: self.n_factors].sum(0))
         return h_TM
+
+    def terms(self, g_BTO: Tensor) -> Tensor:
+        """What each block adds to its factor if the blocks answer ``g_BTO``, ``terms_BTM``."""
+        return torch.bmm(g_BTO, self.mix.weight.T.unflatten(0, (len(g_BTO), -1)))
 
     def seen_by_blocks(self, x_TD: Tensor) -> Tensor:
         """What all blocks see of x, before their encoders, ``x_BTD``."""

@@ -1,5 +1,7 @@
 """Starting at regions: what is read off a rough fit, and what the new start takes over."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ import torch
 from skmoe import DeepMoERegressor, part
 from skmoe.batches import Rows
 from skmoe.estimators import _regions
-from skmoe.estimators._regions import start_at_regions, with_product
+from skmoe.estimators._combinations import product_of_factors, sum_of_factors
+from skmoe.estimators._regions import start_at_regions
 from skmoe.model import Architecture, FittedModel
 from skmoe.scaling import Scaling
 
@@ -112,19 +115,45 @@ def test_encoders_and_head_are_taken_over_and_nothing_else(rows):
     )
 
 
-def test_a_product_of_factors_is_one(rows):
-    """Its logarithmic derivative by one factor does not depend on the other one."""
+def test_a_sum_is_one(rows):
+    """What one factor adds does not depend on the other one."""
     model = start_at_regions(rough_model(sharpness=300.0), rows, seed=0)
-    net = with_product(model, seed=0).net.double()
-    assert torch.equal(
-        net.blocks.gate.linear.weight, model.net.blocks.gate.linear.weight.double()
-    )
+    y = over_a_grid(sum_of_factors(model, seed=0).net, rows)
+    np.testing.assert_allclose(y[1:] - y[:1], (y[1:] - y[:1])[:, :1].expand(-1, 40), atol=1e-9)
+
+
+def over_a_grid(network, rows):
+    """Predictions for 50 rows of the first factor times 40 of the second."""
     first, second = rows.x[:50, :2].double(), rows.x[50:90, 2:].double()
     grid = torch.cat([first[:, None].expand(-1, 40, -1), second.expand(50, -1, -1)], -1)
-    y, _ = net(grid.flatten(0, 1))
-    product = (y - net.head.bias).view(50, 40)
-    singular_values = torch.linalg.svdvals(product)
-    assert singular_values[1] < 1e-10 * singular_values[0]
+    return network.double()(grid.flatten(0, 1))[0].detach().view(50, 40)
+
+
+@pytest.mark.parametrize(("weight", "bias"), [(1.3, -0.4), (-0.6, 2.0)])
+def test_the_main_effects_of_a_product_give_the_product(rows, weight, bias):
+    model = start_at_regions(rough_model(sharpness=300.0), rows, seed=0)
+    net = sum_of_factors(model, seed=0).net
+    with torch.no_grad():
+        net.mix.weight.mul_(4.0)  # effects of some size
+        g_BTO, _ = net.blocks(net.seen_by_blocks(rows.x))
+        terms_BT = net.terms(g_BTO)[..., 0]
+        factors = torch.stack([terms_BT[factor::N_FACTORS].sum(0) for factor in (0, 1)])
+        factors = 1 + factors - factors.mean(1, keepdim=True)
+        y = bias + weight * factors.prod(0)[:, None]
+    summed = replace(model, net=net, architecture=sum_of_factors(model, 0).architecture)
+    product = product_of_factors(summed, Rows(rows.x, y, rows.weight), seed=0)
+    found = product.net(rows.x)[0]
+    assert float((found - y).detach().abs().max()) < 0.05 * float(y.std())
+    grid = over_a_grid(product.net, rows) - product.net.head.bias.detach()
+    singular_values = torch.linalg.svdvals(grid)
+    assert singular_values[1] < 1e-9 * singular_values[0]
+
+
+def test_a_sum_is_no_product(rows):
+    model = start_at_regions(rough_model(sharpness=300.0), rows, seed=0)
+    summed = sum_of_factors(model, seed=0)
+    y = summed.net(rows.x)[0].detach()
+    assert product_of_factors(summed, Rows(rows.x, y, rows.weight), seed=0) is None
 
 
 @pytest.mark.parametrize(
