@@ -97,8 +97,9 @@ def start_layer_at_regions(
         None if the function has no regions, or too many of them.
     """
     old = cast(MoENetwork, rough.net)
+    axes = cast(nn.Linear, old.axes)
     with torch.no_grad():
-        z_TA = cast(nn.Linear, old.axes)(some_rows(rows).x)
+        z_TA = axes(some_rows(rows).x)
     labels = find_regions(*_function(old.layer, z_TA))
     n_experts = old.layer.experts.n_experts
     if max_experts is not None:
@@ -107,7 +108,7 @@ def start_layer_at_regions(
         return None
     model = rebuilt(rough, {"n_experts": n_experts}, seed)
     net = cast(MoENetwork, model.net)
-    net.axes.load_state_dict(old.axes.state_dict())
+    net.set_axes(axes.weight.T, axes.bias)
     _place(net.layer, z_TA[None], [labels], seed)
     return model
 

@@ -10,7 +10,7 @@ from skmoe import DeepMoERegressor, part
 from skmoe.batches import Rows
 from skmoe.estimators import _regions
 from skmoe.estimators._combinations import product_of_factors, sum_of_factors
-from skmoe.estimators._regions import start_at_regions
+from skmoe.estimators._regions import start_at_regions, start_layer_at_regions
 from skmoe.model import Architecture, FittedModel
 from skmoe.scaling import Scaling
 
@@ -99,6 +99,40 @@ def test_gates_start_at_the_borders(rows):
         owners = share > 0.5
         assert 0 < owners.sum() < N_EXPERTS
         assert np.mean(owners[expert] == right) > 0.97
+
+
+@pytest.mark.parametrize(
+    ("n_experts", "most", "found"), [(4, None, 4), (1, 8, 2), (1, None, 0)]
+)
+def test_one_layer_starts_at_the_borders_on_its_axes(rows, n_experts, most, found):
+    """The function jumps where a step of the gate is, or of a single expert."""
+    arguments = {
+        "n_inputs": 5,
+        "n_outputs": 1,
+        "n_axes": 2,
+        "n_experts": n_experts,
+        "gate": "linear",
+        "expert": part("mlp", activation="tanh"),
+        "hidden_dim": 1,
+    }
+    architecture = Architecture("shallow", arguments)
+    net = architecture.build(torch.Generator().manual_seed(0)).eval()
+    net.set_axes(torch.eye(5)[:, :2], torch.zeros(2))
+    with torch.no_grad():
+        net.layer.experts.hidden.weight[:] = torch.tensor([[300.0], [0.0]])
+        net.layer.experts.hidden.bias[:] = -0.2 * 300
+        net.layer.experts.output.weight[:] = 1.0
+    scaling = Scaling(np.zeros(5), np.ones(5))
+    rough = FittedModel(architecture, net, scaling, Scaling(*np.eye(2)[:, :1]))
+    model = start_layer_at_regions(rough, rows, seed=0, max_experts=most)
+    if not found:
+        assert model is None
+        return
+    expert = model.net(rows.x)[1][0].routing.logits_BTE[0].argmax(1).numpy()
+    right = rows.x[:, 0].numpy() > 0.2
+    owners = np.array([right[expert == e].mean() for e in range(found)]) > 0.5
+    assert 0 < owners.sum() < found == model.net.layer.experts.n_experts
+    assert np.mean(owners[expert] == right) > 0.97
 
 
 def test_a_smooth_function_gives_no_start(rows):
