@@ -77,16 +77,17 @@ class _Product:
 def _find_product(network: ParallelMoENetwork, rows: Rows, n_factors: int) -> _Product | None:
     """The best product of the factors ``1 + e_l / w``, over w; None if the sum is as good."""
     g_BTO, _ = network.blocks(network.seen_by_blocks(rows.x))
-    terms_BT = network.terms(g_BTO)[..., 0].double()
-    share_T = (rows.weight / rows.weight.sum()).double()
-    y_TO = rows.y.double()
+    # On the CPU, as not every device has float64.
+    terms_BT = network.terms(g_BTO)[..., 0].cpu().double()
+    share_T = (rows.weight / rows.weight.sum()).cpu().double()
+    y_TO = rows.y.cpu().double()
     terms_LT = torch.stack([terms_BT[factor::n_factors].sum(0) for factor in range(n_factors)])
     means_L = terms_LT @ share_T
     effects_LT = terms_LT - means_L[:, None]
     total_T = effects_LT.sum(0)
     _, _, sum_loss = _regress(total_T, y_TO, share_T)
     best = None
-    for w in torch.cat([SCALES, -SCALES]) * (share_T * total_T.square()).sum().sqrt():
+    for w in torch.cat([SCALES, -SCALES]) * float((share_T @ total_T.square()).sqrt()):
         offsets_L = 1 - means_L / w  # 1 + e / w = offset (1 + t / (w offset))
         if offsets_L.abs().min() < SMALLEST_OFFSET:
             continue

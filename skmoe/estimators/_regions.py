@@ -129,7 +129,7 @@ def _place(layer: MoELayer, z_BTD: Tensor, labels: list[NDArray | None], seed: i
     gates = [
         (np.zeros((n_experts, z.shape[1])), np.zeros(n_experts))
         if found is None
-        else straight_borders(z.double().cpu().numpy(), found, n_experts, seed)
+        else straight_borders(z.cpu().double().numpy(), found, n_experts, seed)
         for z, found in zip(z_BTD, labels, strict=True)
     ]
     slopes, offsets = (torch.from_numpy(np.stack(parts)) for parts in zip(*gates, strict=True))
@@ -168,8 +168,9 @@ def _factors(
     them see what the first one sees, so that their answers are a function of it alone. Values
     are the answers of all blocks of a factor, in units of the effect on the prediction.
     """
-    network = copy.deepcopy(network).double()
-    x = x.double()
+    # On the CPU, as not every device has float64.
+    network = copy.deepcopy(network).cpu().double()
+    x = x.cpu().double()
     with torch.no_grad():
         z_BTR, _ = network.blocks.experts.encode(network.seen_by_blocks(x))
     maps_BRR = []
@@ -188,24 +189,24 @@ def _factors(
             [s @ m.T for s, m in zip(slopes_BTOR[blocks], maps_BRR[blocks], strict=True)], 1
         )
         yield (
-            z_BTR[factor].cpu().numpy(),
-            (g_BTO[blocks].transpose(0, 1).flatten(1) @ scale).cpu().numpy(),
-            (scale.T @ slopes).cpu().numpy(),
+            z_BTR[factor].numpy(),
+            (g_BTO[blocks].transpose(0, 1).flatten(1) @ scale).numpy(),
+            (scale.T @ slopes).numpy(),
         )
 
 
 def _function(layer: MoELayer, z_TA: Tensor) -> tuple[NDArray, NDArray, NDArray]:
     """Coordinates, values and slopes of what one layer says."""
-    layer = copy.deepcopy(layer).double()
+    layer, z_TA = copy.deepcopy(layer).cpu().double(), z_TA.cpu().double()
     values, slopes = [], []
     with torch.enable_grad():
-        for z in z_TA.double().split(CHUNK):
+        for z in z_TA.split(CHUNK):
             z = z.clone().requires_grad_(True)
             y_TO = layer(z[None])[0][0]
             slopes.append(_slopes(y_TO, z))
             values.append(y_TO.detach())
-    arrays = z_TA.double(), torch.cat(values), torch.cat(slopes)
-    return cast(tuple[NDArray, NDArray, NDArray], tuple(a.cpu().numpy() for a in arrays))
+    arrays = z_TA, torch.cat(values), torch.cat(slopes)
+    return cast(tuple[NDArray, NDArray, NDArray], tuple(a.numpy() for a in arrays))
 
 
 def _slopes(y: Tensor, z: Tensor) -> Tensor:
