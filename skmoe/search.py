@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GridSearchCV, KFold
 
+from skmoe.estimators import _auto
+
 # Rows that an expert should have to learn from, and most experts of a space.
 ROWS_PER_EXPERT = 25
 MOST_EXPERTS = 32
@@ -68,9 +70,13 @@ def search_space(
     names = estimator.get_params()
     own = _prefix_of(names) if prefix is None else prefix
     deep = f"{own}n_layers" in names
-    rate = names.get(f"{own}learning_rate", 5e-3 if deep else 1e-2)
+    n_samples = n_samples or 4000
+    rate = names.get(f"{own}learning_rate", "auto")
+    if rate == "auto":
+        few = n_samples < _auto.MIN_ROWS_FOR_ONE_NET
+        rate = _auto.ENSEMBLE_RATE if few else _auto.RATE
     make = _grid if kind == "grid" else _distributions
-    space = make(n_samples or 4000, n_features or 1, deep, rate)
+    space = make(n_samples, n_features or 1, deep, rate)
     return {f"{own}{name}": values for name, values in space.items()}
 
 
@@ -94,15 +100,15 @@ def _numbers_of_experts(n_samples: int, factor: int) -> list[int]:
     return numbers
 
 
-def _with_default(n_samples: int, factor: int, deep: bool) -> list[int | str]:
+def _with_default(n_samples: int, factor: int) -> list[int | str]:
     """The default is among them, as a search should find nothing worse."""
+    # It is 8 for many rows, and fits the rows elsewhere.
     numbers = _numbers_of_experts(n_samples, factor)
-    # One layer's "auto" is 8 where it is trained for long, and fits the rows elsewhere.
-    return [*numbers] if deep else ["auto", *(number for number in numbers if number != 8)]
+    return ["auto", *(number for number in numbers if number != 8)]
 
 
 def _grid(n_samples: int, n_features: int, deep: bool, rate: float) -> dict[str, Any]:
-    space: dict[str, Any] = {"n_experts": _with_default(n_samples, 4, deep)}
+    space: dict[str, Any] = {"n_experts": _with_default(n_samples, 4)}
     if deep:
         space["n_layers"] = [2, 8]
     return space | {"learning_rate": [rate / 3, rate]}
@@ -111,7 +117,7 @@ def _grid(n_samples: int, n_features: int, deep: bool, rate: float) -> dict[str,
 def _distributions(n_samples: int, n_features: int, deep: bool, rate: float) -> dict[str, Any]:
     from scipy.stats import loguniform
 
-    numbers = _with_default(n_samples, 2, deep)
+    numbers = _with_default(n_samples, 2)
     space: dict[str, Any] = {"n_experts": numbers}
     if deep:
         space["n_layers"] = [1, 2, 4, 8, 16]
