@@ -82,17 +82,18 @@ init : {inits} or "auto", part(...) or function, default="auto"
     Where weights start. "kmeans" puts gates of the kinds "linear" and "prototype" at centres
     of the data and experts' hidden units into the regions around them; "random" looks at no
     data. "auto" is "kmeans" for ``solver="ridge"``, else "random". For a deep mixture of
-    parallel latent blocks there are "blocks" and "regions" too, and "auto" is "regions" from
-    2,000 rows on. "blocks": a brief fit shows whether the function is made of factors with
-    features, or linear maps of them, of their own (`skmoe.structure`); if so, and if it makes
-    another brief fit better, each block starts at one of them and a small net without a view
-    of the features combines the blocks. "regions": that fit shows besides where the factors
-    jump (`skmoe.regions`); if a brief fit from there is better again, gates are linear and
-    start at these borders, soft at first and sharper with each step, and a sum or a product
-    combines the factors if that is better than the brief fit before. Only ``gate="auto"``
-    with the softmax router is replaced; the fit then goes on from the brief ones for four
-    tenths of the epochs. One layer on few axes (see `embedding`) with "auto" starts at
-    regions, too, from 2,000 rows on, if that halves the loss of brief fits.
+    parallel latent blocks there are "blocks" and "regions" too, and "auto" is "blocks" from
+    2,000 rows on, and "regions" if there are validation rows besides. "blocks": a brief fit
+    shows whether the function is made of factors with features, or linear maps of them, of
+    their own (`skmoe.structure`); if so, and if it makes another brief fit better, each block
+    starts at one of them and a small net without a view of the features combines the blocks.
+    "regions": that fit shows besides where the factors jump (`skmoe.regions`); if a brief fit
+    from there is better again, gates are linear and start at these borders, soft at first and
+    sharper with each step, and a sum or a product combines the factors if that is better than
+    the brief fit before. Only ``gate="auto"`` with the softmax router is replaced; the fit
+    then goes on from the brief ones for four tenths of the epochs. One layer on few axes (see
+    `embedding`) with "auto" starts at regions, too, if that halves the loss of brief fits on
+    validation rows.
 solver : {{"auto", "adam", "ridge", "adam+ridge", "adam+lbfgs"}}, default="auto"
     "auto" is "adam+ridge" where that is possible, else "adam"; and "adam" for an ensemble.
     With one layer, it tries "ridge" first and stays with it if that leaves hardly any error

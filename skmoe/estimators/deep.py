@@ -185,7 +185,7 @@ class DeepMoERegressor(BaseMoERegressor):
         given = set(self._arrangement(len(rows)).settings)
         given |= {name for name in ("model_dim", "hidden_dim") if getattr(self, name) != "auto"}
         return _blocks.start_at_blocks(
-            model, rows, held_out, plan, seed, given, regions=self._may_have_regions()
+            model, rows, held_out, plan, seed, given, self._may_have_regions(held_out)
         )
 
     def _arrangement(self, n_rows: int) -> Part:
@@ -204,9 +204,10 @@ class DeepMoERegressor(BaseMoERegressor):
             and EXPERTS.resolve(self.expert)[0] is LatentExperts
         )
 
-    def _may_have_regions(self) -> bool:
-        """Whether gates are ours to choose."""
-        return self.gate == "auto" and self.router == "softmax" and self.init != "blocks"
+    def _may_have_regions(self, held_out) -> bool:
+        """Whether gates are ours to choose, and there are rows to choose by."""
+        wanted = self.init == "regions" or (self.init == "auto" and held_out is not None)
+        return wanted and self.gate == "auto" and self.router == "softmax"
 
     def _layers(self, arrays, layer, stack=False):
         if stack:

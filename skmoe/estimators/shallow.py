@@ -173,7 +173,7 @@ class MoERegressor(BaseMoERegressor):
 
     def _adapt(self, model, rows, held_out, plan, random):
         """The start at the regions between jumps, on few axes, if it is clearly better."""
-        if not self._may_have_regions(model, len(rows)):
+        if held_out is None or not self._may_have_regions(model, len(rows)):
             return model, plan
         seed = int(random.randint(2**31 - 1))
         loss = brief_fit(rough := copied(model), rows, held_out, plan, seed, ROUGH)

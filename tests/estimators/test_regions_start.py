@@ -191,8 +191,18 @@ def test_a_sum_is_no_product(rows):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"gate": "mlp"}, {"init": "blocks"}, {"router": "softmax"}]
+    ("changes", "with_validation", "without"),
+    [
+        ({}, True, False),
+        ({"init": "regions"}, True, True),
+        ({"init": "blocks"}, False, False),
+        ({"gate": "mlp"}, False, False),
+        ({"router": "normalized_sigmoid"}, False, False),
+    ],
 )
-def test_regions_are_looked_for_only_where_gates_are_ours_to_choose(changes):
+def test_regions_are_looked_for_where_gates_are_ours_to_choose(
+    rows, changes, with_validation, without
+):
     moe = DeepMoERegressor(**changes)
-    assert moe._may_have_regions() == (changes == {"router": "softmax"})
+    assert moe._may_have_regions(rows) == with_validation
+    assert moe._may_have_regions(None) == without
