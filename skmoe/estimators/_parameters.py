@@ -117,7 +117,7 @@ batch_size : int or "auto", default="auto"
     most 2,048; for an ensemble all of up to 256 rows, else 128.
 max_epochs : int or "auto", default="auto"
     Passes over the data. "auto" sets a number of steps that grows from 100
-    like ``n^1.1``, up to 16,000; for an ensemble from 150, and beyond 256 rows from 275; of
+    like ``n^1.1``, up to 16,000; for an ensemble from 100, and beyond 256 rows from 220; of
     one layer on few axes, three times as many.
 early_stopping : bool or "auto", default="auto"
     Whether rows are held out to choose the best epoch by. "auto" does so from 5,000 rows on;
