@@ -137,7 +137,7 @@ device : str, default="auto"
     Where to train and predict, as torch names it. "auto" takes a CUDA GPU if there is one
     and at least 10,000 rows.
 dtype : {{"auto", "float32", "float64"}}, default="auto"
-    Precision of training. "auto" takes float64 for float64 data of at most 128 rows on the
+    Precision of training. "auto" takes float64 for float64 data of at most 256 rows on the
     CPU. After at most 1,000 rows of float64 there, predictions are computed in float64
     whatever the precision of training.
 random_state : int, RandomState instance or None, default=None
