@@ -29,6 +29,11 @@ class Rows:
     def __len__(self) -> int:
         return len(self.x)
 
+    def spread(self, most: int) -> "Rows":
+        """At most so many of the rows, evenly spread over their order."""
+        step = -(-len(self) // most)
+        return Rows(self.x[::step], self.y[::step], self.weight[::step])
+
 
 class Batches:
     """Batches of nearly equal size; all rows at once if they fit.

@@ -12,9 +12,11 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from skmoe._registry import Registry
+from skmoe._registry import Part, Registry, part
+from skmoe._settings import check_integer
 from skmoe.batches import Rows
 from skmoe.nn.base import Network
+from skmoe.nn.embeddings import N_BINS
 from skmoe.nn.experts import Experts
 from skmoe.scaling import weighted_quantiles
 
@@ -82,6 +84,15 @@ def quantile_bins(X, weight, n_bins: int) -> list[list[float]]:
     """
     edges = weighted_quantiles(X, weight, np.linspace(0, 1, n_bins + 1))
     return [_distinct(column) for column in edges.T]
+
+
+def with_bins(embedding, X, weight):
+    """The embedding, with bins at the quantiles of X if it has bins."""
+    spec = part(embedding) if isinstance(embedding, str) else embedding
+    if not isinstance(spec, Part) or spec.name != "piecewise_linear" or "bins" in spec.settings:
+        return spec
+    n_bins = check_integer("n_bins", spec.settings.get("n_bins", N_BINS))
+    return part(spec.name, bins=quantile_bins(X, weight, n_bins))
 
 
 def _distinct(edges) -> list[float]:

@@ -6,7 +6,7 @@ plain parameters and numpy arrays and back: what is pickled holds no torch objec
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,13 @@ class FittedModel:
     y_scaling: Scaling
     block_directions: list[NDArray[np.float64]] | None = None
     """Where the blocks of a deep mixture started, in the user's features, if this was found."""
+
+    def rebuilt(self, changes: dict[str, Any], seed: int) -> "FittedModel":
+        """The same scalings with an untrained network that differs in these arguments."""
+        arguments = {**self.architecture.arguments, **changes}
+        architecture = Architecture(self.architecture.network, arguments)
+        net = architecture.build(torch.Generator().manual_seed(seed))
+        return replace(self, architecture=architecture, net=net.to(self.device, self.dtype))
 
     @property
     def device(self) -> torch.device:

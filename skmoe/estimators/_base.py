@@ -16,8 +16,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
-from skmoe._registry import Part, part
-from skmoe._settings import check_integer, check_number
+from skmoe._registry import Part
 from skmoe._validation import (
     check_features,
     check_is_fitted,
@@ -27,12 +26,11 @@ from skmoe._validation import (
     validate_parameters,
 )
 from skmoe.estimators import _auto, _closed_form, _second_order
-from skmoe.estimators._parameters import CONSTRAINTS, PARTS
+from skmoe.estimators._parameters import CONSTRAINTS, PARTS, check_auxiliary_losses
 from skmoe.folds import leave_out
-from skmoe.initialization import INITS, quantile_bins
+from skmoe.initialization import INITS, with_bins
 from skmoe.model import Architecture, FittedModel
 from skmoe.nn.base import Network
-from skmoe.nn.embeddings import N_BINS
 from skmoe.nn.losses import AUXILIARY_LOSSES, LOSSES
 from skmoe.scaling import Scaling
 from skmoe.training import AuxiliaryLoss, TrainingPlan, TrainingResult, train
@@ -196,8 +194,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
                 registry.resolve(spec)  # refuses unknown settings before anything is built
         if not isinstance(self.n_experts, str):
             _auto.top_k(self.top_k, self.n_experts)
-        for name, weight in (self.auxiliary_losses or {}).items():
-            _check_auxiliary_loss(name, weight)
+        check_auxiliary_losses(self.auxiliary_losses or {})
 
     def _hold_out(self, X, y, weight, random):
         """Split off validation rows if there is to be early stopping."""
@@ -290,7 +287,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         }
         if axes is not None:
             return arguments | {"n_axes": n_seen, "embedding": None}
-        return arguments | {"embedding": _with_bins(arguments["embedding"], X, weight)}
+        return arguments | {"embedding": with_bins(arguments["embedding"], X, weight)}
 
     def _sizes(self, n_rows: int, n_features: int, solver: str) -> dict[str, Any]:
         """What depends on the number of rows and features, and on the solver."""
@@ -392,12 +389,6 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         super().__setstate__(state)
 
 
-def _check_auxiliary_loss(name: str, weight: float) -> None:
-    """Refuse unknown names and weights that are no numbers or negative."""
-    AUXILIARY_LOSSES[name]
-    check_number(f"the weight of the auxiliary loss {name!r}", weight)
-
-
 def _check_outputs(model: FittedModel, y) -> None:
     n_outputs = len(model.y_scaling.center)
     if y.shape[1] != n_outputs:
@@ -405,15 +396,6 @@ def _check_outputs(model: FittedModel, y) -> None:
             f"y must have as many outputs as in the first fit. Got {y.shape[1]} and "
             f"{n_outputs}."
         )
-
-
-def _with_bins(embedding, X, weight):
-    """The embedding, with bins at the quantiles of X if it has bins."""
-    spec = part(embedding) if isinstance(embedding, str) else embedding
-    if not isinstance(spec, Part) or spec.name != "piecewise_linear" or "bins" in spec.settings:
-        return spec
-    n_bins = check_integer("n_bins", spec.settings.get("n_bins", N_BINS))
-    return part(spec.name, bins=quantile_bins(X, weight, n_bins))
 
 
 def _spread(X, n_rows: int):

@@ -18,7 +18,7 @@ from skmoe.batches import Rows
 from skmoe.estimators._brief import BRIEF, CLEARLY, ROUGH, brief_fit, copied, shortened
 from skmoe.estimators._combinations import product_of_factors, sum_of_factors
 from skmoe.estimators._regions import start_at_regions
-from skmoe.model import Architecture, FittedModel
+from skmoe.model import FittedModel
 from skmoe.nn.experts import EXPERTS, LatentExperts
 from skmoe.nn.networks import ParallelMoENetwork
 from skmoe.structure import Blocks, find_blocks
@@ -70,7 +70,7 @@ def start_at_blocks(
         return brief_fit(candidate, rows, held_out, plan, seed, share)
 
     arguments = _without_trunk(model.architecture.arguments, given)
-    scout = _rebuilt(model, arguments, seed)
+    scout = model.rebuilt(arguments, seed)
     scout_loss = fit(scout)
     blocks = find_blocks(scout.net, rows, seed)
     if blocks is None or len(blocks.groups) > scout.net.moe_layers()[0].experts.n_blocks:
@@ -117,15 +117,9 @@ def _placed(
     spec: Part = arguments["expert"]
     expert = part("latent", **{**spec.settings, "latent_dim": blocks.dim})
     sizes = {"expert": expert, "n_axes": blocks.axes_DA.shape[1]}
-    placed = _rebuilt(model, {**arguments, **sizes}, seed)
+    placed = model.rebuilt({**arguments, **sizes}, seed)
     network = cast(ParallelMoENetwork, placed.net)
     network.set_axes(torch.from_numpy(blocks.axes_DA), torch.from_numpy(-blocks.center_A))
     experts = cast(LatentExperts, network.blocks.experts)
     experts.place_encoder(torch.from_numpy(blocks.encoders(experts.n_blocks)))
     return replace(placed, block_directions=_directions(blocks, model))
-
-
-def _rebuilt(model: FittedModel, arguments: dict[str, Any], seed: int) -> FittedModel:
-    architecture = Architecture(model.architecture.network, arguments)
-    net = architecture.build(torch.Generator().manual_seed(seed))
-    return replace(model, architecture=architecture, net=net.to(model.device, model.dtype))

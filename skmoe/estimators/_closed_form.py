@@ -64,8 +64,8 @@ def leaves_noise(network: Network, rows: Rows, held_out: Rows) -> bool:
     between a held-out row and the nearest row that was learned from, and noise does not.
     Jumps leave large residuals on few rows: a tail heavier than that of normal noise.
     """
-    near, far = _some(rows, 5 * MAX_COMPARED), _some(held_out, MAX_COMPARED)
-    seen = [part.x if network.axes is None else network.axes(part.x) for part in (near, far)]
+    near, far = rows.spread(5 * MAX_COMPARED), held_out.spread(MAX_COMPARED)
+    seen = [network.on_axes(part.x) for part in (near, far)]
     z_near, z_far = (z.double().cpu().numpy() for z in seen)
     index = NearestNeighbors(n_neighbors=1).fit(z_near).kneighbors(z_far)[1][:, 0]
     r_near, r_far = _residuals(network, near)[index], _residuals(network, far)
@@ -77,12 +77,6 @@ def leaves_noise(network: Network, rows: Rows, held_out: Rows) -> bool:
     variance = mean(r_far**2)
     related = mean(r_near * r_far) > MAX_CORRELATION * (variance * mean(r_near**2)).sqrt()
     return not bool((related | (mean(r_far**4) > MAX_KURTOSIS * variance**2)).any())
-
-
-def _some(rows: Rows, most: int) -> Rows:
-    """At most so many rows, evenly spread."""
-    step = -(-len(rows) // most)
-    return Rows(rows.x[::step], rows.y[::step], rows.weight[::step])
 
 
 def _residuals(network: Network, rows: Rows) -> Tensor:

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from skmoe.batches import Rows
-from skmoe.estimators._regions import rebuilt, some_rows, take_over
+from skmoe.estimators._regions import take_over
 from skmoe.model import FittedModel
 from skmoe.nn.networks import ParallelMoENetwork
+from skmoe.regions import MAX_ROWS
 
 # A product that explains hardly more than the sum is none: largest share of its loss.
 LARGEST_SHARE = 0.7
@@ -38,7 +39,7 @@ def product_of_factors(summed: FittedModel, rows: Rows, seed: int) -> FittedMode
     """The product whose main effects a trained sum has found; None if there is none."""
     old = cast(ParallelMoENetwork, summed.net)
     n_factors = len(summed.block_directions or ())
-    found = _find_product(old, some_rows(rows), n_factors)
+    found = _find_product(old, rows.spread(MAX_ROWS), n_factors)
     if found is None:
         return None
     model = _combined(summed, n_factors, seed)
@@ -56,7 +57,7 @@ def product_of_factors(summed: FittedModel, rows: Rows, seed: int) -> FittedMode
 def _combined(model: FittedModel, n_factors: int, seed: int) -> FittedModel:
     """A network with a linear head on the product of `n_factors` numbers, same blocks."""
     changes = {"n_factors": n_factors, "model_dim": 1, "n_dense": 0}
-    combined = rebuilt(model, changes, seed)
+    combined = model.rebuilt(changes, seed)
     old, new = cast(ParallelMoENetwork, model.net), cast(ParallelMoENetwork, combined.net)
     take_over(old, new)
     new.blocks.load_state_dict(old.blocks.state_dict())

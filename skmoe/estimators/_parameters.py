@@ -5,12 +5,13 @@ Documented once, here; `documented` puts the text into an estimator's docstring.
 
 import textwrap
 
+from skmoe._settings import check_number
 from skmoe._validation import PartOf, at_least, fraction, not_negative, one_of, positive
 from skmoe.initialization import INITS
 from skmoe.nn.embeddings import EMBEDDINGS
 from skmoe.nn.experts import EXPERTS
 from skmoe.nn.gates import GATES
-from skmoe.nn.losses import LOSSES
+from skmoe.nn.losses import AUXILIARY_LOSSES, LOSSES
 from skmoe.nn.routers import ROUTERS
 
 PARTS = {
@@ -49,6 +50,14 @@ CONSTRAINTS: dict[str, list] = {
     "random_state": ["random_state"],
     "verbose": ["verbose"],
 }
+
+
+def check_auxiliary_losses(losses: dict[str, float]) -> None:
+    """Refuse unknown names and weights that are no numbers or negative."""
+    for name, weight in losses.items():
+        AUXILIARY_LOSSES[name]
+        check_number(f"the weight of the auxiliary loss {name!r}", weight)
+
 
 ROUTING = """
 top_k : int, None or "auto", default="auto"

@@ -7,7 +7,6 @@ with each step, and with fresh experts, which can be simple as they need not jum
 
 import copy
 from collections.abc import Iterator, Set
-from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -17,14 +16,15 @@ from torch import Tensor, nn
 
 from skmoe._registry import Part, part
 from skmoe.batches import Rows
-from skmoe.model import Architecture, FittedModel
+from skmoe.model import FittedModel
+from skmoe.nn.experts import with_one
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
 from skmoe.regions import MAX_ROWS, find_regions, straight_borders
 
-# Inverse sharpness of the gates at the start and at the end of training, in units in which the
-# scores of two regions differ by one over one standard deviation.
-TEMPERATURE = (1 / 30, 1 / 2000)
+# Gates, with their inverse sharpness at the start and at the end of training, in units in
+# which the scores of two regions differ by one over one standard deviation.
+GATE = part("linear", temperature=(1 / 30, 1 / 2000))
 # Residual layers of the experts, and their width: narrower, so that they and a linear gate
 # cost no more than plain experts and a deep gate.
 DEPTH, HIDDEN_DIM = 1, 24
@@ -54,17 +54,18 @@ def start_at_regions(
         more of them than there are experts.
     """
     old = cast(ParallelMoENetwork, rough.net)
-    x = some_rows(rows).x
+    x = rows.spread(MAX_ROWS).x
     labels = [
         find_regions(*view) for view in _factors(old, x, len(rough.block_directions or ()))
     ]
     if not 1 < max(map(_count, labels)) <= old.blocks.experts.n_experts:
         return None
     spec: Part = rough.architecture.arguments["expert"]
-    changes: dict[str, Any] = {"expert": part("latent", **{"depth": DEPTH, **spec.settings})}
+    expert = part("latent", **{"depth": DEPTH, **spec.settings})
+    changes: dict[str, Any] = {"gate": GATE, "expert": expert}
     if "hidden_dim" not in given:
         changes["hidden_dim"] = HIDDEN_DIM
-    model = rebuilt(rough, changes, seed)
+    model = rough.rebuilt(changes, seed)
     net = cast(ParallelMoENetwork, model.net)
     take_over(old, net)
     with torch.no_grad():
@@ -99,24 +100,18 @@ def start_layer_at_regions(
     old = cast(MoENetwork, rough.net)
     axes = cast(nn.Linear, old.axes)
     with torch.no_grad():
-        z_TA = axes(some_rows(rows).x)
+        z_TA = axes(rows.spread(MAX_ROWS).x)
     labels = find_regions(*_function(old.layer, z_TA))
     n_experts = old.layer.experts.n_experts
     if max_experts is not None:
         n_experts = min(max(n_experts, _count(labels)), max_experts)
     if not 1 < _count(labels) <= n_experts:
         return None
-    model = rebuilt(rough, {"n_experts": n_experts}, seed)
+    model = rough.rebuilt({"gate": GATE, "n_experts": n_experts}, seed)
     net = cast(MoENetwork, model.net)
     net.set_axes(axes.weight.T, axes.bias)
     _place(net.layer, z_TA[None], [labels], seed)
     return model
-
-
-def some_rows(rows: Rows) -> Rows:
-    """At most `MAX_ROWS` rows, evenly spread."""
-    step = -(-len(rows) // MAX_ROWS)
-    return Rows(rows.x[::step], rows.y[::step], rows.weight[::step])
 
 
 def _count(labels) -> int:
@@ -134,15 +129,6 @@ def _place(layer: MoELayer, z_BTD: Tensor, labels: list[NDArray | None], seed: i
     ]
     slopes, offsets = (torch.from_numpy(np.stack(parts)) for parts in zip(*gates, strict=True))
     layer.gate.set_scores(slopes, offsets)
-
-
-def rebuilt(model: FittedModel, changes: dict[str, Any], seed: int) -> FittedModel:
-    """An untrained model with linear gates that differs in these arguments."""
-    gate = part("linear", temperature=TEMPERATURE)
-    arguments = {**model.architecture.arguments, "gate": gate, **changes}
-    architecture = Architecture(model.architecture.network, arguments)
-    net = architecture.build(torch.Generator().manual_seed(seed))
-    return replace(model, architecture=architecture, net=net.to(model.device, model.dtype))
 
 
 def take_over(old: ParallelMoENetwork, new: ParallelMoENetwork) -> None:
@@ -175,7 +161,7 @@ def _factors(
         z_BTR, _ = network.blocks.experts.encode(network.seen_by_blocks(x))
     maps_BRR = []
     for block, z_TR in enumerate(z_BTR):
-        first = _with_one(z_BTR[block % n_factors])
+        first = with_one(z_BTR[block % n_factors])
         solution = torch.linalg.lstsq(first, z_TR).solution
         z_BTR[block] = first @ solution
         maps_BRR.append(solution[:-1])
@@ -234,7 +220,3 @@ def _answers(network, z_BTR: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]
         torch.cat(chunks, 1) for chunks in zip(*parts, strict=True)
     )
     return g_BTO, slopes_BTOR, effects_BTO
-
-
-def _with_one(z: Tensor) -> Tensor:
-    return torch.cat([z, z.new_ones(len(z), 1)], 1)

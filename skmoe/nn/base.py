@@ -45,6 +45,10 @@ class Network(nn.Module, ABC):
         axes.weight.copy_(weight_DA.T)
         axes.bias.copy_(bias_A)
 
+    def on_axes(self, x_TD: Tensor) -> Tensor:
+        """The fixed coordinates of x; x itself in a network without any."""
+        return x_TD if self.axes is None else self.axes(x_TD)
+
     @abstractmethod
     def answers(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
         """Predictions of the members, ``y_MTO``, and one step for each layer."""

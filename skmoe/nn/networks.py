@@ -66,7 +66,7 @@ class MoENetwork(Network):
         return self.layer.design(self._seen(x_TD))
 
     def _seen(self, x_TD: Tensor) -> Tensor:
-        return self.embedding(x_TD if self.axes is None else self.axes(x_TD))
+        return self.embedding(self.on_axes(x_TD))
 
     def output_map(self):
         return self.layer.output_map()
@@ -205,8 +205,7 @@ class ParallelMoENetwork(HeadedNetwork):
 
     def seen_by_blocks(self, x_TD: Tensor) -> Tensor:
         """What all blocks see of x, before their encoders, ``x_BTD``."""
-        seen_TA = x_TD if self.axes is None else self.axes(x_TD)
-        return seen_TA.expand(self.blocks.experts.n_blocks, -1, -1)
+        return self.on_axes(x_TD).expand(self.blocks.experts.n_blocks, -1, -1)
 
     def state_after(self, g_BTO: Tensor, x_TD: Tensor) -> Tensor:
         """What the head reads if the blocks answer ``g_BTO``."""
