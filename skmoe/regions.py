@@ -164,36 +164,27 @@ def _largest_first(labels) -> NDArray[np.intp]:
 
 
 def straight_borders(
-    coordinates: NDArray, labels: NDArray, n_experts: int, seed: int
+    coordinates: NDArray, labels: NDArray
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scores of a linear gate that gives the rows of each region to experts of its own.
-
-    Regions share the experts out by their size. Those of one region have cells of it, found
-    by k-means.
+    """Linear scores of the regions, the largest in each of them its own.
 
     Parameters
     ----------
     coordinates : ndarray of shape (n, d)
-        What the gate sees.
+        What a gate sees.
     labels : ndarray of shape (n,)
-        Region of each row, or -1; at most `n_experts` regions.
-    n_experts : int
-        Number of experts.
-    seed : int
-        Of k-means.
+        Region of each row, at least two of them, or -1.
 
     Returns
     -------
-    slopes : ndarray of shape (n_experts, d)
-        In such units that the scores of two experts typically differ by one over one standard
+    slopes : ndarray of shape (n_regions, d)
+        In such units that the scores of two regions typically differ by one over one standard
         deviation of the coordinates.
-    offsets : ndarray of shape (n_experts,)
+    offsets : ndarray of shape (n_regions,)
         Scores at the origin.
     """
     known = labels != NOWHERE
-    rows = coordinates[known]
-    cells = _cells(rows, labels[known], n_experts, seed)
-    fit = LogisticRegression(C=CERTAINTY, max_iter=1000).fit(rows, cells)
+    fit = LogisticRegression(C=CERTAINTY, max_iter=1000).fit(coordinates[known], labels[known])
     slopes, offsets = fit.coef_, fit.intercept_
     if len(slopes) == 1:
         slopes, offsets = np.vstack([-slopes, slopes]) / 2, np.r_[-offsets, offsets] / 2
@@ -203,16 +194,46 @@ def straight_borders(
     return slopes / unit, offsets / unit
 
 
-def _cells(rows, labels, n_experts: int, seed: int) -> NDArray[np.intp]:
-    """The expert that each row starts with: regions in turn, then their cells."""
-    cells = np.zeros(len(rows), dtype=np.intp)
-    first = 0
-    for region, n_cells in enumerate(_share_out(np.bincount(labels), n_experts)):
-        inside = labels == region
-        kmeans = KMeans(n_cells, n_init=1, random_state=seed).fit(rows[inside])
-        cells[inside] = first + kmeans.labels_
-        first += n_cells
-    return cells
+def soft_cells(
+    coordinates: NDArray, labels: NDArray, n_experts: int, seed: int
+) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+    """Experts of each region, and scores by which they share it out softly.
+
+    Regions share the experts out by their size. Those of one region have cells of it, found
+    by k-means; scores are the log-densities of normal distributions around their centres, as
+    wide as a cell.
+
+    Parameters
+    ----------
+    coordinates : ndarray of shape (n, d)
+        What a gate sees.
+    labels : ndarray of shape (n,)
+        Region of each row, or -1; at most `n_experts` regions.
+    n_experts : int
+        Number of experts.
+    seed : int
+        Of k-means.
+
+    Returns
+    -------
+    region_ids : ndarray of shape (n_experts,)
+        Region of each expert.
+    slopes : ndarray of shape (n_experts, d)
+    offsets : ndarray of shape (n_experts,)
+        Scores, up to a term that the experts of a region share.
+    """
+    known = labels != NOWHERE
+    rows, labels = coordinates[known], labels[known]
+    shares = _share_out(np.bincount(labels), n_experts)
+    parts = []
+    for region, n_cells in enumerate(shares):
+        inside = rows[labels == region]
+        kmeans = KMeans(n_cells, n_init=1, random_state=seed).fit(inside)
+        width = 2 * kmeans.inertia_ / inside.size  # of both signs of x - c: 2 sigma^2
+        centers = kmeans.cluster_centers_
+        parts.append((2 * centers / width, -(centers**2).sum(1) / width))
+    slopes, offsets = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return np.repeat(np.arange(len(shares)), shares), slopes, offsets
 
 
 def _share_out(sizes, n_experts: int) -> NDArray[np.intp]:

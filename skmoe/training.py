@@ -57,6 +57,7 @@ class TrainingPlan:
     looks: int | None = None  # at the validation rows, about; None: after each epoch
     auxiliary_losses: Sequence[AuxiliaryLoss] = ()
     callbacks: Sequence[Callback] = ()
+    before_epoch: Callable[[Network, int, int], None] | None = None  # epochs done, and in all
     scheduled: bool = True  # False: constant learning rate and temperature (partial_fit)
     verbose: int = 0
 
@@ -230,6 +231,8 @@ class _Loop(NeuralNet):
             self.history.record("valid_loss", self.history[-2, "valid_loss"])
             return
         started = time.perf_counter()
+        if training and self.plan.before_epoch is not None:
+            self.plan.before_epoch(self.module_, len(self.history) - 1, self.max_epochs)
         self._set_training(training)
         tally = Tally()
         for batch in iterator:

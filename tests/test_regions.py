@@ -1,9 +1,9 @@
-"""Regions between the jumps of a function, and linear gates with their borders."""
+"""Regions between the jumps of a function, their borders, and how experts share them out."""
 
 import numpy as np
 import pytest
 
-from skmoe.regions import NOWHERE, find_regions, straight_borders
+from skmoe.regions import NOWHERE, find_regions, soft_cells, straight_borders
 
 
 @pytest.fixture
@@ -80,19 +80,16 @@ def test_regions_do_not_depend_on_units(square):
     np.testing.assert_array_equal(scaled, labels)
 
 
-@pytest.mark.parametrize("n_experts", [3, 4, 8])
-def test_straight_borders_give_each_region_experts_of_its_own(square, n_experts):
+def test_straight_borders_are_those_of_the_regions(square):
     truth = thirds(square)
-    slopes, offsets = straight_borders(square, truth, n_experts, seed=0)
-    expert = (square @ slopes.T + offsets).argmax(axis=1)
-    owners = [np.bincount(truth[expert == e], minlength=3).argmax() for e in range(n_experts)]
-    assert set(owners) == {0, 1, 2}
-    assert np.mean(np.array(owners)[expert] == truth) > 0.93
+    slopes, offsets = straight_borders(square, truth)
+    region = (square @ slopes.T + offsets).argmax(axis=1)
+    assert np.mean(region == truth) > 0.93
 
 
 def test_straight_borders_between_two_regions_are_the_border(square):
     truth = (square @ [1.0, 2.0] > 0.3).astype(int)
-    slopes, offsets = straight_borders(square, truth, 2, seed=0)
+    slopes, offsets = straight_borders(square, truth)
     difference = slopes[1] - slopes[0]
     np.testing.assert_allclose(np.linalg.norm(difference), 1 / square.std(), rtol=0.05)
     np.testing.assert_allclose(difference[1] / difference[0], 2.0, rtol=0.02)
@@ -101,7 +98,17 @@ def test_straight_borders_between_two_regions_are_the_border(square):
 
 def test_larger_regions_get_more_experts(square):
     truth = (square[:, 0] > 0.5).astype(int)  # a quarter of the rows
-    slopes, offsets = straight_borders(square, truth, 8, seed=0)
-    expert = (square @ slopes.T + offsets).argmax(axis=1)
-    owners = [np.bincount(truth[expert == e], minlength=2).argmax() for e in range(8)]
-    assert owners.count(0) == 6
+    region_ids, _, _ = soft_cells(square, truth, 8, seed=0)
+    assert np.bincount(region_ids).tolist() == [6, 2]
+
+
+def test_soft_cells_are_normal_distributions_as_wide_as_cells(square):
+    """Two cells of a square of side 2 have centres one apart, and the share of one is 1/2 in
+    the middle; there it changes by the distance over four times the variance of a cell."""
+    (_, slopes, offsets) = soft_cells(square, np.zeros(len(square), dtype=int), 2, seed=0)
+    scores = square @ slopes.T + offsets
+    share = 1 / (1 + np.exp(scores[:, 0] - scores[:, 1]))
+    assert 0.4 < share.mean() < 0.6
+    distance = np.linalg.norm(slopes[1] - slopes[0])
+    variance = (1 / 12 * 4 + 1 / 12) / 2  # mean over the two axes of a cell of 2 x 1
+    assert distance == pytest.approx(1 / variance, rel=0.1)

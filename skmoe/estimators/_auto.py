@@ -54,6 +54,11 @@ MIN_ROWS_FOR_CUDA = 10_000
 MAX_FEATURES_FOR_BINS = 128
 
 
+def is_auto(setting) -> bool:
+    """Whether a parameter is left to us; it may be an array or a class, too."""
+    return isinstance(setting, str) and setting == "auto"
+
+
 def n_experts(setting: int | str, ensemble: bool = False) -> int:
     """Eight; four for each member of an ensemble."""
     if not isinstance(setting, str):
@@ -166,7 +171,7 @@ def arrangement(setting: str | Part, n_rows: int, solver: str) -> Part:
 
 def deep_gate(setting, n_rows: int):
     """A deep gate, unless there are too few rows for one."""
-    if not isinstance(setting, str) or setting != "auto":
+    if not is_auto(setting):
         return setting
     return "deep" if n_rows >= MIN_ROWS_FOR_BLOCKS else "linear"
 

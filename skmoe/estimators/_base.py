@@ -7,6 +7,7 @@ old model or the new one.
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +27,7 @@ from skmoe._validation import (
     validate_parameters,
 )
 from skmoe.estimators import _auto, _closed_form, _second_order
+from skmoe.estimators._attempts import Attempt, first_good
 from skmoe.estimators._parameters import CONSTRAINTS, PARTS, check_auxiliary_losses
 from skmoe.folds import leave_out
 from skmoe.initialization import INITS, with_bins
@@ -220,10 +222,16 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         held_out = None if held_out is None else model.rows(*held_out)
         plan = self._plan(len(X), model.net)
         learned, judged = self._folds(model, rows, held_out, random)
-        if "adam" in solver and not (self.warm_start and hasattr(self, "_model")):
-            model, plan = self._adapt(model, rows, held_out, plan, random)
         if "adam" in solver:
-            result = self._train(model, learned, judged, plan, random, self.warm_start)
+            attempts: Iterable[Attempt] = [Attempt(model, plan)]
+            if not (self.warm_start and hasattr(self, "_model")):
+                attempts = self._attempts(model, rows, held_out, plan, random)
+            model, result = first_good(
+                attempts,
+                lambda start, plan: self._train(
+                    start, learned, judged, plan, random, self.warm_start
+                ),
+            )
         else:
             result = _closed_form.untrained(model.net)
         if "ridge" in solver and not result.interrupted:
@@ -254,9 +262,9 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         start(net, model.rows(X, y, weight), seed, **settings)
         return model
 
-    def _adapt(self, model, rows, held_out, plan, random) -> tuple[FittedModel, TrainingPlan]:
+    def _attempts(self, model, rows, held_out, plan, random) -> Iterator[Attempt]:
         """What to train and how, after a look at what there is to learn."""
-        return model, plan
+        yield Attempt(model, plan)
 
     def _is_ensemble(self, n_rows: int) -> bool:
         """Whether there are several nets, to be averaged."""

@@ -2,11 +2,11 @@
 
 A brief fit gives the function roughly; `skmoe.structure` reads the factors off its gradients;
 and a second brief fit, with the blocks at these factors, must do better than one without,
-or else all stays as it was. That fit then shows the regions of each factor (`_regions`); again
-a brief fit from them must do better.
+or else all stays as it was. That fit then shows the regions of each factor (`_regions`); a fit
+from them, with the simplest way to combine the factors or with a net, must be good enough.
 """
 
-from collections.abc import Collection, Set
+from collections.abc import Collection, Iterator, Set
 from dataclasses import replace
 from typing import Any, cast
 
@@ -15,7 +15,8 @@ import torch
 
 from skmoe._registry import Part, part
 from skmoe.batches import Rows
-from skmoe.estimators._brief import BRIEF, CLEARLY, ROUGH, brief_fit, copied, shortened
+from skmoe.estimators._attempts import Attempt
+from skmoe.estimators._brief import BRIEF, CLEARLY, ROUGH, brief_fit, copied, settling
 from skmoe.estimators._combinations import product_of_factors, sum_of_factors
 from skmoe.estimators._regions import start_at_regions
 from skmoe.model import FittedModel
@@ -29,10 +30,12 @@ HIDDEN_GAIN = 4.0
 # What combines the factors is simpler than a whole function. The fewer numbers it gets from
 # a block, the less it can tell combinations of pieces apart that it has seen.
 HEAD = {"model_dim": 64, "n_dense": 2, "block_outputs": 4}
+# A fit at regions has to lower the loss of the rough one to this share.
+GOOD_ENOUGH = 0.8
 PRODUCT_HEAD = {"model_dim", "n_dense", "n_factors"}
 
 
-def start_at_blocks(
+def attempts_at_blocks(
     model: FittedModel,
     rows: Rows,
     held_out: Rows | None,
@@ -40,7 +43,7 @@ def start_at_blocks(
     seed: int,
     given: Set[str],
     regions: bool,
-) -> tuple[FittedModel, TrainingPlan]:
+) -> Iterator[Attempt]:
     """What to train: the model at its blocks and their regions, at its blocks, or as it was.
 
     Parameters
@@ -57,13 +60,6 @@ def start_at_blocks(
         Arguments of the network that the user chose, and that stay as they are.
     regions : bool
         Whether to look for the regions of each block, too.
-
-    Returns
-    -------
-    FittedModel
-        Untrained but for what the rough fit has given it.
-    TrainingPlan
-        `plan`, with fewer epochs after a rough fit that is gone on from.
     """
 
     def fit(candidate: FittedModel, share: float = BRIEF) -> float:
@@ -74,24 +70,27 @@ def start_at_blocks(
     scout_loss = fit(scout)
     blocks = find_blocks(scout.net, rows, seed)
     if blocks is None or len(blocks.groups) > scout.net.moe_layers()[0].experts.n_blocks:
-        return model, plan
+        yield Attempt(model, plan)
+        return
     placed = _placed(model, arguments, blocks, seed)
     share = ROUGH if regions else BRIEF
     loss = fit(rough := copied(placed), share)
     if loss > CLEARLY * scout_loss and loss >= fit(copied(model), share):
-        return model, plan
+        yield Attempt(model, plan)
+        return
     settled = start_at_regions(rough, rows, seed, given) if regions else None
-    if settled is None:
-        return placed, plan
-    if len(blocks.groups) > 1 and not given & PRODUCT_HEAD:
-        # The simplest way to combine factors that is good enough: less can go wrong with it.
-        summed = sum_of_factors(settled, seed)
-        if fit(summed) < loss:
-            return summed, shortened(plan)
-        product = product_of_factors(summed, rows, seed)
-        if product is not None and fit(product, ROUGH) < loss:
-            return product, shortened(plan)
-    return (settled, shortened(plan)) if fit(settled, ROUGH) < loss else (placed, plan)
+    if settled is not None:
+        settled_plan, good_enough = settling(plan, rows), GOOD_ENOUGH * loss
+        combined = None
+        if len(blocks.groups) > 1 and not given & PRODUCT_HEAD:
+            # The simplest ways to combine factors: they hold where there are no rows, too.
+            combined = sum_of_factors(settled, seed)
+            if fit(combined) > loss:
+                combined = product_of_factors(combined, rows, seed)
+        if combined is not None:
+            yield Attempt(combined, settled_plan, good_enough)
+        yield Attempt(settled, settled_plan, good_enough)
+    yield Attempt(placed, plan)
 
 
 def _directions(blocks: Blocks, model: FittedModel) -> list[np.ndarray]:

@@ -9,6 +9,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skmoe.batches import Rows, count_batches
+from skmoe.estimators._splits import sharing_out
 from skmoe.model import FittedModel
 from skmoe.training import TrainingPlan, train
 
@@ -17,7 +18,7 @@ from skmoe.training import TrainingPlan, train
 BRIEF, ROUGH, SETTLED = 0.12, 0.2, 0.4
 MIN_STEPS = 300
 # A brief fit with a loss below this share of another one is better without a closer look.
-CLEARLY = 0.5
+CLEARLY = 0.6
 
 
 def brief_fit(
@@ -51,6 +52,10 @@ def copied(model: FittedModel) -> FittedModel:
     return replace(model, net=copy.deepcopy(model.net))
 
 
-def shortened(plan: TrainingPlan) -> TrainingPlan:
-    """The plan of a fit that goes on from a rough one."""
-    return replace(plan, max_epochs=math.ceil(SETTLED * plan.max_epochs))
+def settling(plan: TrainingPlan, rows: Rows) -> TrainingPlan:
+    """The plan of a fit that goes on from a rough one, at its regions."""
+    return replace(
+        plan,
+        max_epochs=math.ceil(SETTLED * plan.max_epochs),
+        before_epoch=sharing_out(rows),
+    )

@@ -62,9 +62,9 @@ def check_auxiliary_losses(losses: dict[str, float]) -> None:
 ROUTING = """
 top_k : int, None or "auto", default="auto"
     Experts asked for each sample. None asks all (a soft mixture), "auto" all of up to
-    eight, and of more two, or eight with one layer and ``solver="ridge"``. The weights of
-    the chosen are renormalised for `top_k` of 2 and more; for 1 the weight is the chosen
-    expert's share among all, so that the gate learns.
+    eight, and of more two, or eight with one layer and ``solver="ridge"``; two where gates
+    start at regions (see `init`). The weights of the chosen are renormalised for `top_k` of 2
+    and more; for 1 the weight is the chosen expert's share among all, so that the gate learns.
 n_shared_experts : int, default=0
     Experts that answer for every sample, with weight 1, beside the routed ones.
 gate : {gates}, part(...) or class, default={gate}
@@ -96,11 +96,13 @@ init : {inits} or "auto", part(...) or function, default="auto"
     shows whether the function is made of factors with features, or linear maps of them, of
     their own (`skmoe.structure`); if so, and if it makes another brief fit better, each block
     starts at one of them and a small net without a view of the features combines the blocks.
-    "regions": that fit shows besides where the factors jump (`skmoe.regions`); if a brief fit
-    from there is better again, gates are linear and start at these borders, soft at first and
-    sharper with each step, and a sum or a product combines the factors if that is better than
-    the brief fit before. Only ``gate="auto"`` with the softmax router is replaced; the fit
-    then goes on from the brief ones for four tenths of the epochs. One layer on few axes (see
+    "regions": that fit shows besides where the factors jump (`skmoe.regions`); "region" gates
+    then start at these borders, soft at first and sharper with each step, for four
+    tenths of the epochs; experts that hardly any row asks get half of the rows of the busiest
+    one a few times in the course of that fit. First a sum or a product combines the factors,
+    which holds for combinations that were not seen, then a net; the first is kept whose loss
+    is below 0.8 times that of the brief fit, and without any all is as for "blocks". Only
+    ``gate="auto"`` with the softmax router is replaced. One layer on few axes (see
     `embedding`) with "auto" starts at regions, too, if that halves the loss of brief fits on
     validation rows.
 solver : {{"auto", "adam", "ridge", "adam+ridge", "adam+lbfgs"}}, default="auto"

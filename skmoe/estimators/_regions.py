@@ -18,13 +18,16 @@ from skmoe._registry import Part, part
 from skmoe.batches import Rows
 from skmoe.model import FittedModel
 from skmoe.nn.experts import with_one
+from skmoe.nn.gates import RegionGate
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
-from skmoe.regions import MAX_ROWS, find_regions, straight_borders
+from skmoe.regions import MAX_ROWS, find_regions, soft_cells, straight_borders
 
 # Gates, with their inverse sharpness at the start and at the end of training, in units in
 # which the scores of two regions differ by one over one standard deviation.
-GATE = part("linear", temperature=(1 / 30, 1 / 2000))
+GATE = part("region", temperature=(1 / 30, 1 / 2000))
+# A row hardly ever lies within the reach of more than one border.
+TOP_K = 2
 # Residual layers of the experts, and their width: narrower, so that they and a linear gate
 # cost no more than plain experts and a deep gate.
 DEPTH, HIDDEN_DIM = 1, 24
@@ -65,6 +68,8 @@ def start_at_regions(
     changes: dict[str, Any] = {"gate": GATE, "expert": expert}
     if "hidden_dim" not in given:
         changes["hidden_dim"] = HIDDEN_DIM
+    if "top_k" not in given:
+        changes["top_k"] = TOP_K
     model = rough.rebuilt(changes, seed)
     net = cast(ParallelMoENetwork, model.net)
     take_over(old, net)
@@ -77,7 +82,11 @@ def start_at_regions(
 
 
 def start_layer_at_regions(
-    rough: FittedModel, rows: Rows, seed: int, max_experts: int | None
+    rough: FittedModel,
+    rows: Rows,
+    seed: int,
+    max_experts: int | None,
+    given: Set[str] = frozenset(),
 ) -> FittedModel | None:
     """A model of one layer to train, its gate at the borders that a rough fit has found.
 
@@ -91,6 +100,8 @@ def start_layer_at_regions(
         Of the new weights.
     max_experts : int, optional
         Most experts there may be, if there are fewer than regions. None: as many as it has.
+    given : set of str
+        Arguments of the network that the user chose, and that stay as they are.
 
     Returns
     -------
@@ -107,7 +118,10 @@ def start_layer_at_regions(
         n_experts = min(max(n_experts, _count(labels)), max_experts)
     if not 1 < _count(labels) <= n_experts:
         return None
-    model = rough.rebuilt({"gate": GATE, "n_experts": n_experts}, seed)
+    changes: dict[str, Any] = {"gate": GATE, "n_experts": n_experts}
+    if "top_k" not in given:
+        changes["top_k"] = TOP_K
+    model = rough.rebuilt(changes, seed)
     net = cast(MoENetwork, model.net)
     net.set_axes(axes.weight.T, axes.bias)
     _place(net.layer, z_TA[None], [labels], seed)
@@ -119,16 +133,24 @@ def _count(labels) -> int:
 
 
 def _place(layer: MoELayer, z_BTD: Tensor, labels: list[NDArray | None], seed: int) -> None:
-    """Give the gates of a layer these borders; scores are all alike where there are none."""
-    n_experts = layer.experts.n_experts
-    gates = [
-        (np.zeros((n_experts, z.shape[1])), np.zeros(n_experts))
-        if found is None
-        else straight_borders(z.cpu().double().numpy(), found, n_experts, seed)
+    """Give the gates of a layer these borders."""
+    starts = [
+        _gate_start(z.cpu().double().numpy(), found, layer.experts.n_experts, seed)
         for z, found in zip(z_BTD, labels, strict=True)
     ]
-    slopes, offsets = (torch.from_numpy(np.stack(parts)) for parts in zip(*gates, strict=True))
-    layer.gate.set_scores(slopes, offsets)
+    ids, *maps = (torch.from_numpy(np.stack(parts)) for parts in zip(*starts, strict=True))
+    cast(RegionGate, layer.gate).set_regions(ids, maps[:2], maps[2:])
+
+
+def _gate_start(z: NDArray, labels: NDArray | None, n_experts: int, seed: int):
+    """Region of each expert, and slopes and offsets of regions and of experts."""
+    if labels is None:
+        labels = np.zeros(len(z), dtype=np.intp)
+    slopes, offsets = np.zeros((n_experts, z.shape[1])), np.zeros(n_experts)
+    if n_regions := labels.max():
+        slopes[: n_regions + 1], offsets[: n_regions + 1] = straight_borders(z, labels)
+    ids, *cells = soft_cells(z, labels, n_experts, seed)
+    return ids, slopes, offsets, *cells
 
 
 def take_over(old: ParallelMoENetwork, new: ParallelMoENetwork) -> None:

@@ -178,15 +178,15 @@ class DeepMoERegressor(BaseMoERegressor):
     def _is_ensemble(self, n_rows):
         return self._arrangement(n_rows).name == "ensemble"
 
-    def _adapt(self, model, rows, held_out, plan, random):
+    def _attempts(self, model, rows, held_out, plan, random):
         if not self._may_have_blocks(len(rows)):
-            return model, plan
+            return super()._attempts(model, rows, held_out, plan, random)
         seed = int(random.randint(2**31 - 1))
         given = set(self._arrangement(len(rows)).settings)
-        given |= {name for name in ("model_dim", "hidden_dim") if getattr(self, name) != "auto"}
-        return _blocks.start_at_blocks(
-            model, rows, held_out, plan, seed, given, self._may_have_regions(held_out)
-        )
+        sizes = ("model_dim", "hidden_dim", "top_k")
+        given |= {name for name in sizes if not _auto.is_auto(getattr(self, name))}
+        regions = self._may_have_regions(held_out)
+        return _blocks.attempts_at_blocks(model, rows, held_out, plan, seed, given, regions)
 
     def _arrangement(self, n_rows: int) -> Part:
         return _auto.arrangement(self.arrangement, n_rows, self.solver)

@@ -4,12 +4,18 @@ import copy
 
 from skmoe._validation import PartOf, one_of
 from skmoe.estimators import _auto, _closed_form
+from skmoe.estimators._attempts import Attempt
 from skmoe.estimators._base import BaseMoERegressor
-from skmoe.estimators._brief import CLEARLY, ROUGH, brief_fit, copied, shortened
+from skmoe.estimators._brief import ROUGH, brief_fit, copied, settling
 from skmoe.estimators._parameters import documented
 from skmoe.estimators._regions import start_layer_at_regions
 from skmoe.initialization import principal_axes
+from skmoe.model import FittedModel
 from skmoe.nn.gates import GATES
+
+# Starting at regions must cost at most this share of the loss of a rough fit: borders may be
+# curved here, so that a small gain in brief does not last.
+HALF = 0.5
 
 
 @documented(gate='"auto"', learning_rate="1e-2", weight_decay="1e-2")
@@ -152,7 +158,9 @@ class MoERegressor(BaseMoERegressor):
         return "shallow", {}
 
     def _axes(self, X, weight):
-        return principal_axes(X, weight, _auto.MAX_AXES) if _is_auto(self.embedding) else None
+        if not _auto.is_auto(self.embedding):
+            return None
+        return principal_axes(X, weight, _auto.MAX_AXES)
 
     def _shared_arguments(self, X, weight, n_outputs, solver, axes):
         arguments = super()._shared_arguments(X, weight, n_outputs, solver, axes)
@@ -165,30 +173,36 @@ class MoERegressor(BaseMoERegressor):
             sizes = _auto.sizes_without_training(self, n_rows)
         else:
             sizes = super()._sizes(n_rows, n_features, solver)
-        return {**sizes, "gate": "linear" if _is_auto(self.gate) else self.gate}
+        return {**sizes, "gate": "linear" if _auto.is_auto(self.gate) else self.gate}
 
     def _step_factor(self, n_rows, network):
         on_axes = network.axes is not None and n_rows >= _auto.MIN_ROWS_FOR_BLOCKS
         return _auto.STEPS_ON_AXES if on_axes else 1.0
 
-    def _adapt(self, model, rows, held_out, plan, random):
+    def _attempts(self, model, rows, held_out, plan, random):
         """The start at the regions between jumps, on few axes, if it is clearly better."""
-        if held_out is None or not self._may_have_regions(model, len(rows)):
-            return model, plan
-        seed = int(random.randint(2**31 - 1))
+        settled = None
+        if held_out is not None and self._may_have_regions(model, len(rows)):
+            seed = int(random.randint(2**31 - 1))
+            settled = self._settled(model, rows, held_out, plan, seed)
+        if settled is not None:
+            model, plan = settled, settling(plan, rows)
+        yield Attempt(model, plan)
+
+    def _settled(self, model, rows, held_out, plan, seed) -> FittedModel | None:
         loss = brief_fit(rough := copied(model), rows, held_out, plan, seed, ROUGH)
-        most = _auto.MAX_EXPERTS_ON_AXES if _is_auto(self.n_experts) else None
-        settled = start_layer_at_regions(rough, rows, seed, most)
+        most = _auto.MAX_EXPERTS_ON_AXES if _auto.is_auto(self.n_experts) else None
+        given = set() if _auto.is_auto(self.top_k) else {"top_k"}
+        settled = start_layer_at_regions(rough, rows, seed, most, given)
         if settled is None:
-            return model, plan
-        # Borders may be curved here, so a small gain in brief does not last.
-        if brief_fit(settled, rows, held_out, plan, seed, ROUGH) > CLEARLY * loss:
-            return model, plan
-        return settled, shortened(plan)
+            return None
+        better = brief_fit(settled, rows, held_out, plan, seed, ROUGH) <= HALF * loss
+        return settled if better else None
 
     def _may_have_regions(self, model, n_rows: int) -> bool:
         """Whether gates are ours to choose, and see few axes."""
-        ours = _is_auto(self.gate) and self.router == "softmax" and _is_auto(self.init)
+        ours = _auto.is_auto(self.gate) and _auto.is_auto(self.init)
+        ours = ours and self.router == "softmax"
         return ours and model.net.axes is not None and n_rows >= _auto.MIN_ROWS_FOR_BLOCKS
 
     def _solve(self, X, y, weight, held_out, random):
@@ -238,7 +252,3 @@ class MoERegressor(BaseMoERegressor):
     def _intercept_in_experts(model) -> bool:
         (layer,) = model.net.moe_layers()
         return layer.shared is None and layer.router.weights_sum_to_one
-
-
-def _is_auto(setting) -> bool:
-    return isinstance(setting, str) and setting == "auto"

@@ -8,6 +8,7 @@ is the business of a router, which has no weights.
 To add a gate, copy the nearest one and name it in `GATES` at the bottom.
 """
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -134,6 +135,57 @@ class LinearGate(Gate):
 
     def score(self, x_BTD: Tensor) -> Tensor:
         return self.linear(x_BTD)
+
+
+class RegionGate(Gate):
+    """Sharp borders between regions, soft ones between the experts of a region.
+
+    ``logit_e = (a_r.x + b_r) / T + c_e.x + d_e`` for expert e in region r: a hierarchy of two
+    levels (Jordan & Jacobs, 1994). The temperature T sharpens the choice of a region only, so
+    that the experts of one region all go on learning, however sharp its borders become.
+    """
+
+    def __init__(self, n_blocks, n_inputs, n_experts, *, generator=None, **shared):
+        super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
+        self.regions = StackedLinear(n_blocks, n_inputs, n_experts, generator=generator)
+        self.cells = StackedLinear(n_blocks, n_inputs, n_experts, generator=generator)
+        each_its_own = torch.arange(n_experts).expand(n_blocks, -1).clone()
+        self.region_ids_BE: Tensor
+        self.register_buffer("region_ids_BE", each_its_own)
+
+    @torch.no_grad()
+    def set_regions(self, region_ids_BE, regions, cells) -> None:
+        """Start here: region of each expert; slopes ``(B, E, D)`` and offsets ``(B, E)``.
+
+        Of the maps of regions, the first ones are used, as many as there are regions.
+        """
+        self.region_ids_BE.copy_(region_ids_BE)
+        for maps, (slopes_BED, offsets_BE) in ((self.regions, regions), (self.cells, cells)):
+            maps.weight.copy_(slopes_BED.mT)
+            maps.bias.copy_(offsets_BE.unsqueeze(1))
+
+    @torch.no_grad()
+    def split(self, block: int, old: int, new: int, slope_D: Tensor, middle: Tensor) -> None:
+        """Share the rows of expert `old` with `new`, evenly where ``slope.x = middle``."""
+        self.region_ids_BE[block, new] = self.region_ids_BE[block, old]
+        weight_DE, bias_E = self.cells.weight[block], self.cells.bias[block, 0]
+        weight_DE[:, new] = weight_DE[:, old] - slope_D
+        weight_DE[:, old] += slope_D
+        half = bias_E[old] - math.log(2)
+        bias_E[new] = half + middle
+        bias_E[old] = half - middle
+
+    def score(self, x_BTD: Tensor) -> Tensor:
+        temperature = self.log_temperature.exp()
+        ids_B1E = self.region_ids_BE.unsqueeze(1)
+        weight, bias = (
+            region.gather(2, ids_B1E.expand(-1, region.shape[1], -1)) + temperature * cell
+            for region, cell in (
+                (self.regions.weight, self.cells.weight),
+                (self.regions.bias, self.cells.bias),
+            )
+        )
+        return torch.baddbmm(bias, x_BTD, weight)
 
 
 class MLPGate(Gate):
@@ -299,6 +351,7 @@ GATES = Registry(
     "gate",
     {
         "linear": LinearGate,
+        "region": RegionGate,
         "mlp": MLPGate,
         "deep": DeepGate,
         "prototype": PrototypeGate,

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from skmoe._registry import part
-from skmoe.nn.gates import GATES, LinearGate
+from skmoe.nn.gates import GATES, LinearGate, RegionGate
 
 every_gate = pytest.mark.parametrize("kind", GATES)
 
@@ -81,11 +81,10 @@ def test_temperature_divides_the_logits(kind, randn, generator):
 @every_gate
 def test_annealing_goes_geometrically_from_first_to_second_temperature(kind, randn, generator):
     gate, x_BTD = build(kind, generator, temperature=(9.0, 0.25)), randn(1, 7, 3)
-    scores = gate.score(x_BTD)
-    assert_close(gate(x_BTD), scores / 9)
+    assert_close(gate(x_BTD), gate.score(x_BTD) / 9)
     for progress, temperature in [(0.0, 9.0), (0.5, 1.5), (1.0, 0.25)]:
         gate.anneal(progress)
-        assert_close(gate(x_BTD), scores / temperature, rtol=1e-6, atol=0)
+        assert_close(gate(x_BTD), gate.score(x_BTD) / temperature, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("temperature", [2.0, "learn"])
@@ -284,3 +283,35 @@ def test_quadratic_gate_is_its_quadratic_form(rank, randn, generator):
     quadratic = torch.einsum("btd,bedf,btf->bte", x_BTD, form_BEDD, x_BTD)
     affine = x_BTD @ gate.linear.weight + gate.linear.bias
     assert_close(gate(x_BTD), affine + quadratic)
+
+
+def region_gate(randn, generator, temperature):
+    """Experts 0, 1 and 2 in region 0, expert 3 in region 1."""
+    gate = RegionGate(1, 2, 4, temperature=temperature, generator=generator).double()
+    maps = ((randn(1, 4, 2), randn(1, 4)) for _ in range(2))
+    gate.set_regions(torch.tensor([[0, 0, 0, 1]]), *maps)
+    return gate
+
+
+def test_temperature_of_a_region_gate_sharpens_regions_only(randn, generator):
+    gate = region_gate(randn, generator, temperature=(1.0, 0.1))
+    x = randn(1, 50, 2)
+    soft = gate(x)
+    gate.anneal(1.0)
+    sharp = gate(x)
+    within = torch.softmax(soft[..., :3], -1)
+    assert_close(torch.softmax(sharp[..., :3], -1), within)
+    difference = gate.regions(x)[..., 1] - gate.regions(x)[..., 0]
+    assert_close((sharp - soft)[..., 3] - (sharp - soft)[..., 0], 9 * difference)
+
+
+def test_a_split_shares_rows_with_another_expert(randn, generator):
+    gate = region_gate(randn, generator, temperature=0.1)
+    x = randn(1, 50, 2)
+    slope, middle = randn(2), randn(1)[0]
+    before = gate(x)
+    gate.split(0, 1, 3, slope, middle)
+    after = gate(x)
+    assert_close(after[..., [0, 2]], before[..., [0, 2]])
+    assert_close(after[..., 1] - after[..., 3], 2 * (x @ slope - middle))
+    assert_close((after[..., 1] + after[..., 3]) / 2 + math.log(2), before[..., 1])

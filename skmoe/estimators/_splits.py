@@ -1,0 +1,70 @@
+"""Experts that hardly any row asks get half of the rows of the busiest expert.
+
+As borders move, some regions grow at the cost of others, and an expert that is asked by no
+row gets no gradient that could bring it back. Where a region gate decides, it is simply told to
+share the busiest expert out among two: both say the same at first.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from skmoe.batches import Rows
+from skmoe.nn.base import Network
+from skmoe.nn.gates import RegionGate
+from skmoe.nn.layers import MoELayer
+
+# Rows that usage is measured on; the share of an even one below which an expert is idle; and
+# when that is looked at, as shares of the epochs.
+MAX_ROWS = 10_000
+IDLE = 0.2
+LOOKS = (0.0, 0.125, 0.25, 0.5, 0.75)
+
+
+def sharing_out(rows: Rows) -> Callable[[Network, int, int], None]:
+    """A function for `TrainingPlan.before_epoch`, for a network that learns from these rows."""
+    x = rows.spread(MAX_ROWS).x
+
+    def before_epoch(network: Network, done: int, in_all: int) -> None:
+        if done in {round(share * in_all) for share in LOOKS}:
+            share_out_busiest(network, x)
+
+    return before_epoch
+
+
+@torch.no_grad()
+def share_out_busiest(network: Network, x_TD: Tensor) -> None:
+    """Give idle experts behind region gates half of the rows of the busiest one each."""
+    was_training = network.training
+    _, steps = network.eval()(x_TD)
+    network.train(was_training)
+    for layer, x_BTD, routing in steps:
+        if not isinstance(layer.gate, RegionGate):
+            continue
+        z_BTD, _ = layer.experts.encode(x_BTD)
+        weights_BTE = routing.dense_weights()
+        for block, usage_E in enumerate(routing.usage()):
+            for idle in (usage_E < IDLE / len(usage_E)).nonzero().flatten().tolist():
+                busiest = int(usage_E.argmax())
+                weight_T = weights_BTE[block, :, busiest]
+                _split(layer, block, busiest, idle, z_BTD[block], weight_T)
+                usage_E[[busiest, idle]] = usage_E[busiest] / 2
+
+
+def _split(
+    layer: MoELayer, block: int, busy: int, idle: int, z_TD: Tensor, weight_T: Tensor
+) -> None:
+    """Put the expert `idle` beside `busy`, across the direction in which its rows spread."""
+    first = block * layer.experts.n_experts
+    for tensor in layer.experts.stacked():
+        tensor[first + idle] = tensor[first + busy]
+    weight_T = weight_T / weight_T.sum()
+    center_D = weight_T @ z_TD
+    centred_TD = z_TD - center_D
+    variances, axes = torch.linalg.eigh(centred_TD.T @ (weight_T[:, None] * centred_TD))
+    # The log-densities of two normal distributions, whose centres are one deviation away
+    # from the common one on both sides, differ by twice this.
+    slope_D = axes[:, -1] * variances[-1].rsqrt()
+    cast(RegionGate, layer.gate).split(block, busy, idle, slope_D, slope_D @ center_D)
