@@ -14,8 +14,10 @@ dense twin
     ``model_dim``, at 2 and at 4 residual layers.
 
 "As needed" is the width at which `active_multiply_adds` reaches that of our network. It is
-found on the training rows, outside the clock, for every point of our grid. Where two points
-of ours cost the same to 10 %, the control would be the same net twice and is tried once.
+found on the training rows, outside the clock, for every point of our grid; the cost of ours
+is that of a fit measured before, if there is one, as it depends on what a fit finds. Where
+two points of ours cost the same to 10 %, the control would be the same net twice and is tried
+once.
 """
 
 import warnings
@@ -92,20 +94,21 @@ def network_of(estimator: BaseEstimator, X: np.ndarray, y: np.ndarray) -> nn.Mod
 
 
 def matched_width(
-    ours: BaseEstimator, control: BaseEstimator, width: str, X: np.ndarray, y: np.ndarray
+    target: int, control: BaseEstimator, width: str, X: np.ndarray, y: np.ndarray
 ) -> int:
-    """The value of `width` at which the control costs per row what we do.
+    """The value of `width` at which the control costs so many multiply-adds per row.
 
     Parameters
     ----------
-    ours, control : DeepMoERegressor or MoERegressor
+    target : int
+        What our network costs.
+    control : DeepMoERegressor or MoERegressor
         Unfitted.
     width : str
         Parameter of the control to choose, ``"hidden_dim"`` or ``"model_dim"``.
     X, y : ndarray
         Training rows.
     """
-    target = active_multiply_adds(network_of(ours, X, y))
     costs = [
         active_multiply_adds(network_of(clone(control).set_params(**{width: probe}), X, y))
         for probe in PROBES
@@ -116,7 +119,12 @@ def matched_width(
 
 
 def matched_grid(
-    kind: str, ours: BaseEstimator, points: Iterable[dict], X: np.ndarray, y: np.ndarray
+    kind: str,
+    ours: BaseEstimator,
+    points: Iterable[dict],
+    X: np.ndarray,
+    y: np.ndarray,
+    cost: int | None = None,
 ) -> list[dict]:
     """Parameters of a control for every point of our grid, without repetitions.
 
@@ -130,6 +138,8 @@ def matched_grid(
         Our candidates, names as `ours` knows them.
     X, y : ndarray
         Training rows.
+    cost : int, optional
+        Active multiply-adds of our network. None: those of the network of each point.
     """
     width, grid, known = WIDTHS[kind], [], {}
     for point in points:
@@ -138,9 +148,12 @@ def matched_grid(
         for shape in _shapes(kind, sizes):
             key = repr((sizes, shape))
             if key not in known:
-                reference = clone(ours).set_params(**sizes)
+                target = cost
+                if target is None:
+                    reference = clone(ours).set_params(**sizes)
+                    target = active_multiply_adds(network_of(reference, X, y))
                 control = clone(ours).set_params(**shape)
-                known[key] = matched_width(reference, control, width, X, y)
+                known[key] = matched_width(target, control, width, X, y)
             candidate = shape | rest | {width: known[key]}
             if not any(_same_net(candidate, other, width) for other in grid):
                 grid.append(candidate)

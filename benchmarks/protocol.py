@@ -14,8 +14,8 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,8 @@ VALIDATION_SHARE = 0.1
 class Situation:
     """What a pipeline may know before it is tuned: training rows, seed, threads, folds.
 
-    One fold stands for a single validation split, of `VALIDATION_SHARE` of the rows.
+    One fold stands for a single validation split, of `VALIDATION_SHARE` of the rows. `costs`
+    are multiply-adds per row of contestants that were measured before on the same rows.
     """
 
     X: np.ndarray
@@ -61,6 +62,7 @@ class Situation:
     seed: int
     threads: int
     folds: int
+    costs: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def n_features(self) -> int:

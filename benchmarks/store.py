@@ -96,6 +96,15 @@ class Store:
         row = self.row(task, seed, contestant)
         return row["status"] if row else None
 
+    def measured(self, task: str, seed: int, column: str) -> dict[str, int]:
+        """A whole number of each contestant that has one on this task and seed."""
+        rows = self._rows.values()
+        return {
+            row["contestant"]: int(row[column])
+            for row in rows
+            if (row["task"], row["seed"]) == (task, str(seed)) and row.get(column)
+        }
+
     def add(self, row: Row) -> None:
         """Keep a row, in place of an earlier one of the same key."""
         kept = {column: _text(row.get(column)) for column in self.columns}

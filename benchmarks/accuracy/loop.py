@@ -112,7 +112,8 @@ class Rows:
 def _measured(
     store: Store, task: Task, seed: int, contestant: Contestant, split: Split, options
 ) -> Row:
-    situation = Situation(split.X_train, split.y_train, seed, options.threads, folds=1)
+    costs = store.measured(task.name, seed, "active_multiply_adds")
+    situation = Situation(split.X_train, split.y_train, seed, options.threads, 1, costs)
     unseen = None if split.X_unseen is None else (split.X_unseen, split.y_unseen)
     choice = _earlier_choice(store, task, seed, contestant) if contestant.search_once else None
     found = measure(

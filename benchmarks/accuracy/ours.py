@@ -56,41 +56,48 @@ def training_free() -> Contestant:
 class EqualCost:
     """Candidates of a control: our cost per row, some learning rates.
 
-    Everything but sizes is the same as in ours: embedding, encoders, schedule, finish.
+    Everything but sizes is the same as in ours: embedding, encoders, schedule, finish. The
+    cost is that of the fit of `measured` on the same rows, if that is given and was measured
+    before; else that of our network before a fit has found regions, which is never less.
     """
 
     control: str
     build: Build
+    measured: str | None = None
     factors: tuple[float, ...] = RATE_FACTORS
 
     def resolve(self, s: Situation) -> list[dict[str, list]]:
         ours = self.build(s).named_steps["moe"]
         ours_rate = AUTO_RATE if ours.learning_rate == "auto" else ours.learning_rate
         rates = [{"learning_rate": ours_rate * factor} for factor in self.factors]
-        candidates = matched_grid(self.control, ours, rates, s.X, s.y)
+        cost = s.costs.get(self.measured)
+        candidates = matched_grid(self.control, ours, rates, s.X, s.y, cost)
         return [{f"moe__{k}": [v] for k, v in one.items()} for one in candidates]
 
     def __repr__(self) -> str:
-        return f"EqualCost({self.control!r}, {self.build.params!r}, {self.factors!r})"
+        settings = self.control, self.build.params, self.measured, self.factors
+        return f"EqualCost{settings!r}"
 
 
 def controls(ours: Contestant, label: str = "") -> list[Contestant]:
-    """One expert, dense blocks and the dense twin, as costly per row as `ours`."""
+    """One expert, dense blocks and the dense twin, as costly per row as `ours`.
+
+    The former two have the head of our network before it has found regions, which alone may
+    cost as much as our network afterwards.
+    """
+    one_expert = _control("one expert", f"one expert, equal cost{label}", ours)
     dense_blocks = _control("dense blocks", f"dense blocks, equal cost{label}", ours)
-    return [one_expert(ours, label), dense_blocks, dense_twin(ours, label)]
-
-
-def one_expert(ours: Contestant, label: str = "") -> Contestant:
-    """The same network with a single expert in each block."""
-    return _control("one expert", f"one expert, equal cost{label}", ours)
+    return [one_expert, dense_blocks, dense_twin(ours, label)]
 
 
 def dense_twin(ours: Contestant, label: str = "") -> Contestant:
-    """A dense residual net."""
-    return _control("dense twin", f"dense twin, equal cost{label}", ours)
+    """A dense residual net that costs what `ours` did."""
+    return _control("dense twin", f"dense twin, equal cost{label}", ours, ours.name)
 
 
-def _control(control: str, name: str, ours: Contestant) -> Contestant:
-    grids = {"full": EqualCost(control, ours.build)}
+def _control(
+    control: str, name: str, ours: Contestant, measured: str | None = None
+) -> Contestant:
+    grids = {"full": EqualCost(control, ours.build, measured)}
     # A search costs as much as all seeds together: it is made once, on the first of them.
     return Contestant(name, "control", ours.build, grids, search_once=True)

@@ -6,7 +6,9 @@ import torch
 from sklearn.base import clone
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.accuracy.ours import Build, EqualCost
 from benchmarks.dense_twin import active_multiply_adds, matched_grid, network_of
+from benchmarks.protocol import Situation
 from skmoe import DeepMoERegressor, MoERegressor
 
 RNG = np.random.default_rng(0)
@@ -60,3 +62,15 @@ def test_points_of_one_cost_are_tried_once():
     points = [{**point, "learning_rate": rate} for point in points for rate in (1e-3, 1e-2)]
     grid = matched_grid("one expert", MoERegressor(), points, X, Y)
     assert [candidate["learning_rate"] for candidate in grid] == [1e-3, 1e-2]
+
+
+def test_a_dense_twin_costs_what_was_measured():
+    """However much our network would cost before it has seen what there is to find."""
+    build = Build(DeepMoERegressor, (("n_layers", 4), ("arrangement", "parallel")))
+    rows = Situation(X, Y, seed=0, threads=1, folds=1, costs={"ours": 12_000})
+    candidates = EqualCost("dense twin", build, "ours").resolve(rows)
+    assert len(candidates) == 6  # two depths, three learning rates
+    for candidate in candidates:
+        sizes = {name: values[0] for name, values in candidate.items()}
+        net = network_of(build(rows).set_params(**sizes)["moe"], X, Y)
+        assert active_multiply_adds(net) == pytest.approx(12_000, rel=0.05)

@@ -75,3 +75,11 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
         Store(tmp_path, COLUMNS),
     ):
         pass
+
+
+def test_numbers_of_one_task_and_seed_are_read_from_all_its_rows(tmp_path):
+    store = Store(tmp_path, (*COLUMNS, "cost"))
+    store.add(ROW | {"cost": 7})
+    store.add(ROW | {"seed": 1, "cost": 8})
+    store.add(ROW | {"contestant": "HGB"})
+    assert Store(tmp_path, (*COLUMNS, "cost")).measured("a", 0, "cost") == {"SVR": 7}
