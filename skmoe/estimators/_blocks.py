@@ -16,7 +16,15 @@ import torch
 from skmoe._registry import Part, part
 from skmoe.batches import Rows
 from skmoe.estimators._attempts import Attempt
-from skmoe.estimators._brief import BRIEF, CLEARLY, ROUGH, brief_fit, copied, settling
+from skmoe.estimators._brief import (
+    BRIEF,
+    CLEARLY,
+    ROUGH,
+    brief_fit,
+    copied,
+    settling,
+    shortened,
+)
 from skmoe.estimators._combinations import product_of_factors, sum_of_factors
 from skmoe.estimators._regions import start_at_regions
 from skmoe.model import FittedModel
@@ -32,6 +40,9 @@ HIDDEN_GAIN = 4.0
 HEAD = {"model_dim": 64, "n_dense": 2, "block_outputs": 4}
 # A fit at regions has to lower the loss of the rough one to this share.
 GOOD_ENOUGH = 0.8
+# Shares of the epochs for a sum or product at regions, which is nearly always the last fit,
+# and for deep gates if nothing at regions was good enough: fits have to end.
+COMBINED, LAST = 0.8, 0.5
 PRODUCT_HEAD = {"model_dim", "n_dense", "n_factors"}
 
 
@@ -80,7 +91,7 @@ def attempts_at_blocks(
         return
     settled = start_at_regions(rough, rows, seed, given) if regions else None
     if settled is not None:
-        settled_plan, good_enough = settling(plan, rows), GOOD_ENOUGH * loss
+        good_enough = GOOD_ENOUGH * loss
         combined = None
         if len(blocks.groups) > 1 and not given & PRODUCT_HEAD:
             # The simplest ways to combine factors: they hold where there are no rows, too.
@@ -88,8 +99,9 @@ def attempts_at_blocks(
             if fit(combined) > loss:
                 combined = product_of_factors(combined, rows, seed)
         if combined is not None:
-            yield Attempt(combined, settled_plan, good_enough)
-        yield Attempt(settled, settled_plan, good_enough)
+            yield Attempt(combined, settling(plan, rows, COMBINED), good_enough)
+        yield Attempt(settled, settling(plan, rows), good_enough)
+        plan = shortened(plan, LAST)
     yield Attempt(placed, plan)
 
 

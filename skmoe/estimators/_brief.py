@@ -52,10 +52,11 @@ def copied(model: FittedModel) -> FittedModel:
     return replace(model, net=copy.deepcopy(model.net))
 
 
-def settling(plan: TrainingPlan, rows: Rows) -> TrainingPlan:
+def shortened(plan: TrainingPlan, share: float) -> TrainingPlan:
+    """The plan for this share of the epochs."""
+    return replace(plan, max_epochs=math.ceil(share * plan.max_epochs))
+
+
+def settling(plan: TrainingPlan, rows: Rows, share: float = SETTLED) -> TrainingPlan:
     """The plan of a fit that goes on from a rough one, at its regions."""
-    return replace(
-        plan,
-        max_epochs=math.ceil(SETTLED * plan.max_epochs),
-        before_epoch=sharing_out(rows),
-    )
+    return replace(shortened(plan, share), before_epoch=sharing_out(rows))

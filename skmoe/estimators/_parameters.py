@@ -97,11 +97,11 @@ init : {inits} or "auto", part(...) or function, default="auto"
     their own (`skmoe.structure`); if so, and if it makes another brief fit better, each block
     starts at one of them and a small net without a view of the features combines the blocks.
     "regions": that fit shows besides where the factors jump (`skmoe.regions`); "region" gates
-    then start at these borders, soft at first and sharper with each step, for four
-    tenths of the epochs; experts that hardly any row asks get half of the rows of the busiest
-    one a few times in the course of that fit. First a sum or a product combines the factors,
-    which holds for combinations that were not seen, then a net; the first is kept whose loss
-    is below 0.8 times that of the brief fit, and without any all is as for "blocks". Only
+    then start at these borders, soft at first and sharper with each step, and experts that
+    hardly any row asks get half of the rows of the busiest one a few times. First a sum or a
+    product combines the factors, which holds for combinations that were not seen, for eight
+    tenths of the epochs, then a net, for four; the first is kept whose loss is below 0.8 times
+    that of the brief fit, and without any all is as for "blocks", for half of the epochs. Only
     ``gate="auto"`` with the softmax router is replaced. One layer on few axes (see
     `embedding`) with "auto" starts at regions, too, if that halves the loss of brief fits on
     validation rows.
