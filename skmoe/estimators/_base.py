@@ -7,7 +7,7 @@ old model or the new one.
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -221,17 +221,8 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         rows = model.rows(X, y, weight)
         held_out = None if held_out is None else model.rows(*held_out)
         plan = self._plan(len(X), model.net)
-        learned, judged = self._folds(model, rows, held_out, random)
         if "adam" in solver:
-            attempts: Iterable[Attempt] = [Attempt(model, plan)]
-            if not (self.warm_start and hasattr(self, "_model")):
-                attempts = self._attempts(model, rows, held_out, plan, random)
-            model, result = first_good(
-                attempts,
-                lambda start, plan: self._train(
-                    start, learned, judged, plan, random, self.warm_start
-                ),
-            )
+            model, result = self._descend(model, rows, held_out, plan, random)
         else:
             result = _closed_form.untrained(model.net)
         if "ridge" in solver and not result.interrupted:
@@ -261,6 +252,21 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         start, settings = INITS.resolve(_auto.init(self.init, solver))
         start(net, model.rows(X, y, weight), seed, **settings)
         return model
+
+    def _descend(self, model, rows, held_out, plan, random):
+        """The model after gradient descent, from the first start that is good enough."""
+        learned, judged = self._folds(model, rows, held_out, random)
+        goes_on = self.warm_start and hasattr(self, "_model")
+        attempts = (
+            [Attempt(model, plan)]
+            if goes_on
+            else self._attempts(model, rows, held_out, plan, random)
+        )
+
+        def train_from(start: FittedModel, plan: TrainingPlan) -> TrainingResult:
+            return self._train(start, learned, judged, plan, random, self.warm_start)
+
+        return first_good(attempts, train_from)
 
     def _attempts(self, model, rows, held_out, plan, random) -> Iterator[Attempt]:
         """What to train and how, after a look at what there is to learn."""

@@ -143,7 +143,7 @@ n_iter_no_change : int or None, default=None
 warm_start : bool, default=False
     Whether `fit` goes on from the last fit: same scaling, weights and optimiser state.
 callbacks : list of skorch callbacks, default=None
-    Called by the training loop.
+    Called by the training loop, of each start in turn where several are tried (see `init`).
 device : str, default="auto"
     Where to train and predict, as torch names it. "auto" takes a CUDA GPU if there is one
     and at least 10,000 rows.
