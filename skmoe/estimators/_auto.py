@@ -40,7 +40,7 @@ MIN_ROWS_FOR_ONE_NET = 2000
 # An ensemble learns in larger steps and more of them, beyond 256 rows in small batches; looks
 # at the rows that its members leave out, in the course of a fit.
 RATE, ENSEMBLE_RATE = 5e-3, 4e-2
-SMALL_ENSEMBLE_STEPS, ENSEMBLE_STEPS = 100, 220
+SMALL_ENSEMBLE_STEPS, ENSEMBLE_STEPS = 95, 200
 ENSEMBLE_FULL_BATCH = 256
 ENSEMBLE_BATCH = 128
 ENSEMBLE_LOOKS = 30

@@ -128,7 +128,7 @@ batch_size : int or "auto", default="auto"
     most 2,048; for an ensemble all of up to 256 rows, else 128.
 max_epochs : int or "auto", default="auto"
     Passes over the data. "auto" sets a number of steps that grows from 100
-    like ``n^1.1``, up to 16,000; for an ensemble from 100, and beyond 256 rows from 220; of
+    like ``n^1.1``, up to 16,000; for an ensemble from 95, and beyond 256 rows from 200; of
     one layer on few axes, three times as many.
 early_stopping : bool or "auto", default="auto"
     Whether rows are held out to choose the best epoch by. "auto" does so from 5,000 rows on;
@@ -167,8 +167,9 @@ history_ : list of dict
     One entry per epoch: `train_loss`, `valid_loss` (with validation rows, or of rows that
     members left out, about 30 times in the course of a fit and repeated in between), one
     `<name>_loss` for each auxiliary loss, `usage` and `gate_entropy` (1 is a uniform choice)
-    for each layer, `dead_experts` (how many got less than ``1 / (10 n_experts)``),
-    `learning_rate`, `train_seconds`, `valid_seconds`. Losses are on standardised targets.
+    for each layer, both from a quarter of the batches, `dead_experts` (how many got less than
+    ``1 / (10 n_experts)``), `learning_rate`, `train_seconds`, `valid_seconds`. Losses are on
+    standardised targets.
     After a closed-form solve, the last one has `ridge_alpha`, `ridge_score_before`,
     `ridge_score` (mean squared error on validation rows, or of generalised
     cross-validation), `ridge_residual` of the equations and `ridge_seconds`; after L-BFGS
