@@ -136,7 +136,7 @@ class FittedModel:
         net = architecture.build(torch.Generator())
         # A copy: the arrays may be read-only, as those of a memory-mapped pickle are.
         weights = {name: torch.from_numpy(w.copy()) for name, w in arrays["weights"].items()}
-        net = net.to(next(iter(weights.values())).dtype)
+        net = net.to(next(w.dtype for w in weights.values() if w.is_floating_point()))
         net.load_state_dict(weights)
         return cls(
             architecture,

@@ -89,9 +89,10 @@ def test_parts_may_be_classes_of_ones_own(problem):
     assert isinstance(moe.net_.layer.gate, Squares)
 
 
-def test_pickles_hold_arrays_and_predict_the_same(kind, problem, tmp_path):
+@pytest.mark.parametrize("gate", ["linear", "region"])
+def test_pickles_hold_arrays_and_predict_the_same(kind, gate, problem, tmp_path):
     X, y = problem
-    moe = make(kind, warm_start=True, embedding="piecewise_linear").fit(X, y)
+    moe = make(kind, gate=gate, warm_start=True, embedding="piecewise_linear").fit(X, y)
     data = pickle.dumps(moe)
     assert b"torch" not in data
     assert b"skorch" not in data
