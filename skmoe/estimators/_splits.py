@@ -21,6 +21,8 @@ from skmoe.nn.layers import MoELayer
 MAX_ROWS = 10_000
 IDLE = 0.2
 LOOKS = (0.0, 0.125, 0.25, 0.5, 0.75)
+# Rows that spread by less cannot be told apart.
+SMALLEST_VARIANCE = 1e-12
 
 
 def sharing_out(rows: Rows) -> Callable[[Network, int, int], None]:
@@ -57,13 +59,15 @@ def _split(
     layer: MoELayer, block: int, busy: int, idle: int, z_TD: Tensor, weight_T: Tensor
 ) -> None:
     """Put the expert `idle` beside `busy`, across the direction in which its rows spread."""
-    first = block * layer.experts.n_experts
-    for tensor in layer.experts.stacked():
-        tensor[first + idle] = tensor[first + busy]
     weight_T = weight_T / weight_T.sum()
     center_D = weight_T @ z_TD
     centred_TD = z_TD - center_D
     variances, axes = torch.linalg.eigh(centred_TD.T @ (weight_T[:, None] * centred_TD))
+    if variances[-1] < SMALLEST_VARIANCE:
+        return
+    first = block * layer.experts.n_experts
+    for tensor in layer.experts.stacked():
+        tensor[first + idle] = tensor[first + busy]
     # The log-densities of two normal distributions, whose centres are one deviation away
     # from the common one on both sides, differ by twice this.
     slope_D = axes[:, -1] * variances[-1].rsqrt()

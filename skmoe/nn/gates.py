@@ -78,10 +78,6 @@ class Gate(nn.Module, ABC):
         """
         return False
 
-    def set_scores(self, slopes_BED: Tensor, offsets_BE: Tensor) -> bool:
-        """Start with the scores ``slope_e.x + offset_e``; False if the gate has none such."""
-        return False
-
     def forward(self, x_BTD: Tensor) -> Tensor:
         logits_BTE = self.score(x_BTD) * torch.exp(-self.log_temperature)
         if self.training and self.noise > 0:
@@ -123,14 +119,11 @@ class LinearGate(Gate):
         super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
         self.linear = StackedLinear(n_blocks, n_inputs, n_experts, generator=generator)
 
+    @torch.no_grad()
     def place(self, centers_BED, sharpness_B):
         slopes_BED = 2 * sharpness_B[:, None, None] * centers_BED
-        return self.set_scores(slopes_BED, -(slopes_BED * centers_BED).sum(-1) / 2)
-
-    @torch.no_grad()
-    def set_scores(self, slopes_BED, offsets_BE):
         self.linear.weight.copy_(slopes_BED.mT)
-        self.linear.bias.copy_(offsets_BE.unsqueeze(1))
+        self.linear.bias.copy_(-(slopes_BED * centers_BED).sum(-1).unsqueeze(1) / 2)
         return True
 
     def score(self, x_BTD: Tensor) -> Tensor:

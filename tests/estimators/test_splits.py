@@ -74,6 +74,13 @@ def test_nothing_changes_where_all_are_busy_or_another_gate_decides(x, training)
         assert all(torch.equal(before[name], w) for name, w in net.state_dict().items())
 
 
+def test_rows_that_are_all_the_same_are_not_shared_out(x):
+    net = network()
+    share_out_busiest(net, x[:1].expand(50, -1))
+    assert all(bool(weight.isfinite().all()) for weight in net.parameters())
+    assert net.layer.gate.region_ids_BE[0].tolist() == [0, 1, 2, 3]
+
+
 def test_idle_experts_learn_once_they_have_rows(x):
     rows = Rows(x, x.square().sum(1, keepdim=True), torch.ones(len(x)).double())
     plan = TrainingPlan(SquaredError(), 1e-2, 0.0, 500, max_epochs=10)
