@@ -146,3 +146,12 @@ def check_validation_rows(estimator, X_val, y_val, sample_weight_val, n_outputs:
 def check_features(estimator, X):
     """Rows to predict for, in the precision that they come in."""
     return validate_data(estimator, X, reset=False, dtype=(np.float64, np.float32))
+
+
+def check_outputs(y, n_outputs: int) -> None:
+    """Refuse targets of another number of outputs than in the first fit."""
+    if y.shape[1] != n_outputs:
+        raise ValueError(
+            f"y must have as many outputs as in the first fit. Got {y.shape[1]} and "
+            f"{n_outputs}."
+        )

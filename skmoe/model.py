@@ -22,6 +22,8 @@ from skmoe.scaling import Scaling
 # bounded however many rows there are.
 CPU_CHUNK = 4096
 CUDA_CHUNK = 65536
+# Rows on which the usage of experts is measured.
+USAGE_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,12 @@ class FittedModel:
     def top_experts(self, X) -> NDArray[np.intp]:
         """The expert with the largest weight, ``(n, n_layers)``."""
         return np.stack([weights.argmax(axis=1) for weights in self.gates(X)], axis=1)
+
+    def usage(self, X) -> list[NDArray[np.float64]]:
+        """Share ``(E,)`` of the weight that each expert gets, for each layer, on some rows."""
+        some = X[:: max(1, len(X) // USAGE_ROWS)][:USAGE_ROWS]
+        means = [weights.mean(axis=0) for weights in self.gates(some)]
+        return [mean / mean.sum() for mean in means]
 
     def experts(self, X) -> list[NDArray[np.float64]]:
         """What each expert says, ``(n, E, O)`` for each layer, in the network's units."""

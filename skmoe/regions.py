@@ -229,7 +229,8 @@ def soft_cells(
     for region, n_cells in enumerate(shares):
         inside = rows[labels == region]
         kmeans = KMeans(n_cells, n_init=1, random_state=seed).fit(inside)
-        width = 2 * kmeans.inertia_ / inside.size  # of both signs of x - c: 2 sigma^2
+        # Twice the variance of a cell; of cells without any, whatever is positive.
+        width = 2 * kmeans.inertia_ / inside.size or 1.0
         centers = kmeans.cluster_centers_
         parts.append((2 * centers / width, -(centers**2).sum(1) / width))
     slopes, offsets = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))

@@ -112,3 +112,11 @@ def test_soft_cells_are_normal_distributions_as_wide_as_cells(square):
     distance = np.linalg.norm(slopes[1] - slopes[0])
     variance = (1 / 12 * 4 + 1 / 12) / 2  # mean over the two axes of a cell of 2 x 1
     assert distance == pytest.approx(1 / variance, rel=0.1)
+
+
+def test_cells_of_rows_that_are_all_the_same_have_finite_scores():
+    """One cell for each of two points: nothing spreads around a centre."""
+    rows = np.repeat([[0.0, 0.0], [1.0, 0.0]], 10, axis=0)
+    _, slopes, offsets = soft_cells(rows, np.zeros(20, dtype=int), 2, seed=0)
+    assert np.isfinite(slopes).all()
+    assert sorted((rows @ slopes.T + offsets).argmax(axis=1)) == [0] * 10 + [1] * 10

@@ -21,6 +21,7 @@ from skmoe._registry import Part
 from skmoe._validation import (
     check_features,
     check_is_fitted,
+    check_outputs,
     check_rows,
     check_validation_rows,
     fit_context,
@@ -28,7 +29,12 @@ from skmoe._validation import (
 )
 from skmoe.estimators import _auto, _closed_form, _second_order
 from skmoe.estimators._attempts import Attempt, first_good
-from skmoe.estimators._parameters import CONSTRAINTS, PARTS, check_auxiliary_losses
+from skmoe.estimators._parameters import (
+    CONSTRAINTS,
+    PARTS,
+    check_auxiliary_losses,
+    check_gates_can_learn,
+)
 from skmoe.folds import leave_out
 from skmoe.initialization import INITS, with_bins
 from skmoe.model import Architecture, FittedModel
@@ -36,9 +42,6 @@ from skmoe.nn.base import Network
 from skmoe.nn.losses import AUXILIARY_LOSSES, LOSSES
 from skmoe.scaling import Scaling
 from skmoe.training import AuxiliaryLoss, TrainingPlan, TrainingResult, train
-
-# Rows on which the usage of a fitted model is measured.
-USAGE_ROWS = 10_000
 
 
 class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
@@ -237,7 +240,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         device = _auto.device(self.device, len(X))
         dtype = _auto.dtype(self.dtype, X, device)
         if keep and hasattr(self, "_model"):
-            _check_outputs(self._model, y)
+            check_outputs(y, len(self._model.y_scaling.center))
             return replace(self._model, net=copy.deepcopy(self._model.net).to(device, dtype))
         x_scaling = Scaling.of_features(X, weight)
         name, arguments = self._network(len(X))
@@ -257,11 +260,9 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         """The model after gradient descent, from the first start that is good enough."""
         learned, judged = self._folds(model, rows, held_out, random)
         goes_on = self.warm_start and hasattr(self, "_model")
-        attempts = (
-            [Attempt(model, plan)]
-            if goes_on
-            else self._attempts(model, rows, held_out, plan, random)
-        )
+        as_it_is = [Attempt(model, plan)]
+        given = model, rows, held_out, plan, random
+        attempts = as_it_is if goes_on else self._attempts(*given)
 
         def train_from(start: FittedModel, plan: TrainingPlan) -> TrainingResult:
             return self._train(start, learned, judged, plan, random, self.warm_start)
@@ -336,11 +337,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         return 1.0
 
     def _train(self, model, rows, held_out, plan, random, keep: bool) -> TrainingResult:
-        if not all(layer.router.gate_can_learn for layer in model.net.moe_layers()):
-            raise ValueError(
-                "top_k=1 with renormalised weights gives the gate no gradient. Use top_k=2 "
-                "or more, or a router with renormalize=None."
-            )
+        check_gates_can_learn(model.net)
         generator = torch.Generator(model.device).manual_seed(int(random.randint(2**31 - 1)))
         state = getattr(self, "_optimizer_state", None) if keep else None
         return train(model.net, rows, held_out, plan, generator, state or None)
@@ -350,7 +347,6 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         # Small float64 data is predicted in float64 even if it was learned in float32:
         # then a row's prediction does not depend on the rows beside it.
         model.net.to(_auto.predicted_dtype(model.dtype, X, model.device))
-        usage = [weights.mean(axis=0) for weights in model.gates(_spread(X, USAGE_ROWS))]
         self.__dict__.update(
             _model=model,
             _y_ndim=y_ndim,
@@ -358,7 +354,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             n_iter_=len(result.history),
             history_=result.history,
             best_loss_=result.best_loss,
-            expert_usage_=self._layers([share / share.sum() for share in usage], None, True),
+            expert_usage_=self._layers(model.usage(X), None, True),
         )
         if result.interrupted:
             raise KeyboardInterrupt
@@ -401,17 +397,3 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             device = state["device"] if cuda else "cpu"
             state["_model"] = FittedModel.from_arrays(state["_model"], device)
         super().__setstate__(state)
-
-
-def _check_outputs(model: FittedModel, y) -> None:
-    n_outputs = len(model.y_scaling.center)
-    if y.shape[1] != n_outputs:
-        raise ValueError(
-            f"y must have as many outputs as in the first fit. Got {y.shape[1]} and "
-            f"{n_outputs}."
-        )
-
-
-def _spread(X, n_rows: int):
-    """At most `n_rows` rows, evenly spread over X."""
-    return X[:: max(1, len(X) // n_rows)][:n_rows]

@@ -8,6 +8,7 @@ import textwrap
 from skmoe._settings import check_number
 from skmoe._validation import PartOf, at_least, fraction, not_negative, one_of, positive
 from skmoe.initialization import INITS
+from skmoe.nn.base import Network
 from skmoe.nn.embeddings import EMBEDDINGS
 from skmoe.nn.experts import EXPERTS
 from skmoe.nn.gates import GATES
@@ -57,6 +58,15 @@ def check_auxiliary_losses(losses: dict[str, float]) -> None:
     for name, weight in losses.items():
         AUXILIARY_LOSSES[name]
         check_number(f"the weight of the auxiliary loss {name!r}", weight)
+
+
+def check_gates_can_learn(network: Network) -> None:
+    """Refuse routers that give their gates no gradient."""
+    if not all(layer.router.gate_can_learn for layer in network.moe_layers()):
+        raise ValueError(
+            "top_k=1 with renormalised weights gives the gate no gradient. Use top_k=2 "
+            "or more, or a router with renormalize=None."
+        )
 
 
 ROUTING = """

@@ -147,8 +147,8 @@ def _gate_start(z: NDArray, labels: NDArray | None, n_experts: int, seed: int):
     if labels is None:
         labels = np.zeros(len(z), dtype=np.intp)
     slopes, offsets = np.zeros((n_experts, z.shape[1])), np.zeros(n_experts)
-    if n_regions := labels.max():
-        slopes[: n_regions + 1], offsets[: n_regions + 1] = straight_borders(z, labels)
+    if (n_regions := _count(labels)) > 1:
+        slopes[:n_regions], offsets[:n_regions] = straight_borders(z, labels)
     ids, *cells = soft_cells(z, labels, n_experts, seed)
     return ids, slopes, offsets, *cells
 
