@@ -44,7 +44,8 @@ SMALL_ENSEMBLE_STEPS, ENSEMBLE_STEPS = 95, 200
 ENSEMBLE_FULL_BATCH = 256
 ENSEMBLE_BATCH = 128
 ENSEMBLE_LOOKS = 30
-# Experts in each block, of several in an ensemble and of one large net.
+# Blocks, layers or members; experts in each, of several in an ensemble and of one large net.
+LAYERS = 8
 ENSEMBLE_EXPERTS, EXPERTS = 4, 8
 # With fewer members, what each of them leaves out would be too much.
 MIN_FOLDS = 4
@@ -64,6 +65,11 @@ def n_experts(setting: int | str, ensemble: bool = False) -> int:
     if not isinstance(setting, str):
         return setting
     return ENSEMBLE_EXPERTS if ensemble else EXPERTS
+
+
+def n_layers(setting: int | str) -> int:
+    """Eight, until factors are found."""
+    return LAYERS if isinstance(setting, str) else setting
 
 
 def top_k(setting: int | str | None, n_experts: int, of_many: int = 2) -> int | None:

@@ -22,11 +22,11 @@ from skmoe.estimators._brief import (
     ROUGH,
     brief_fit,
     copied,
-    settling,
     shortened,
 )
 from skmoe.estimators._combinations import product_of_factors, sum_of_factors
 from skmoe.estimators._regions import start_at_regions
+from skmoe.estimators._settling import settling
 from skmoe.model import FittedModel
 from skmoe.nn.experts import EXPERTS, LatentExperts
 from skmoe.nn.networks import ParallelMoENetwork
@@ -40,9 +40,9 @@ HIDDEN_GAIN = 4.0
 HEAD = {"model_dim": 64, "n_dense": 2, "block_outputs": 4}
 # A fit at regions has to lower the loss of the rough one to this share.
 GOOD_ENOUGH = 0.8
-# Shares of the epochs for a sum or product at regions, which is nearly always the last fit,
+# Shares of the epochs for fits at regions, the first of which is nearly always the last one,
 # and for deep gates if nothing at regions was good enough: fits have to end.
-COMBINED, LAST = 0.8, 0.5
+AT_REGIONS, LAST = 0.8, 0.5
 PRODUCT_HEAD = {"model_dim", "n_dense", "n_factors"}
 
 
@@ -92,6 +92,7 @@ def attempts_at_blocks(
     settled = start_at_regions(rough, rows, seed, given) if regions else None
     if settled is not None:
         good_enough = GOOD_ENOUGH * loss
+        at_regions = settling(plan, rows, held_out, AT_REGIONS)
         combined = None
         if len(blocks.groups) > 1 and not given & PRODUCT_HEAD:
             # The simplest ways to combine factors: they hold where there are no rows, too.
@@ -99,8 +100,8 @@ def attempts_at_blocks(
             if fit(combined) > loss:
                 combined = product_of_factors(combined, rows, seed)
         if combined is not None:
-            yield Attempt(combined, settling(plan, rows, COMBINED), good_enough)
-        yield Attempt(settled, settling(plan, rows), good_enough)
+            yield Attempt(combined, at_regions, good_enough)
+        yield Attempt(settled, at_regions, good_enough)
         plan = shortened(plan, LAST)
     yield Attempt(placed, plan)
 

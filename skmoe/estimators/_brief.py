@@ -9,13 +9,12 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from skmoe.batches import Rows, count_batches
-from skmoe.estimators._splits import sharing_out
 from skmoe.model import FittedModel
 from skmoe.training import TrainingPlan, train
 
-# Shares of the epochs of a brief fit, of one that shows where the function jumps, and of the
-# fit that goes on from there; and least number of steps of the former two.
-BRIEF, ROUGH, SETTLED = 0.12, 0.2, 0.4
+# Shares of the epochs of a brief fit, and of one that shows where the function jumps; and
+# their least number of steps.
+BRIEF, ROUGH = 0.12, 0.2
 MIN_STEPS = 300
 # A brief fit with a loss below this share of another one is better without a closer look.
 CLEARLY = 0.6
@@ -55,8 +54,3 @@ def copied(model: FittedModel) -> FittedModel:
 def shortened(plan: TrainingPlan, share: float) -> TrainingPlan:
     """The plan for this share of the epochs."""
     return replace(plan, max_epochs=math.ceil(share * plan.max_epochs))
-
-
-def settling(plan: TrainingPlan, rows: Rows, share: float = SETTLED) -> TrainingPlan:
-    """The plan of a fit that goes on from a rough one, at its regions."""
-    return replace(shortened(plan, share), before_epoch=sharing_out(rows))

@@ -65,11 +65,9 @@ def start_at_regions(
         return None
     spec: Part = rough.architecture.arguments["expert"]
     expert = part("latent", **{"depth": DEPTH, **spec.settings})
+    chosen = {"n_layers": len(labels), "hidden_dim": HIDDEN_DIM, "top_k": TOP_K}
     changes: dict[str, Any] = {"gate": GATE, "expert": expert}
-    if "hidden_dim" not in given:
-        changes["hidden_dim"] = HIDDEN_DIM
-    if "top_k" not in given:
-        changes["top_k"] = TOP_K
+    changes |= {name: value for name, value in chosen.items() if name not in given}
     model = rough.rebuilt(changes, seed)
     net = cast(ParallelMoENetwork, model.net)
     take_over(old, net)
@@ -154,15 +152,22 @@ def _gate_start(z: NDArray, labels: NDArray | None, n_experts: int, seed: int):
 
 
 def take_over(old: ParallelMoENetwork, new: ParallelMoENetwork) -> None:
-    """Give `new` the weights of `old` that it has too, but not those of gates and experts."""
+    """Give `new` the weights of `old` that it has too, but not those of gates and experts.
+
+    It may have fewer blocks: the first ones.
+    """
+    weights = dict(old.state_dict())
+    n_blocks = new.blocks.experts.n_blocks
+    n_answers = n_blocks * new.blocks.experts.output_dim
+    weights["mix.weight"] = weights["mix.weight"][:, :n_answers]
+    encoder = [name for name in weights if name.startswith("blocks.experts.encoder.")]
+    weights |= {name: weights[name][:n_blocks] for name in encoder}
     shapes = {name: weight.shape for name, weight in new.state_dict().items()}
-    learned = ("blocks.gate.", "blocks.experts.", "blocks.shared.")
-    encoder = "blocks.experts.encoder."
     kept = {
         name: weight
-        for name, weight in old.state_dict().items()
+        for name, weight in weights.items()
         if shapes.get(name) == weight.shape
-        and (name.startswith(encoder) or not name.startswith(learned))
+        and (name in encoder or not name.startswith("blocks."))
     }
     new.load_state_dict(kept, strict=False)
 

@@ -46,29 +46,37 @@ def share_out_busiest(network: Network, x_TD: Tensor) -> None:
         if not isinstance(layer.gate, RegionGate):
             continue
         z_BTD, _ = layer.experts.encode(x_BTD)
-        weights_BTE = routing.dense_weights()
-        for block, usage_E in enumerate(routing.usage()):
+        for block, weight_TE in enumerate(routing.dense_weights()):
+            usage_E = weight_TE.mean(0)
             for idle in (usage_E < IDLE / len(usage_E)).nonzero().flatten().tolist():
-                busiest = int(usage_E.argmax())
-                weight_T = weights_BTE[block, :, busiest]
-                _split(layer, block, busiest, idle, z_BTD[block], weight_T)
-                usage_E[[busiest, idle]] = usage_E[busiest] / 2
+                # The busiest one may be one that has just been given rows.
+                busiest = int(weight_TE.mean(0).argmax())
+                kept_T = _split(
+                    layer, block, busiest, idle, z_BTD[block], weight_TE[:, busiest]
+                )
+                weight_TE[:, idle] = weight_TE[:, busiest] * (1 - kept_T)
+                weight_TE[:, busiest] *= kept_T
 
 
 def _split(
     layer: MoELayer, block: int, busy: int, idle: int, z_TD: Tensor, weight_T: Tensor
-) -> None:
-    """Put the expert `idle` beside `busy`, across the direction in which its rows spread."""
+) -> Tensor:
+    """Put the expert `idle` beside `busy`, across the direction in which its rows spread.
+
+    Returns the share of each row that `busy` keeps.
+    """
     weight_T = weight_T / weight_T.sum()
     center_D = weight_T @ z_TD
     centred_TD = z_TD - center_D
     variances, axes = torch.linalg.eigh(centred_TD.T @ (weight_T[:, None] * centred_TD))
     if variances[-1] < SMALLEST_VARIANCE:
-        return
+        return torch.ones_like(weight_T)
     first = block * layer.experts.n_experts
     for tensor in layer.experts.stacked():
         tensor[first + idle] = tensor[first + busy]
     # The log-densities of two normal distributions, whose centres are one deviation away
     # from the common one on both sides, differ by twice this.
     slope_D = axes[:, -1] * variances[-1].rsqrt()
-    cast(RegionGate, layer.gate).split(block, busy, idle, slope_D, slope_D @ center_D)
+    middle = slope_D @ center_D
+    cast(RegionGate, layer.gate).split(block, busy, idle, slope_D, middle)
+    return torch.sigmoid(2 * (z_TD @ slope_D - middle))

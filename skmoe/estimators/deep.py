@@ -27,9 +27,9 @@ class DeepMoERegressor(BaseMoERegressor):
 
     Parameters
     ----------
-    n_layers : int, default=8
-        Number of blocks, layers or members L. More of them than the target has factors train
-        better.
+    n_layers : int or "auto", default="auto"
+        Number of blocks, layers or members L. "auto" is 8, as more blocks than the target has
+        factors train better; where blocks start at regions it is the number of factors found.
     n_experts : int or "auto", default="auto"
         Number of experts in each. "auto" is 8, and 4 in an ensemble.
     {routing}
@@ -84,7 +84,7 @@ class DeepMoERegressor(BaseMoERegressor):
     _hidden_dims = {"usual": 32, "small": 8}
     _parameter_constraints: dict = {
         **BaseMoERegressor._parameter_constraints,
-        "n_layers": [at_least(1)],
+        "n_layers": [at_least(1), one_of("auto")],
         "model_dim": [at_least(1), one_of("auto")],
         "arrangement": [PartOf(ARRANGEMENTS), one_of("auto")],
         "learning_rate": [positive(), one_of("auto")],
@@ -94,7 +94,7 @@ class DeepMoERegressor(BaseMoERegressor):
 
     def __init__(
         self,
-        n_layers=8,
+        n_layers="auto",
         n_experts="auto",
         *,
         top_k="auto",
@@ -166,8 +166,8 @@ class DeepMoERegressor(BaseMoERegressor):
             model_dim = _auto.member_dim(self.model_dim, n_rows)
         else:
             model_dim = _auto.width(self.model_dim, n_rows, usual=128, small=64)
-        settings = {"n_layers": self.n_layers, "model_dim": model_dim, **settings}
-        return spec.name, settings
+        sizes = {"n_layers": _auto.n_layers(self.n_layers), "model_dim": model_dim}
+        return spec.name, {**sizes, **settings}
 
     def _sizes(self, n_rows, n_features, solver):
         sizes = super()._sizes(n_rows, n_features, solver)
@@ -183,7 +183,7 @@ class DeepMoERegressor(BaseMoERegressor):
             return super()._attempts(model, rows, held_out, plan, random)
         seed = int(random.randint(2**31 - 1))
         given = set(self._arrangement(len(rows)).settings)
-        sizes = ("model_dim", "hidden_dim", "top_k")
+        sizes = ("n_layers", "model_dim", "hidden_dim", "top_k")
         given |= {name for name in sizes if not _auto.is_auto(getattr(self, name))}
         regions = self._may_have_regions(held_out)
         return _blocks.attempts_at_blocks(model, rows, held_out, plan, seed, given, regions)

@@ -6,9 +6,10 @@ from skmoe._validation import PartOf, one_of
 from skmoe.estimators import _auto, _closed_form
 from skmoe.estimators._attempts import Attempt
 from skmoe.estimators._base import BaseMoERegressor
-from skmoe.estimators._brief import ROUGH, brief_fit, copied, settling
+from skmoe.estimators._brief import ROUGH, brief_fit, copied
 from skmoe.estimators._parameters import documented
 from skmoe.estimators._regions import start_layer_at_regions
+from skmoe.estimators._settling import settling
 from skmoe.initialization import principal_axes
 from skmoe.model import FittedModel
 from skmoe.nn.gates import GATES
@@ -186,7 +187,7 @@ class MoERegressor(BaseMoERegressor):
             seed = int(random.randint(2**31 - 1))
             settled = self._settled(model, rows, held_out, plan, seed)
         if settled is not None:
-            model, plan = settled, settling(plan, rows)
+            model, plan = settled, settling(plan, rows, held_out)
         yield Attempt(model, plan)
 
     def _settled(self, model, rows, held_out, plan, seed) -> FittedModel | None:

@@ -139,14 +139,20 @@ def test_a_smooth_function_gives_no_start(rows):
     assert start_at_regions(rough_model(sharpness=0.1), rows, seed=0) is None
 
 
-def test_encoders_and_head_are_taken_over_and_nothing_else(rows):
+@pytest.mark.parametrize("given", [{"n_layers"}, set()])
+def test_encoders_and_head_are_taken_over_and_nothing_else(rows, given):
+    """There is one block for each factor, unless their number was given."""
     rough = rough_model(sharpness=300.0)
-    old, new = rough.net.state_dict(), start_at_regions(rough, rows, seed=1).net.state_dict()
-    for name in ("axes.weight", "blocks.experts.encoder.weight", "mix.weight", "head.bias"):
+    model = start_at_regions(rough, rows, seed=1, given=given)
+    old, new = rough.net.state_dict(), model.net.state_dict()
+    n_blocks = 2 * N_FACTORS if given else N_FACTORS
+    for name in ("axes.weight", "head.bias"):
         assert torch.equal(old[name], new[name])
-    assert not torch.equal(
-        old["blocks.experts.hidden.weight"], new["blocks.experts.hidden.weight"]
-    )
+    encoder = "blocks.experts.encoder.weight"
+    assert torch.equal(old[encoder][:n_blocks], new[encoder])
+    assert torch.equal(old["mix.weight"][:, : 2 * n_blocks], new["mix.weight"])
+    hidden = "blocks.experts.hidden.weight"
+    assert not torch.equal(old[hidden][: len(new[hidden])], new[hidden])
 
 
 def test_a_sum_is_one(rows):

@@ -7,7 +7,7 @@ import torch
 
 from skmoe.batches import Rows
 from skmoe.estimators import _splits
-from skmoe.estimators._brief import settling
+from skmoe.estimators._settling import settling
 from skmoe.estimators._splits import share_out_busiest, sharing_out
 from skmoe.nn.losses import SquaredError
 from skmoe.nn.networks import MoENetwork
@@ -21,16 +21,16 @@ def x():
     return torch.randn(2000, 3, generator=torch.Generator().manual_seed(1)).double()
 
 
-def network(gate="region", **settings):
-    """Experts 0 and 1 have a region each, and the other two hardly anything."""
+def network(gate="region", n_experts=N_EXPERTS, **settings):
+    """Experts 0 and 1 have a region each, and the others hardly anything."""
     generator = torch.Generator().manual_seed(0)
-    net = MoENetwork(3, 1, n_experts=N_EXPERTS, gate=gate, generator=generator, **settings)
+    net = MoENetwork(3, 1, n_experts=n_experts, gate=gate, generator=generator, **settings)
     if gate == "region":
-        slopes, offsets = torch.zeros(1, N_EXPERTS, 3), torch.zeros(1, N_EXPERTS)
+        slopes, offsets = torch.zeros(1, n_experts, 3), torch.zeros(1, n_experts)
         slopes[0, 1, 0] = 30.0
         offsets[0, 2:] = -1000.0
-        cells = torch.zeros(1, N_EXPERTS, 3), torch.zeros(1, N_EXPERTS)
-        net.layer.gate.set_regions(torch.arange(N_EXPERTS), (slopes, offsets), cells)
+        cells = torch.zeros(1, n_experts, 3), torch.zeros(1, n_experts)
+        net.layer.gate.set_regions(torch.arange(n_experts), (slopes, offsets), cells)
     return net.double()
 
 
@@ -41,6 +41,16 @@ def test_idle_experts_are_given_rows(x):
     usage = net(x)[1][0].routing.usage()[0]
     assert usage.min() > 0.15
     assert sorted(net.layer.gate.region_ids_BE[0].tolist()) == [0, 0, 1, 1]
+
+
+def test_experts_that_have_just_been_given_rows_may_have_to_share_them(x):
+    """With two regions and six idle experts, some of them get a quarter of a region."""
+    net = network(n_experts=8)
+    share_out_busiest(net, x)
+    assert all(bool(weight.isfinite().all()) for weight in net.parameters())
+    usage = net(x)[1][0].routing.usage()[0]
+    assert usage.min() > 0.3 / 8
+    assert sorted(net.layer.gate.region_ids_BE[0].tolist()) == [0] * 4 + [1] * 4
 
 
 def test_the_function_stays_as_it_was(x):
@@ -85,7 +95,7 @@ def test_idle_experts_learn_once_they_have_rows(x):
     rows = Rows(x, x.square().sum(1, keepdim=True), torch.ones(len(x)).double())
     plan = TrainingPlan(SquaredError(), 1e-2, 0.0, 500, max_epochs=10)
     losses = {}
-    for name, settled in (("as it is", plan), ("shared out", settling(plan, rows))):
+    for name, settled in (("as it is", plan), ("shared out", settling(plan, rows, None))):
         generator = torch.Generator().manual_seed(0)
         net = network(top_k=2, hidden_dim=4)
         settled = replace(settled, max_epochs=plan.max_epochs)

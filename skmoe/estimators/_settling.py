@@ -1,0 +1,82 @@
+"""How a start at regions is trained: rows on the wrong side of a border count less.
+
+As long as borders move, some rows are on the wrong side of one and off by a whole jump: few
+rows, but most of the squared error, and what experts would bend themselves for. So errors far
+above the usual one count linearly, as in Huber's loss. What is usual falls in training. Errors
+on validation rows stay squared ones.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from skmoe.batches import Rows
+from skmoe.estimators._brief import shortened
+from skmoe.estimators._splits import sharing_out
+from skmoe.nn.base import Network
+from skmoe.nn.losses import FitLoss, SquaredError
+from skmoe.training import TrainingPlan
+
+# Share of the epochs of a fit that goes on from a rough one.
+SETTLED = 0.4
+# Standard deviations from which on errors count linearly, and those of a normal distribution
+# in its median absolute deviation. Rows that this is measured on.
+FAR_OFF, PER_DEVIATION = 3.0, 0.6745
+MAX_ROWS = 2000
+SMALLEST_LIMIT = 1e-6
+
+
+class ResistantError(FitLoss):
+    """``(y - f)^2``, which in training goes on linearly from a limit."""
+
+    limit = float("inf")
+
+    def forward(self, prediction_TO: Tensor, target_TO: Tensor) -> Tensor:
+        if not self.training or self.limit == float("inf"):
+            return (prediction_TO - target_TO).square().mean(-1)
+        halves_TO = F.huber_loss(prediction_TO, target_TO, reduction="none", delta=self.limit)
+        return 2 * halves_TO.mean(-1)
+
+
+def settling(
+    plan: TrainingPlan, rows: Rows, held_out: Rows | None, share: float = SETTLED
+) -> TrainingPlan:
+    """The plan of a fit that goes on from a rough one, at its regions.
+
+    Losses other than the squared error stay as they are, and so does that without validation
+    rows: fits are then compared by it.
+    """
+    share_out = sharing_out(rows)
+    plan = replace(shortened(plan, share), before_epoch=share_out)
+    if held_out is None or not isinstance(plan.fit_loss, SquaredError):
+        return plan
+    loss = ResistantError()
+    return replace(plan, fit_loss=loss, before_epoch=_following(loss, rows, share_out))
+
+
+def _following(
+    loss: ResistantError, rows: Rows, first: Callable[[Network, int, int], None]
+) -> Callable[[Network, int, int], None]:
+    """`first`, then the limit of the loss in units of the usual error."""
+    rows = rows.spread(MAX_ROWS)
+    counted = rows.weight > 0
+
+    def before_epoch(network: Network, done: int, in_all: int) -> None:
+        first(network, done, in_all)
+        loss.limit = FAR_OFF * usual_error(network, rows.x[counted], rows.y[counted])
+
+    return before_epoch
+
+
+@torch.no_grad()
+def usual_error(network: Network, x_TD: Tensor, y_TO: Tensor) -> float:
+    """Standard deviation of the errors, had they a normal distribution."""
+    was_training = network.training
+    prediction_TO, _ = network.eval()(x_TD)
+    network.train(was_training)
+    median = (prediction_TO - y_TO).abs().median()
+    # In this order, as a diverged fit has no median.
+    return max(SMALLEST_LIMIT, float(median) / PER_DEVIATION)
