@@ -92,7 +92,8 @@ def attempts_at_blocks(
     settled = start_at_regions(rough, rows, seed, given) if regions else None
     if settled is not None:
         good_enough = GOOD_ENOUGH * loss
-        at_regions = settling(plan, rows, held_out, AT_REGIONS)
+        # Without validation rows, attempts are compared by this loss: it then stays the same.
+        at_regions = settling(plan, rows, AT_REGIONS, resistant=held_out is not None)
         combined = None
         if len(blocks.groups) > 1 and not given & PRODUCT_HEAD:
             # The simplest ways to combine factors: they hold where there are no rows, too.

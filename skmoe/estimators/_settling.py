@@ -2,8 +2,8 @@
 
 As long as borders move, some rows are on the wrong side of one and off by a whole jump: few
 rows, but most of the squared error, and what experts would bend themselves for. So errors far
-above the usual one count linearly, as in Huber's loss. What is usual falls in training. Errors
-on validation rows stay squared ones.
+above the usual one can count linearly, as in Huber's loss. What is usual falls in training.
+Errors on validation rows stay squared ones.
 """
 
 from collections.abc import Callable
@@ -42,16 +42,16 @@ class ResistantError(FitLoss):
 
 
 def settling(
-    plan: TrainingPlan, rows: Rows, held_out: Rows | None, share: float = SETTLED
+    plan: TrainingPlan, rows: Rows, share: float = SETTLED, resistant: bool = False
 ) -> TrainingPlan:
     """The plan of a fit that goes on from a rough one, at its regions.
 
-    Losses other than the squared error stay as they are, and so does that without validation
-    rows: fits are then compared by it.
+    If it is to be `resistant`, a squared error becomes a `ResistantError`; other losses stay
+    as they are.
     """
     share_out = sharing_out(rows)
     plan = replace(shortened(plan, share), before_epoch=share_out)
-    if held_out is None or not isinstance(plan.fit_loss, SquaredError):
+    if not resistant or not isinstance(plan.fit_loss, SquaredError):
         return plan
     loss = ResistantError()
     return replace(plan, fit_loss=loss, before_epoch=_following(loss, rows, share_out))

@@ -187,7 +187,7 @@ class MoERegressor(BaseMoERegressor):
             seed = int(random.randint(2**31 - 1))
             settled = self._settled(model, rows, held_out, plan, seed)
         if settled is not None:
-            model, plan = settled, settling(plan, rows, held_out)
+            model, plan = settled, settling(plan, rows)
         yield Attempt(model, plan)
 
     def _settled(self, model, rows, held_out, plan, seed) -> FittedModel | None:

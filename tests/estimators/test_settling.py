@@ -62,25 +62,25 @@ def test_the_usual_error_of_normal_errors_is_their_deviation(network):
 def test_rows_without_weight_are_not_looked_at(network, rows):
     y = torch.cat([rows.y + 1000, rows.y])
     both = Rows(rows.x.repeat(2, 1), y, torch.arange(4000).ge(2000).double())
-    found = settling(plan(SquaredError()), both, rows)
+    found = settling(plan(SquaredError()), both, resistant=True)
     found.before_epoch(network, 0, 1)
     expected = FAR_OFF * usual_error(network, rows.x, rows.y)
     assert found.fit_loss.limit == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.parametrize(
-    ("loss", "validated", "resistant"),
+    ("loss", "wanted", "resistant"),
     [(SquaredError, True, True), (SquaredError, False, False), (AbsoluteError, True, False)],
 )
-def test_only_a_squared_error_that_is_not_compared_changes(loss, validated, resistant, rows):
-    settled = settling(plan(loss()), rows, rows if validated else None)
+def test_only_a_squared_error_changes_and_only_if_it_is_to(loss, wanted, resistant, rows):
+    settled = settling(plan(loss()), rows, resistant=wanted)
     assert type(settled.fit_loss) is (ResistantError if resistant else loss)
 
 
 def test_rows_far_off_do_not_bend_what_is_learned(network, rows):
     truth = Rows(rows.x, 0.3 * rows.x, rows.weight)
     losses = {}
-    for settled in (plan(SquaredError()), settling(plan(SquaredError()), rows, truth, 1.0)):
+    for settled in (plan(SquaredError()), settling(plan(SquaredError()), rows, 1.0, True)):
         generator = torch.Generator().manual_seed(0)
         net = MoENetwork(1, 1, n_experts=1, hidden_dim=4, generator=generator).double()
         result = train(net, rows, truth, settled, generator)

@@ -95,7 +95,7 @@ def test_idle_experts_learn_once_they_have_rows(x):
     rows = Rows(x, x.square().sum(1, keepdim=True), torch.ones(len(x)).double())
     plan = TrainingPlan(SquaredError(), 1e-2, 0.0, 500, max_epochs=10)
     losses = {}
-    for name, settled in (("as it is", plan), ("shared out", settling(plan, rows, None))):
+    for name, settled in (("as it is", plan), ("shared out", settling(plan, rows))):
         generator = torch.Generator().manual_seed(0)
         net = network(top_k=2, hidden_dim=4)
         settled = replace(settled, max_epochs=plan.max_epochs)
