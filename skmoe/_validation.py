@@ -21,6 +21,7 @@ __all__ = [
     "check_is_fitted",
     "check_rows",
     "check_validation_rows",
+    "check_weight",
     "fit_context",
     "fraction",
     "not_negative",
@@ -102,6 +103,11 @@ def _nearest_valid_name(estimator) -> str:
     return ""
 
 
+def check_weight(sample_weight, X) -> np.ndarray:
+    """Weights of the rows of X; ones without any."""
+    return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+
+
 def check_rows(estimator, X, y, sample_weight, *, reset: bool):
     """Rows to learn from, as float arrays; those of weight zero are left out.
 
@@ -124,7 +130,7 @@ def check_rows(estimator, X, y, sample_weight, *, reset: bool):
     )
     # As float64: what is finite as float128 or an object may not be after the cast.
     y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
-    weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    weight = check_weight(sample_weight, X)
     kept = weight > 0
     if not kept.all():
         X, y, weight = X[kept], y[kept], weight[kept]

@@ -1,0 +1,308 @@
+"""Numbers about a fitted model: who is asked, how that changes, how far it is from the truth.
+
+The measures of routing are those of Nguyen et al., "On DeepSeekMoE: statistical benefits of
+shared experts and normalized sigmoid gating" (2025, arXiv:2505.10860), appendix H; the Voronoi
+loss is that of its section 3. Gates are what `predict_gates` returns: an array for one layer,
+a list of arrays for several, of which each gets a number of its own.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+from skmoe._validation import check_weight
+
+Gates = ArrayLike | Sequence[NDArray]
+"""Of one layer, or of several."""
+
+
+def expert_usage(estimator, X, sample_weight=None) -> NDArray[np.float64]:
+    """Share of the routing weight that each expert gets on given rows.
+
+    Parameters
+    ----------
+    estimator : MoERegressor or DeepMoERegressor
+        Fitted.
+    X : array-like of shape (n, n_features)
+        Rows.
+    sample_weight : array-like of shape (n,), optional
+        How much each row counts.
+
+    Returns
+    -------
+    usage : ndarray of shape (n_experts,), or (n_layers, n_experts) if deep
+        Sums to one for each layer. `expert_usage_` is the same on training rows.
+
+    Examples
+    --------
+    >>> from skmoe import MoERegressor
+    >>> from skmoe.datasets import make_circle_regression
+    >>> from skmoe.inspection import expert_usage
+    >>> X, y = make_circle_regression(200, random_state=0)
+    >>> moe = MoERegressor(n_experts=4, solver="ridge", random_state=0).fit(X, y)
+    >>> expert_usage(moe, X).shape
+    (4,)
+    """
+    gates = estimator.predict_gates(X)
+    layers = _layers(gates)
+    weight = check_weight(sample_weight, layers[0])
+    totals = [weight @ layer for layer in layers]
+    return _like(gates, np.stack([total / total.sum() for total in totals]))
+
+
+def routing_table(estimator, X, labels, layer: int | None = None):
+    """How the rows of each label are shared out among the experts.
+
+    Labels may be true regions, a categorical feature or bins of the target: a row with a single
+    large entry is a label with an expert of its own.
+
+    Parameters
+    ----------
+    estimator : MoERegressor or DeepMoERegressor
+        Fitted.
+    X : array-like of shape (n, n_features)
+        Rows.
+    labels : array-like of shape (n,)
+        Label of each row.
+    layer : int, optional
+        Which layer of a deep mixture; None: all of them.
+
+    Returns
+    -------
+    names : ndarray of shape (n_labels,)
+        The labels, sorted.
+    table : ndarray of shape (n_labels, n_experts), or (n_layers, n_labels, n_experts)
+        Mean routing weight of each expert on the rows of each label.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many labels as rows.
+
+    Examples
+    --------
+    >>> from skmoe import MoERegressor
+    >>> from skmoe.datasets import make_circle_regression
+    >>> from skmoe.inspection import routing_table
+    >>> X, y = make_circle_regression(200, random_state=0)
+    >>> moe = MoERegressor(n_experts=4, solver="ridge", random_state=0).fit(X, y)
+    >>> names, table = routing_table(moe, X, y > 0)
+    >>> names.tolist(), table.shape
+    ([False, True], (2, 4))
+    """
+    labels = column_or_1d(labels)
+    gates = estimator.predict_gates(X) if layer is None else estimator.predict_gates(X, layer)
+    layers = _layers(gates)
+    check_consistent_length(layers[0], labels)
+    names, codes = np.unique(labels, return_inverse=True)
+    member = (codes == np.arange(len(names))[:, None]) / np.bincount(codes)[:, None]
+    return names, _like(gates, np.stack([member @ weights for weights in layers]))
+
+
+def jain_fairness(usage: ArrayLike):
+    """Evenness of the experts' usage, ``(sum_e u_e)^2 / (E sum_e u_e^2)`` (Jain et al., 1984).
+
+    Parameters
+    ----------
+    usage : array-like of shape (n_experts,) or (n_layers, n_experts)
+        Shares or counts, such as `expert_usage_`; not all zero.
+
+    Returns
+    -------
+    fairness : float, or ndarray of shape (n_layers,)
+        From ``1 / E``, if one expert gets all, to 1, if all get the same.
+
+    Raises
+    ------
+    ValueError
+        If a share is negative, or all of a layer are zero.
+
+    Examples
+    --------
+    >>> from skmoe.inspection import jain_fairness
+    >>> jain_fairness([1, 0, 0, 0]), jain_fairness([3, 3, 3, 3])
+    (0.25, 1.0)
+    """
+    shares = check_array(usage, ensure_2d=False, dtype=np.float64, input_name="usage")
+    if (shares < 0).any() or not (shares.sum(-1) > 0).all():
+        raise ValueError("usage must be non-negative, and not all zero in a layer.")
+    shares = shares / shares.max(-1, keepdims=True)  # squares then neither over- nor underflow
+    fairness = shares.sum(-1) ** 2 / (shares.shape[-1] * (shares**2).sum(-1))
+    return float(fairness) if fairness.ndim == 0 else fairness
+
+
+def routing_change_rate(gates: Gates, later: Gates, top_k: int | None = None):
+    """Share of the experts asked later that were not asked before, ``|E' minus E| / |E'|``.
+
+    Parameters
+    ----------
+    gates, later : array-like of shape (n, n_experts), or list of them
+        Routing weights of the same rows at two moments, such as two calls of `predict_gates`
+        between calls of `partial_fit`.
+    top_k : int, optional
+        A row's experts are the `top_k` with the largest weights. None: all with a weight.
+
+    Returns
+    -------
+    rate : float, or ndarray of shape (n_layers,)
+        Mean over the rows, in [0, 1]; 0 if each row asks the same experts as before.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, or `top_k` is not in [1, n_experts].
+
+    Examples
+    --------
+    >>> from skmoe.inspection import routing_change_rate
+    >>> routing_change_rate([[0.5, 0.5, 0.0]], [[0.5, 0.0, 0.5]])
+    0.5
+    """
+    return _compare(gates, later, top_k, lambda before, after: after & ~before)
+
+
+def router_saturation(gates: Gates, final: Gates, top_k: int | None = None):
+    """Share of the experts asked in the end that are asked already, ``|E and E'| / |E'|``.
+
+    Parameters
+    ----------
+    gates, final : array-like of shape (n, n_experts), or list of them
+        Routing weights of the same rows now and at the end of training.
+    top_k : int, optional
+        A row's experts are the `top_k` with the largest weights. None: all with a weight.
+
+    Returns
+    -------
+    saturation : float, or ndarray of shape (n_layers,)
+        Mean over the rows, in [0, 1]; 1 if the routing is the final one.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, or `top_k` is not in [1, n_experts].
+
+    Examples
+    --------
+    >>> from skmoe.inspection import router_saturation
+    >>> router_saturation([[0.6, 0.3, 0.1]], [[0.1, 0.6, 0.3]], top_k=2)
+    0.5
+    """
+    return _compare(gates, final, top_k, lambda before, after: after & before)
+
+
+def voronoi_loss(weights, parameters, true_weights, true_parameters) -> float:
+    """Distance of fitted experts from the true ones, if there may be more of them than these.
+
+    Each fitted expert i belongs to the true one j whose parameters are nearest, in the cell
+    ``V_j``. With differences ``d_ij`` of their parameters,
+
+        ``sum_j |sum_{i in V_j} w_i - w*_j| + sum_{|V_j| = 1} w_i |d_ij|
+        + sum_{|V_j| > 1} w_i |d_ij|^2``.
+
+    Squares stand where several experts share a true one, as these converge more slowly (Nguyen
+    et al., 2025, section 3). It is 0 exactly if the fitted mixture is the true one, up to a
+    permutation and to experts that were split.
+
+    Parameters
+    ----------
+    weights : array-like of shape (n_fitted,)
+        Mixture weights, or ``exp`` of the offsets of a gate.
+    parameters : array-like of shape (n_fitted, n_parameters), or list of them
+        Parameters of each fitted expert, and of its gate. In a list, each array is a group
+        with a norm of its own, and these are added.
+    true_weights, true_parameters : array-like or list of them
+        Likewise, of the true experts.
+
+    Returns
+    -------
+    loss : float
+        Not negative.
+
+    Raises
+    ------
+    ValueError
+        If numbers of experts or parameters do not fit together, or a weight is negative.
+
+    Examples
+    --------
+    >>> from skmoe.inspection import voronoi_loss
+    >>> voronoi_loss([0.3, 0.5, 0.2], [[1.0], [4.0], [1.0]], [0.5, 0.5], [[4.0], [1.0]])
+    0.0
+    """
+    w_N, groups = _atoms(weights, parameters, "weights")
+    true_w_M, true_groups = _atoms(true_weights, true_parameters, "true_weights")
+    if [g.shape[1] for g in groups] != [g.shape[1] for g in true_groups]:
+        raise ValueError(
+            "parameters and true_parameters must have the same numbers of columns. Got "
+            f"{[g.shape[1] for g in groups]} and {[g.shape[1] for g in true_groups]}."
+        )
+    distances_GNM = np.stack(
+        [
+            np.linalg.norm(fitted[:, None] - true, axis=-1)
+            for fitted, true in zip(groups, true_groups, strict=True)
+        ]
+    )
+    nearest_N = (distances_GNM**2).sum(0).argmin(1)
+    own_GN = distances_GNM[:, np.arange(len(w_N)), nearest_N]
+    counts_M = np.bincount(nearest_N, minlength=len(true_w_M))
+    alone_N = counts_M[nearest_N] == 1
+    mass_M = np.bincount(nearest_N, w_N, minlength=len(true_w_M))
+    apart_N = np.where(alone_N, own_GN, own_GN**2).sum(0)
+    return float(np.abs(mass_M - true_w_M).sum() + w_N @ apart_N)
+
+
+def _atoms(weights, parameters, name: str) -> tuple[NDArray, list[NDArray]]:
+    """Weights and groups of parameters, checked."""
+    w_N = check_array(weights, ensure_2d=False, dtype=np.float64, input_name=name)
+    if w_N.ndim != 1 or (w_N < 0).any():
+        raise ValueError(f"{name} must be non-negative, of shape (n,). Got {weights!r}.")
+    groups = parameters if _is_list_of_tables(parameters) else [parameters]
+    groups = [check_array(group, dtype=np.float64) for group in groups]
+    check_consistent_length(w_N, *groups)
+    return w_N, groups
+
+
+def _is_list_of_tables(values) -> bool:
+    return isinstance(values, list) and np.ndim(values[0]) == 2
+
+
+def _layers(gates) -> list[NDArray]:
+    """Gates of each layer."""
+    layers = gates if _is_list_of_tables(gates) else [gates]
+    return [check_array(layer, input_name="gates") for layer in layers]
+
+
+def _like(gates, values: NDArray):
+    """One value for each layer, or the only one."""
+    return values if _is_list_of_tables(gates) else values[0]
+
+
+def _compare(gates: Gates, later: Gates, top_k: int | None, count):
+    """Mean share of the experts asked later that `count` keeps."""
+    before, after = _layers(gates), _layers(later)
+    if [layer.shape for layer in before] != [layer.shape for layer in after]:
+        raise ValueError(
+            "Both gates must be of the same shape. Got "
+            f"{[layer.shape for layer in before]} and {[layer.shape for layer in after]}."
+        )
+    shares = []
+    for old, new in zip(before, after, strict=True):
+        asked = _asked(new, top_k)
+        kept = count(_asked(old, top_k), asked)
+        shares.append((kept.sum(1) / asked.sum(1)).mean())
+    value = _like(gates, np.array(shares))
+    return value if isinstance(value, np.ndarray) else float(value)
+
+
+def _asked(weights: NDArray, top_k: int | None) -> NDArray[np.bool_]:
+    """Which experts each row asks."""
+    if top_k is None:
+        return weights > 0
+    n_experts = weights.shape[1]
+    if not 1 <= top_k <= n_experts:
+        raise ValueError(f"top_k must be in [1, {n_experts}]. Got {top_k!r}.")
+    ranks = np.argsort(np.argsort(-weights, axis=1, kind="stable"), axis=1)
+    return ranks < top_k
