@@ -161,11 +161,25 @@ def routing_change_rate(gates: Gates, later: Gates, top_k: int | None = None):
     >>> routing_change_rate([[0.5, 0.5, 0.0]], [[0.5, 0.0, 0.5]])
     0.5
     """
-    return _compare(gates, later, top_k, lambda before, after: after & ~before)
+    before, after = _layers(gates), _layers(later)
+    if [layer.shape for layer in before] != [layer.shape for layer in after]:
+        raise ValueError(
+            "Both gates must be of the same shape. Got "
+            f"{[layer.shape for layer in before]} and {[layer.shape for layer in after]}."
+        )
+    rates = []
+    for old, new in zip(before, after, strict=True):
+        asked = _asked(new, top_k)
+        added = asked & ~_asked(old, top_k)
+        rates.append((added.sum(1) / asked.sum(1)).mean())
+    rate = _like(gates, np.array(rates))
+    return rate if isinstance(rate, np.ndarray) else float(rate)
 
 
 def router_saturation(gates: Gates, final: Gates, top_k: int | None = None):
     """Share of the experts asked in the end that are asked already, ``|E and E'| / |E'|``.
+
+    One minus the `routing_change_rate` from now to the end.
 
     Parameters
     ----------
@@ -190,7 +204,7 @@ def router_saturation(gates: Gates, final: Gates, top_k: int | None = None):
     >>> router_saturation([[0.6, 0.3, 0.1]], [[0.1, 0.6, 0.3]], top_k=2)
     0.5
     """
-    return _compare(gates, final, top_k, lambda before, after: after & before)
+    return 1 - routing_change_rate(gates, final, top_k)
 
 
 def voronoi_loss(weights, parameters, true_weights, true_parameters) -> float:
@@ -278,23 +292,6 @@ def _layers(gates) -> list[NDArray]:
 def _like(gates, values: NDArray):
     """One value for each layer, or the only one."""
     return values if _is_list_of_tables(gates) else values[0]
-
-
-def _compare(gates: Gates, later: Gates, top_k: int | None, count):
-    """Mean share of the experts asked later that `count` keeps."""
-    before, after = _layers(gates), _layers(later)
-    if [layer.shape for layer in before] != [layer.shape for layer in after]:
-        raise ValueError(
-            "Both gates must be of the same shape. Got "
-            f"{[layer.shape for layer in before]} and {[layer.shape for layer in after]}."
-        )
-    shares = []
-    for old, new in zip(before, after, strict=True):
-        asked = _asked(new, top_k)
-        kept = count(_asked(old, top_k), asked)
-        shares.append((kept.sum(1) / asked.sum(1)).mean())
-    value = _like(gates, np.array(shares))
-    return value if isinstance(value, np.ndarray) else float(value)
 
 
 def _asked(weights: NDArray, top_k: int | None) -> NDArray[np.bool_]:

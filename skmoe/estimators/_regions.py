@@ -65,9 +65,8 @@ def start_at_regions(
         return None
     spec: Part = rough.architecture.arguments["expert"]
     expert = part("latent", **{"depth": DEPTH, **spec.settings})
-    chosen = {"n_layers": len(labels), "hidden_dim": HIDDEN_DIM, "top_k": TOP_K}
-    changes: dict[str, Any] = {"gate": GATE, "expert": expert}
-    changes |= {name: value for name, value in chosen.items() if name not in given}
+    sizes = {"n_layers": len(labels), "hidden_dim": HIDDEN_DIM}
+    changes = {"expert": expert, **_changes(given, **sizes)}
     model = rough.rebuilt(changes, seed)
     net = cast(ParallelMoENetwork, model.net)
     take_over(old, net)
@@ -116,14 +115,17 @@ def start_layer_at_regions(
         n_experts = min(max(n_experts, _count(labels)), max_experts)
     if not 1 < _count(labels) <= n_experts:
         return None
-    changes: dict[str, Any] = {"gate": GATE, "n_experts": n_experts}
-    if "top_k" not in given:
-        changes["top_k"] = TOP_K
-    model = rough.rebuilt(changes, seed)
+    model = rough.rebuilt({"n_experts": n_experts, **_changes(given)}, seed)
     net = cast(MoENetwork, model.net)
     net.set_axes(axes.weight.T, axes.bias)
     _place(net.layer, z_TA[None], [labels], seed)
     return model
+
+
+def _changes(given: Set[str], **sizes) -> dict[str, Any]:
+    """Arguments of a network that starts at regions; sizes are ours unless they were given."""
+    ours = {"top_k": TOP_K, **sizes}
+    return {"gate": GATE} | {name: size for name, size in ours.items() if name not in given}
 
 
 def _count(labels) -> int:

@@ -17,7 +17,7 @@ from skmoe.batches import Rows
 from skmoe.estimators._brief import shortened
 from skmoe.estimators._splits import sharing_out
 from skmoe.nn.base import Network
-from skmoe.nn.losses import FitLoss, SquaredError
+from skmoe.nn.losses import SquaredError
 from skmoe.training import TrainingPlan
 
 # Share of the epochs of a fit that goes on from a rough one.
@@ -29,14 +29,14 @@ MAX_ROWS = 2000
 SMALLEST_LIMIT = 1e-6
 
 
-class ResistantError(FitLoss):
+class ResistantError(SquaredError):
     """``(y - f)^2``, which in training goes on linearly from a limit."""
 
     limit = float("inf")
 
     def forward(self, prediction_TO: Tensor, target_TO: Tensor) -> Tensor:
         if not self.training or self.limit == float("inf"):
-            return (prediction_TO - target_TO).square().mean(-1)
+            return super().forward(prediction_TO, target_TO)
         halves_TO = F.huber_loss(prediction_TO, target_TO, reduction="none", delta=self.limit)
         return 2 * halves_TO.mean(-1)
 
@@ -63,10 +63,11 @@ def _following(
     """`first`, then the limit of the loss in units of the usual error."""
     rows = rows.spread(MAX_ROWS)
     counted = rows.weight > 0
+    x, y = rows.x[counted], rows.y[counted]
 
     def before_epoch(network: Network, done: int, in_all: int) -> None:
         first(network, done, in_all)
-        loss.limit = FAR_OFF * usual_error(network, rows.x[counted], rows.y[counted])
+        loss.limit = FAR_OFF * usual_error(network, x, y)
 
     return before_epoch
 
@@ -74,9 +75,7 @@ def _following(
 @torch.no_grad()
 def usual_error(network: Network, x_TD: Tensor, y_TO: Tensor) -> float:
     """Standard deviation of the errors, had they a normal distribution."""
-    was_training = network.training
-    prediction_TO, _ = network.eval()(x_TD)
-    network.train(was_training)
+    prediction_TO, _ = network.look(x_TD)
     median = (prediction_TO - y_TO).abs().median()
     # In this order, as a diverged fit has no median.
     return max(SMALLEST_LIMIT, float(median) / PER_DEVIATION)

@@ -39,9 +39,7 @@ def sharing_out(rows: Rows) -> Callable[[Network, int, int], None]:
 @torch.no_grad()
 def share_out_busiest(network: Network, x_TD: Tensor) -> None:
     """Give idle experts behind region gates half of the rows of the busiest one each."""
-    was_training = network.training
-    _, steps = network.eval()(x_TD)
-    network.train(was_training)
+    _, steps = network.look(x_TD)
     for layer, x_BTD, routing in steps:
         if not isinstance(layer.gate, RegionGate):
             continue

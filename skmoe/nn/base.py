@@ -58,6 +58,14 @@ class Network(nn.Module, ABC):
         y_MTO, steps = self.answers(x_TD)
         return y_MTO[0] if self.n_members == 1 else y_MTO.mean(0), steps
 
+    @torch.no_grad()
+    def look(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
+        """`forward` as in evaluation, without gradients, amid training."""
+        was_training = self.training
+        result = self.eval()(x_TD)
+        self.train(was_training)
+        return result
+
     @abstractmethod
     def design(self, x_TD: Tensor) -> Design:
         """The features in which the prediction is linear."""

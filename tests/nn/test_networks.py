@@ -384,3 +384,14 @@ def test_a_shallow_network_sees_the_axes_that_are_set(randn, generator):
     assert_close(on_axes(x_TD)[0], plain(x_TD @ W + b)[0])
     assert_close(on_axes.design(x_TD).values_TKF, plain.design(x_TD @ W + b).values_TKF)
     assert not any(weight.requires_grad for weight in on_axes.axes.parameters())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_look_is_an_evaluation_that_leaves_the_mode_alone(training, randn, generator):
+    network, x_TD = build("shallow", generator, gate=part("linear", noise=1.0)), randn(5, D)
+    expected = network.eval()(x_TD)[0].detach()
+    seen, steps = network.train(training).look(x_TD)
+    assert torch.equal(seen, expected)
+    assert not seen.requires_grad
+    assert len(steps) == 1
+    assert network.training == training
