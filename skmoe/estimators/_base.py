@@ -81,7 +81,8 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             held_out = check_validation_rows(self, X_val, y_val, sample_weight_val, y.shape[1])
         else:
             X, y, weight, held_out = self._hold_out(X, y, weight, random)
-        model, result = self._solve(X, y, weight, held_out, random)
+        with _auto.threads(len(X)):
+            model, result = self._solve(X, y, weight, held_out, random)
         return self._finish(model, result, X, y_ndim, keep_optimizer=self.warm_start)
 
     @fit_context
@@ -111,7 +112,8 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         model = self._start(X, y, weight, random, "adam", keep=True)
         plan = replace(self._plan(len(X), model.net), max_epochs=1, scheduled=False)
         rows = model.rows(X, y, weight)
-        result = self._train(model, rows, None, plan, random, keep=True)
+        with _auto.threads(len(X)):
+            result = self._train(model, rows, None, plan, random, keep=True)
         return self._finish(model, result, X, y_ndim, keep_optimizer=True)
 
     def predict(self, X):

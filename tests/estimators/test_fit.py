@@ -32,6 +32,29 @@ def test_global_random_state_and_threads_are_left_as_found(kind, problem):
     assert torch.get_num_threads() == threads
 
 
+class Threads(Callback):
+    """Asks for the number of threads amid training."""
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.found = torch.get_num_threads()
+
+
+@pytest.mark.parametrize(("n_rows", "seen"), [(100, 1), (2200, 2)])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_few_rows_are_learned_by_one_thread(kind, method, n_rows, seen):
+    X = np.random.default_rng(0).normal(size=(n_rows, 2))
+    before = torch.get_num_threads()
+    threads = Threads()
+    moe = make(kind, max_epochs=1, init="random", solver="adam", callbacks=[threads])
+    try:
+        torch.set_num_threads(2)
+        getattr(moe, method)(X, X[:, 0])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert threads.found == seen
+
+
 def test_a_seeded_fit_leaves_numpy_alone(kind, problem):
     # random_state=None is scikit-learn's way to ask for numpy's global generator.
     before = np.random.get_state()[1].copy()  # noqa: NPY002
