@@ -36,6 +36,8 @@ SMALLEST_CUT = 1e-4
 SADDLE = 0.5
 # Regions of fewer rows than this share are part of a neighbour.
 SMALLEST_REGION = 0.01
+# If there are too many regions, those of at most this share of the rows may be given up.
+MOST_GIVEN_UP = 0.1
 # Rows beside a border have no region. If those are too many, there are no regions.
 SMALLEST_COVER = 0.5
 # Inverse penalty of the logistic regression: nearly none, as regions do not overlap.
@@ -161,6 +163,33 @@ def _largest_first(labels) -> NDArray[np.intp]:
         if counts[index] >= SMALLEST_REGION * len(labels):
             result[labels == found[index]] = number
     return result
+
+
+def largest_regions(labels: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+    """The `most` largest regions, if the others have few rows; else all of them.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,)
+        Region of each row, from 0, the largest first; -1 for rows without one.
+    most : int
+        Number of regions to keep.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Labels, -1 for rows of regions that were given up.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> largest_regions(np.repeat([0, 1, 2], [50, 45, 5]), 2).max()
+    np.int64(1)
+    >>> largest_regions(np.repeat([0, 1, 2], [50, 30, 20]), 2).max()
+    np.int64(2)
+    """
+    others = labels >= most
+    return labels if others.mean() > MOST_GIVEN_UP else np.where(others, NOWHERE, labels)
 
 
 def straight_borders(

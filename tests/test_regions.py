@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from skmoe.regions import NOWHERE, find_regions, soft_cells, straight_borders
+from skmoe.regions import (
+    NOWHERE,
+    find_regions,
+    largest_regions,
+    soft_cells,
+    straight_borders,
+)
 
 
 @pytest.fixture
@@ -41,6 +47,19 @@ def test_regions_are_those_between_jumps(square):
     assert np.mean(labels == NOWHERE) < 0.2
     sizes = np.bincount(labels[labels != NOWHERE])
     assert (np.diff(sizes) <= 0).all()
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 4])
+def test_regions_of_many_rows_are_not_given_up(most):
+    labels = np.repeat([0, 1, 2, 3, NOWHERE], [40, 30, 18, 11, 1])
+    assert np.array_equal(largest_regions(labels, most), labels)
+
+
+def test_small_regions_are_given_up_if_there_are_too_many():
+    labels = np.repeat([0, 1, 2, 3, NOWHERE], [40, 30, 21, 5, 4])
+    fewer = largest_regions(labels, 3)
+    assert np.array_equal(fewer[:91], labels[:91])
+    assert (fewer[91:] == NOWHERE).all()
 
 
 def test_regions_do_not_leak_where_a_jump_passes_through_zero(square):

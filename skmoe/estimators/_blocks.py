@@ -6,7 +6,7 @@ or else all stays as it was. That fit then shows the regions of each factor (`_r
 from them, with the simplest way to combine the factors or with a net, must be good enough.
 """
 
-from collections.abc import Collection, Iterator, Set
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ import torch
 
 from skmoe._registry import Part, part
 from skmoe.batches import Rows
+from skmoe.estimators import _auto
 from skmoe.estimators._attempts import Attempt
 from skmoe.estimators._brief import (
     BRIEF,
@@ -52,7 +53,7 @@ def attempts_at_blocks(
     held_out: Rows | None,
     plan: TrainingPlan,
     seed: int,
-    given: Set[str],
+    given: Mapping[str, Any],
     regions: bool,
 ) -> Iterator[Attempt]:
     """What to train: the model at its blocks and their regions, at its blocks, or as it was.
@@ -67,7 +68,7 @@ def attempts_at_blocks(
         Of the fit to come.
     seed : int
         Of the brief fits.
-    given : set of str
+    given : mapping
         Arguments of the network that the user chose, and that stay as they are.
     regions : bool
         Whether to look for the regions of each block, too.
@@ -77,15 +78,15 @@ def attempts_at_blocks(
         return brief_fit(candidate, rows, held_out, plan, seed, share)
 
     arguments = _without_trunk(model.architecture.arguments, given)
-    scout = model.rebuilt(arguments, seed)
+    asking_all = _asking_all(arguments)
+    scout = model.rebuilt(asking_all, seed)
     scout_loss = fit(scout)
     blocks = find_blocks(scout.net, rows, seed)
     if blocks is None or len(blocks.groups) > scout.net.moe_layers()[0].experts.n_blocks:
         yield Attempt(model, plan)
         return
-    placed = _placed(model, arguments, blocks, seed)
     share = ROUGH if regions else BRIEF
-    loss = fit(rough := copied(placed), share)
+    loss = fit(rough := _placed(model, asking_all, blocks, seed), share)
     if loss > CLEARLY * scout_loss and loss >= fit(copied(model), share):
         yield Attempt(model, plan)
         return
@@ -95,7 +96,7 @@ def attempts_at_blocks(
         # Without validation rows, attempts are compared by this loss: it then stays the same.
         at_regions = settling(plan, rows, AT_REGIONS, resistant=held_out is not None)
         combined = None
-        if len(blocks.groups) > 1 and not given & PRODUCT_HEAD:
+        if len(blocks.groups) > 1 and not given.keys() & PRODUCT_HEAD:
             # The simplest ways to combine factors: they hold where there are no rows, too.
             combined = sum_of_factors(settled, seed)
             if fit(combined) > loss:
@@ -104,7 +105,7 @@ def attempts_at_blocks(
             yield Attempt(combined, at_regions, good_enough)
         yield Attempt(settled, at_regions, good_enough)
         plan = shortened(plan, LAST)
-    yield Attempt(placed, plan)
+    yield Attempt(_placed(model, arguments, blocks, seed), plan)
 
 
 def _directions(blocks: Blocks, model: FittedModel) -> list[np.ndarray]:
@@ -116,11 +117,17 @@ def _directions(blocks: Blocks, model: FittedModel) -> list[np.ndarray]:
     return [axes[:, group] for group in blocks.groups]
 
 
-def _without_trunk(arguments: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
+def _without_trunk(arguments: dict[str, Any], given: Container[str]) -> dict[str, Any]:
     _, settings = EXPERTS.resolve(arguments["expert"])
     expert = part("latent", **{"hidden_gain": HIDDEN_GAIN, **settings})
     head = {name: value for name, value in HEAD.items() if name not in given}
     return {**arguments, **head, "trunk": False, "embedding": None, "expert": expert}
+
+
+def _asking_all(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The same network, all of few experts asked: so a brief fit shows more of the regions."""
+    few = arguments["n_experts"] <= _auto.MAX_SOFT_EXPERTS
+    return {**arguments, "top_k": None} if few else arguments
 
 
 def _placed(

@@ -6,7 +6,8 @@ with each step, and with fresh experts, which can be simple as they need not jum
 """
 
 import copy
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -21,7 +22,13 @@ from skmoe.nn.experts import with_one
 from skmoe.nn.gates import RegionGate
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
-from skmoe.regions import MAX_ROWS, find_regions, soft_cells, straight_borders
+from skmoe.regions import (
+    MAX_ROWS,
+    find_regions,
+    largest_regions,
+    soft_cells,
+    straight_borders,
+)
 
 # Gates, with their inverse sharpness at the start and at the end of training, in units in
 # which the scores of two regions differ by one over one standard deviation.
@@ -32,10 +39,11 @@ TOP_K = 2
 # cost no more than plain experts and a deep gate.
 DEPTH, HIDDEN_DIM = 1, 24
 CHUNK = 4096
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def start_at_regions(
-    rough: FittedModel, rows: Rows, seed: int, given: Set[str] = frozenset()
+    rough: FittedModel, rows: Rows, seed: int, given: Mapping[str, Any] = NOTHING
 ) -> FittedModel | None:
     """A model to train, the gates of its blocks at the borders that a rough fit has found.
 
@@ -47,7 +55,7 @@ def start_at_regions(
         What it was trained on.
     seed : int
         Of the new weights.
-    given : set of str
+    given : mapping
         Arguments of the network that the user chose, and that stay as they are.
 
     Returns
@@ -58,10 +66,12 @@ def start_at_regions(
     """
     old = cast(ParallelMoENetwork, rough.net)
     x = rows.spread(MAX_ROWS).x
+    n_experts = old.blocks.experts.n_experts
     labels = [
-        find_regions(*view) for view in _factors(old, x, len(rough.block_directions or ()))
+        _few_regions(view, n_experts)
+        for view in _factors(old, x, len(rough.block_directions or ()))
     ]
-    if not 1 < max(map(_count, labels)) <= old.blocks.experts.n_experts:
+    if not 1 < max(map(_count, labels)) <= n_experts:
         return None
     spec: Part = rough.architecture.arguments["expert"]
     expert = part("latent", **{"depth": DEPTH, **spec.settings})
@@ -83,7 +93,7 @@ def start_layer_at_regions(
     rows: Rows,
     seed: int,
     max_experts: int | None,
-    given: Set[str] = frozenset(),
+    given: Mapping[str, Any] = NOTHING,
 ) -> FittedModel | None:
     """A model of one layer to train, its gate at the borders that a rough fit has found.
 
@@ -97,7 +107,7 @@ def start_layer_at_regions(
         Of the new weights.
     max_experts : int, optional
         Most experts there may be, if there are fewer than regions. None: as many as it has.
-    given : set of str
+    given : mapping
         Arguments of the network that the user chose, and that stay as they are.
 
     Returns
@@ -109,8 +119,8 @@ def start_layer_at_regions(
     axes = cast(nn.Linear, old.axes)
     with torch.no_grad():
         z_TA = axes(rows.spread(MAX_ROWS).x)
-    labels = find_regions(*_function(old.layer, z_TA))
     n_experts = old.layer.experts.n_experts
+    labels = _few_regions(_function(old.layer, z_TA), max_experts or n_experts)
     if max_experts is not None:
         n_experts = min(max(n_experts, _count(labels)), max_experts)
     if not 1 < _count(labels) <= n_experts:
@@ -122,10 +132,16 @@ def start_layer_at_regions(
     return model
 
 
-def _changes(given: Set[str], **sizes) -> dict[str, Any]:
+def _changes(given: Mapping[str, Any], **sizes) -> dict[str, Any]:
     """Arguments of a network that starts at regions; sizes are ours unless they were given."""
     ours = {"top_k": TOP_K, **sizes}
-    return {"gate": GATE} | {name: size for name, size in ours.items() if name not in given}
+    return {"gate": GATE} | {name: given.get(name, size) for name, size in ours.items()}
+
+
+def _few_regions(view: tuple[NDArray, NDArray, NDArray], most: int) -> NDArray[np.intp] | None:
+    """Regions of a function, of which small ones may be given up if they are too many."""
+    labels = find_regions(*view)
+    return None if labels is None else largest_regions(labels, most)
 
 
 def _count(labels) -> int:

@@ -182,9 +182,10 @@ class DeepMoERegressor(BaseMoERegressor):
         if not self._may_have_blocks(len(rows)):
             return super()._attempts(model, rows, held_out, plan, random)
         seed = int(random.randint(2**31 - 1))
-        given = set(self._arrangement(len(rows)).settings)
         sizes = ("n_layers", "model_dim", "hidden_dim", "top_k")
-        given |= {name for name in sizes if not _auto.is_auto(getattr(self, name))}
+        names = {size for size in sizes if not _auto.is_auto(getattr(self, size))}
+        names |= set(self._arrangement(len(rows)).settings)
+        given = {name: model.architecture.arguments[name] for name in names}
         regions = self._may_have_regions(held_out)
         return _blocks.attempts_at_blocks(model, rows, held_out, plan, seed, given, regions)
 

@@ -193,7 +193,7 @@ class MoERegressor(BaseMoERegressor):
     def _settled(self, model, rows, held_out, plan, seed) -> FittedModel | None:
         loss = brief_fit(rough := copied(model), rows, held_out, plan, seed, ROUGH)
         most = _auto.MAX_EXPERTS_ON_AXES if _auto.is_auto(self.n_experts) else None
-        given = set() if _auto.is_auto(self.top_k) else {"top_k"}
+        given = {} if _auto.is_auto(self.top_k) else {"top_k": self.top_k}
         settled = start_layer_at_regions(rough, rows, seed, most, given)
         if settled is None:
             return None

@@ -8,11 +8,12 @@ import torch
 
 from skmoe import DeepMoERegressor, part
 from skmoe.batches import Rows
-from skmoe.estimators import _regions
+from skmoe.estimators import _blocks, _regions
 from skmoe.estimators._combinations import product_of_factors, sum_of_factors
 from skmoe.estimators._regions import start_at_regions, start_layer_at_regions
 from skmoe.model import Architecture, FittedModel
 from skmoe.scaling import Scaling
+from skmoe.structure import Blocks
 
 N_FACTORS, N_EXPERTS = 2, 4
 
@@ -139,7 +140,7 @@ def test_a_smooth_function_gives_no_start(rows):
     assert start_at_regions(rough_model(sharpness=0.1), rows, seed=0) is None
 
 
-@pytest.mark.parametrize("given", [{"n_layers"}, set()])
+@pytest.mark.parametrize("given", [{"n_layers": 2 * N_FACTORS}, {}])
 def test_encoders_and_head_are_taken_over_and_nothing_else(rows, given):
     """There is one block for each factor, unless their number was given."""
     rough = rough_model(sharpness=300.0)
@@ -212,3 +213,32 @@ def test_regions_are_looked_for_where_gates_are_ours_to_choose(
     moe = DeepMoERegressor(**changes)
     assert moe._may_have_regions(rows) == with_validation
     assert moe._may_have_regions(None) == without
+
+
+@pytest.mark.parametrize(("n_experts", "asked"), [(4, None), (16, 1)])
+def test_brief_fits_ask_all_of_few_experts(rows, monkeypatch, n_experts, asked):
+    """What is trained in the end asks as many as the user said."""
+    asked_in_brief = []
+
+    def brief_fit(candidate, *_):
+        asked_in_brief.append(candidate.architecture.arguments["top_k"])
+        return 1.0
+
+    blocks = Blocks(np.eye(5)[:, :4], np.zeros(4), [[0, 1], [2, 3]], np.eye(4))
+    monkeypatch.setattr(_blocks, "brief_fit", brief_fit)
+    monkeypatch.setattr(_blocks, "find_blocks", lambda *_: blocks)
+    rough = rough_model(sharpness=300.0)
+    model = rough.rebuilt({"n_experts": n_experts, "top_k": 1, "n_axes": None}, seed=0)
+    given = {"top_k": 1}
+    attempts = _blocks.attempts_at_blocks(model, rows, rows, None, 0, given, regions=False)
+    assert [attempt.model.architecture.arguments["top_k"] for attempt in attempts] == [1]
+    # The scout, the blocks, and what the user asked for.
+    assert asked_in_brief == [asked, asked, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"), [({}, 2), ({"top_k": None}, None), ({"top_k": 1}, 1)]
+)
+def test_at_regions_two_experts_are_asked_unless_it_was_said(rows, given, asked):
+    model = start_at_regions(rough_model(sharpness=300.0), rows, seed=0, given=given)
+    assert model.architecture.arguments["top_k"] == asked
