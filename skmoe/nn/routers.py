@@ -8,6 +8,8 @@ To add a router, copy the nearest one and name it in `ROUTERS` at the bottom.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skmoe._registry import Registry
+from skmoe._settings import check_number
 
 
 class Routing(NamedTuple):
@@ -144,6 +147,53 @@ class NormalizedSigmoidRouter(Router):
         return softmax_over_experts(F.logsigmoid(logits_BTE))
 
 
+class EntmaxRouter(Router):
+    """Weights of exactly zero for all but the likeliest experts, as many as a row needs.
+
+    Maximises ``w.logits + H_alpha(w)`` over weights that sum to one, where H is Tsallis'
+    entropy (Peters, Niculae & Martins, 2019); the gate of the multilinear mixture (Oldfield
+    et al., 2024). As with softmax, a constant added to all logits changes nothing. An expert
+    whose weight is zero learns nothing from that row, nor does its gate. Computed by the
+    package entmax.
+
+    Parameters
+    ----------
+    top_k : int, optional
+        Experts kept per sample; their weights may be zero, too.
+    alpha : float, default=1.5
+        Above 1. Towards 1 it becomes softmax; 2 is sparsemax (Martins & Astudillo, 2016).
+    renormalize : bool or None, default=None
+        As of every router.
+    """
+
+    def __init__(
+        self, top_k: int | None = None, *, alpha: float = 1.5, renormalize: bool | None = None
+    ):
+        super().__init__(top_k, renormalize=renormalize)
+        self._weigh = _entmax(check_number("alpha", alpha, smallest=1.0, open_=True))
+
+    def scores(self, logits_BTE: Tensor) -> Tensor:
+        return self._weigh(logits_BTE, dim=-1)
+
+
+def _entmax(alpha: float) -> Callable[..., Tensor]:
+    """The fastest exact form that there is."""
+    try:
+        import entmax
+    except ImportError as error:
+        raise ImportError(
+            "router='entmax' needs entmax, which is not installed. "
+            "Run: pip install skmoe[parts]"
+        ) from error
+    exact = {1.5: entmax.entmax15, 2.0: entmax.sparsemax}
+    return exact.get(alpha) or partial(entmax.entmax_bisect, alpha=alpha)
+
+
 ROUTERS = Registry(
-    "router", {"softmax": SoftmaxRouter, "normalized_sigmoid": NormalizedSigmoidRouter}
+    "router",
+    {
+        "softmax": SoftmaxRouter,
+        "normalized_sigmoid": NormalizedSigmoidRouter,
+        "entmax": EntmaxRouter,
+    },
 )

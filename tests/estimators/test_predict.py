@@ -19,6 +19,7 @@ ROUTINGS = [
     {"n_shared_experts": 2},
     {"top_k": 1, "n_shared_experts": 1},
     {"router": "normalized_sigmoid", "top_k": 2},
+    {"router": "entmax"},
     {"expert": "latent"},
     {"expert": "linear", "gate": "mlp"},
     {"expert": "constant", "gate": "prototype"},

@@ -1,6 +1,7 @@
 """Routers: from logits to weights, and what is kept of them."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -20,6 +21,12 @@ normalizing = pytest.mark.parametrize(
 
 def route(kind, logits_BTE, top_k=None, **settings) -> Routing:
     return ROUTERS.build(part(kind, **settings), top_k)(logits_BTE)
+
+
+def asked(routing: Routing) -> torch.Tensor:
+    """Which experts answer, even if with weight zero."""
+    nobody = torch.zeros(routing.logits_BTE.shape, dtype=torch.bool)
+    return nobody.scatter(-1, routing.expert_ids_BTK, True)
 
 
 # Rules for all routers
@@ -52,18 +59,15 @@ def test_weights_sum_to_one_by_default_for_all_but_one_expert(kind, top_k):
 @every_router
 @pytest.mark.parametrize("top_k", [1, 2, 4])
 def test_exactly_top_k_experts_are_asked(kind, top_k, randn):
-    routing = route(kind, randn(2, 9, E), top_k)
-    assert ((routing.dense_weights() > 0).sum(-1) == top_k).all()
+    assert (asked(route(kind, randn(2, 9, E), top_k)).sum(-1) == top_k).all()
 
 
 @every_router
 @pytest.mark.parametrize("top_k", [1, 2, 4])
 def test_the_asked_experts_are_those_with_the_largest_logits(kind, top_k, randn):
     logits = randn(2, 9, E)
-    asked = route(kind, logits, top_k).dense_weights() > 0
-    assert torch.equal(
-        asked, logits >= logits.sort(-1, descending=True)[0][..., top_k - 1, None]
-    )
+    largest_logits = logits >= logits.sort(-1, descending=True)[0][..., top_k - 1, None]
+    assert torch.equal(asked(route(kind, logits, top_k)), largest_logits)
 
 
 @every_router
@@ -79,8 +83,8 @@ def test_top_k_of_all_experts_is_dense(kind, top_k, randn):
 @pytest.mark.parametrize("top_k", [2, 3])
 def test_kept_weights_keep_their_proportions(kind, top_k, randn):
     routing = route(kind, randn(2, 9, E), top_k)
-    ratio = routing.weights_BTK / routing.scores_BTE.gather(-1, routing.expert_ids_BTK)
-    assert_close(ratio, ratio[..., :1].expand_as(ratio))
+    scores = routing.scores_BTE.gather(-1, routing.expert_ids_BTK)
+    assert_close(routing.weights_BTK * scores.sum(-1, keepdim=True), scores)
 
 
 @every_router
@@ -102,8 +106,9 @@ def test_renaming_the_experts_renames_the_weights(kind, top_k, randn):
 @every_router
 def test_a_larger_logit_has_a_larger_weight(kind, randn):
     logits = randn(2, 9, E)
-    weights = route(kind, logits).weights_BTK
-    assert torch.equal(weights.argsort(-1), logits.argsort(-1))
+    steps = route(kind, logits).weights_BTK.gather(-1, logits.argsort(-1)).diff(dim=-1)
+    # Only entmax has weights of zero, and then several of them.
+    assert steps.min() > 0 if kind != "entmax" else steps.min() == 0
 
 
 @every_router
@@ -114,7 +119,9 @@ def test_gate_can_learn_exactly_when_its_gradient_is_not_zero(kind, settings, to
     logits = randn(2, 9, E).requires_grad_()
     (router(logits).dense_weights() * randn(2, 9, E)).sum().backward()
     if router.gate_can_learn:
-        assert logits.grad.abs().amax(-1).min() > 1e-6
+        gradient = logits.grad.abs().amax(-1)
+        # With entmax, a row that only one expert answers has none.
+        assert (gradient.max() if kind == "entmax" else gradient.min()) > 1e-6
     else:
         assert logits.grad.abs().max() < 1e-15
 
@@ -219,6 +226,61 @@ def test_far_logits_neither_overflow_nor_divide_zero_by_zero(kind, shift, randn)
     routing.weights_BTK.square().sum().backward()
     assert_close(routing.weights_BTK.sum(-1), torch.ones(2, 9))
     assert logits.grad.isfinite().all()
+
+
+def test_entmax_formula(randn):
+    """The largest logits, less a threshold, to the power of ``1 / (alpha - 1)``."""
+    logits = randn(2, 9, E)
+    weights = route("entmax", logits).weights_BTK
+    roots = weights.sqrt()
+    # Half a logit less its square root is the threshold, the same for all with a weight.
+    threshold = (logits / 2 - roots).where(weights > 0, -torch.inf).amax(-1, keepdim=True)
+    assert_close((logits / 2 - threshold).clamp_min(0).square(), weights)
+
+
+@pytest.mark.parametrize("alpha", [1.5, 2.0, 1.3])
+def test_entmax_has_weights_of_exactly_zero(alpha):
+    weights = route("entmax", torch.tensor([[[9.0, 8.9, 0.0, -1.0]]]), alpha=alpha).weights_BTK
+    assert (weights[0, 0, :2] > 0.3).all()
+    assert (weights[0, 0, 2:] == 0).all()
+    assert_close(weights.sum(), torch.tensor(1.0))
+
+
+def test_entmax_of_alpha_two_is_the_nearest_point_of_the_simplex(randn):
+    logits = randn(2, 9, E)
+    weights = route("entmax", logits, alpha=2).weights_BTK
+    # The condition of a projection: no other weights have a smaller angle to what is left.
+    left = logits - weights
+    assert_close(left.amax(-1), (left * weights).sum(-1))
+
+
+def test_entmax_of_alpha_near_one_is_nearly_softmax(randn):
+    logits = randn(2, 9, E)
+    gaps = [
+        (route("entmax", logits, alpha=alpha).weights_BTK - logits.softmax(-1)).abs().max()
+        for alpha in (2.0, 1.5, 1.1, 1.001)
+    ]
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[-1] < 1e-3
+
+
+@every_top_k
+def test_entmax_does_not_see_a_common_constant(top_k, randn):
+    logits = randn(2, 9, E)
+    here, there = (route("entmax", logits + c, top_k).dense_weights() for c in (0, 3.7))
+    assert_close(here, there)
+
+
+@pytest.mark.parametrize("alpha", [1, 0.5, True, "1.5", math.nan])
+def test_entmax_refuses_other_alphas(alpha):
+    with pytest.raises(ValueError, match=r"alpha must be a number above 1\. Got"):
+        route("entmax", torch.zeros(1, 1, E), alpha=alpha)
+
+
+def test_without_entmax_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "entmax", None)
+    with pytest.raises(ImportError, match=r"pip install skmoe\[parts\]"):
+        ROUTERS.build("entmax", None)
 
 
 # Limits
