@@ -82,7 +82,8 @@ gate : {gates}, part(...) or class, default={gate}
     anneal between, or "learn") and `noise`. "auto" is "deep" from 2,000 rows on, of a
     shallow mixture only on few axes (see `embedding`), else "linear".
 router : {routers}, part(...) or class, default="softmax"
-    What turns scores into weights.
+    What turns scores into weights. "entmax" gives unlikely experts weights of exactly zero, and
+    needs the package entmax (``pip install skmoe[parts]``).
 """.strip()
 
 TRAINING = """
