@@ -9,17 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from skmoe._optional import import_optional
 from skmoe.search import DEFAULT_CURVE, ExpertsCurve, experts_curve
 
 
 def _pyplot() -> Any:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            "Plots need matplotlib, which is not installed. Run: pip install skmoe[plot]"
-        ) from error
-    return plt
+    return import_optional("matplotlib.pyplot", "Plots need matplotlib", "plot")
 
 
 class ExpertsCurveDisplay:

@@ -262,9 +262,8 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         """The model after gradient descent, from the first start that is good enough."""
         learned, judged = self._folds(model, rows, held_out, random)
         goes_on = self.warm_start and hasattr(self, "_model")
-        as_it_is = [Attempt(model, plan)]
         given = model, rows, held_out, plan, random
-        attempts = as_it_is if goes_on else self._attempts(*given)
+        attempts = [Attempt(model, plan)] if goes_on else self._attempts(*given)
 
         def train_from(start: FittedModel, plan: TrainingPlan) -> TrainingResult:
             return self._train(start, learned, judged, plan, random, self.warm_start)

@@ -119,10 +119,9 @@ def start_layer_at_regions(
     axes = cast(nn.Linear, old.axes)
     with torch.no_grad():
         z_TA = axes(rows.spread(MAX_ROWS).x)
-    n_experts = old.layer.experts.n_experts
-    labels = _few_regions(_function(old.layer, z_TA), max_experts or n_experts)
-    if max_experts is not None:
-        n_experts = min(max(n_experts, _count(labels)), max_experts)
+    most = max_experts or old.layer.experts.n_experts
+    labels = _few_regions(_function(old.layer, z_TA), most)
+    n_experts = min(max(old.layer.experts.n_experts, _count(labels)), most)
     if not 1 < _count(labels) <= n_experts:
         return None
     model = rough.rebuilt({"n_experts": n_experts, **_changes(given)}, seed)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from skmoe._optional import import_optional
 from skmoe._registry import Registry
 from skmoe._settings import check_number
 
@@ -178,13 +179,7 @@ class EntmaxRouter(Router):
 
 def _entmax(alpha: float) -> Callable[..., Tensor]:
     """The fastest exact form that there is."""
-    try:
-        import entmax
-    except ImportError as error:
-        raise ImportError(
-            "router='entmax' needs entmax, which is not installed. "
-            "Run: pip install skmoe[parts]"
-        ) from error
+    entmax = import_optional("entmax", "router='entmax' needs entmax", "parts")
     exact = {1.5: entmax.entmax15, 2.0: entmax.sparsemax}
     return exact.get(alpha) or partial(entmax.entmax_bisect, alpha=alpha)
 
