@@ -217,10 +217,14 @@ def straight_borders(
     slopes, offsets = fit.coef_, fit.intercept_
     if len(slopes) == 1:
         slopes, offsets = np.vstack([-slopes, slopes]) / 2, np.r_[-offsets, offsets] / 2
-    apart = np.linalg.norm(slopes[:, None] - slopes, axis=-1)
-    unit = np.median(apart[np.triu_indices(len(apart), 1)])
-    unit *= np.sqrt(coordinates.var(axis=0).mean())
+    unit = typical_difference(slopes) * np.sqrt(coordinates.var(axis=0).mean())
     return slopes / unit, offsets / unit
+
+
+def typical_difference(slopes: NDArray) -> float:
+    """Median length of the difference between the slopes of two regions, ``(n_regions, d)``."""
+    apart = np.linalg.norm(slopes[:, None] - slopes, axis=-1)
+    return float(np.median(apart[np.triu_indices(len(apart), 1)]))
 
 
 def soft_cells(

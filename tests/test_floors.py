@@ -31,6 +31,7 @@ FLOORS = [
         "estimators._attempts",
         "estimators._brief",
         "estimators._splits",
+        "estimators._borders",
         "estimators._regions",
         "estimators._closed_form",
         "estimators._parameters",

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skmoe.batches import Rows
+from skmoe.estimators._borders import placing_borders
 from skmoe.estimators._brief import shortened
 from skmoe.estimators._splits import sharing_out
 from skmoe.nn.base import Network
@@ -42,19 +43,25 @@ class ResistantError(SquaredError):
 
 
 def settling(
-    plan: TrainingPlan, rows: Rows, share: float = SETTLED, resistant: bool = False
+    plan: TrainingPlan,
+    rows: Rows,
+    share: float = SETTLED,
+    resistant: bool = False,
+    of_layer: bool = False,
 ) -> TrainingPlan:
     """The plan of a fit that goes on from a rough one, at its regions.
 
     If it is to be `resistant`, a squared error becomes a `ResistantError`; other losses stay
-    as they are.
+    as they are. If it is of one layer, its borders are placed now and then.
     """
-    share_out = sharing_out(rows)
-    plan = replace(shortened(plan, share), before_epoch=share_out)
+    before = sharing_out(rows)
+    if of_layer:
+        before = placing_borders(rows, before)
+    plan = replace(shortened(plan, share), before_epoch=before)
     if not resistant or not isinstance(plan.fit_loss, SquaredError):
         return plan
     loss = ResistantError()
-    return replace(plan, fit_loss=loss, before_epoch=_following(loss, rows, share_out))
+    return replace(plan, fit_loss=loss, before_epoch=_following(loss, rows, before))
 
 
 def _following(

@@ -1,6 +1,7 @@
 """`MoERegressor`: one layer of experts."""
 
 import copy
+from collections.abc import Iterator
 
 from skmoe._validation import PartOf, one_of
 from skmoe.estimators import _auto, _closed_form
@@ -11,12 +12,12 @@ from skmoe.estimators._parameters import documented
 from skmoe.estimators._regions import start_layer_at_regions
 from skmoe.estimators._settling import settling
 from skmoe.initialization import principal_axes
-from skmoe.model import FittedModel
 from skmoe.nn.gates import GATES
 
-# Starting at regions must cost at most this share of the loss of a rough fit: borders may be
-# curved here, so that a small gain in brief does not last.
-HALF = 0.5
+# Regions are looked for so many times, from the second on in a brief fit at those of before.
+READINGS = 3
+# A brief fit at regions, with fresh experts, may be worse than a rough one by this factor.
+MAY_BE_WORSE = 1.2
 
 
 @documented(gate='"auto"', learning_rate="1e-2", weight_decay="1e-2")
@@ -181,24 +182,31 @@ class MoERegressor(BaseMoERegressor):
         return _auto.STEPS_ON_AXES if on_axes else 1.0
 
     def _attempts(self, model, rows, held_out, plan, random):
-        """The start at the regions between jumps, on few axes, if it is clearly better."""
-        settled = None
+        """At the regions between jumps, on few axes, if there are any; and as it was."""
         if held_out is not None and self._may_have_regions(model, len(rows)):
             seed = int(random.randint(2**31 - 1))
-            settled = self._settled(model, rows, held_out, plan, seed)
-        if settled is not None:
-            model, plan = settled, settling(plan, rows)
+            yield from self._at_regions(model, rows, held_out, plan, seed)
         yield Attempt(model, plan)
 
-    def _settled(self, model, rows, held_out, plan, seed) -> FittedModel | None:
-        loss = brief_fit(rough := copied(model), rows, held_out, plan, seed, ROUGH)
+    def _at_regions(self, model, rows, held_out, plan, seed) -> Iterator[Attempt]:
+        """The best start at regions, if a brief fit from there hardly loses to a rough one."""
+        start = copied(model)
+        rough_loss = brief_fit(start, rows, held_out, plan, seed, ROUGH)
         most = _auto.MAX_EXPERTS_ON_AXES if _auto.is_auto(self.n_experts) else None
         given = {} if _auto.is_auto(self.top_k) else {"top_k": self.top_k}
-        settled = start_layer_at_regions(rough, rows, seed, most, given)
-        if settled is None:
-            return None
-        better = brief_fit(settled, rows, held_out, plan, seed, ROUGH) <= HALF * loss
-        return settled if better else None
+        brief = settling(plan, rows, 1.0, of_layer=True)
+        best, least = None, MAY_BE_WORSE * rough_loss
+        for _ in range(READINGS):
+            found = start_layer_at_regions(start, rows, seed, most, given)
+            if found is None:
+                break
+            start, loss = found, brief_fit(found, rows, held_out, brief, seed, ROUGH)
+            if loss <= least:
+                best, least = start, loss
+        if best is not None:
+            settled = settling(plan, rows, resistant=True, of_layer=True)
+            # Borders may be curved: the usual fit is always tried as well.
+            yield Attempt(best, settled, good_enough=0.0)
 
     def _may_have_regions(self, model, n_rows: int) -> bool:
         """Whether gates are ours to choose, and see few axes."""

@@ -1,0 +1,133 @@
+"""Borders that are in the wrong place are put where rows say, and nothing else changes."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from skmoe.batches import Rows
+from skmoe.estimators import _borders
+from skmoe.estimators._borders import place_borders, placing_borders
+from skmoe.nn.networks import MoENetwork
+from skmoe.regions import typical_difference
+
+CENTERS = torch.tensor([[-0.5, -0.5], [0.6, -0.4], [-0.3, 0.6], [0.5, 0.5]])
+ANSWERS = torch.tensor([0.0, 1.0, -1.0, 2.0])
+
+
+def network_of(centers, region_ids=None, sharpness=2000.0) -> MoENetwork:
+    """A cell for each centre, with the answer of the nearest one."""
+    n_experts = len(centers)
+    net = MoENetwork(
+        2, 1, n_experts=n_experts, top_k=None, gate="region", expert="constant"
+    ).eval()
+    ids = torch.arange(n_experts) if region_ids is None else region_ids
+    slopes = torch.zeros(1, n_experts, 2)
+    offsets = torch.zeros(1, n_experts)
+    slopes[0], offsets[0] = 2 * centers, -centers.square().sum(1)
+    cells = torch.zeros(1, n_experts, 2), torch.zeros(1, n_experts)
+    with torch.no_grad():
+        net.layer.gate.set_regions(ids[None], (slopes, offsets), cells)
+        net.layer.gate.log_temperature.fill_(-np.log(sharpness))
+        net.layer.experts.set_output_map(ANSWERS[ids][:, None, None])
+    return net
+
+
+@pytest.fixture
+def rows():
+    x = torch.rand(4000, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    nearest = torch.cdist(x, CENTERS).argmin(1)
+    return Rows(x, ANSWERS[nearest][:, None], torch.ones(4000))
+
+
+@pytest.fixture
+def displaced():
+    return network_of(
+        CENTERS + torch.tensor([[0.1, 0.0], [0.0, 0.15], [-0.1, 0.1], [0.1, 0.0]])
+    )
+
+
+def wrong(net, rows) -> float:
+    return float(((net.look(rows.x)[0] - rows.y).abs() > 0.1).double().mean())
+
+
+def place(net, rows):
+    """As often as in a fit: where three regions meet, one step is not enough."""
+    for _ in _borders.LOOKS:
+        place_borders(net, rows)
+
+
+def borders_of(net) -> tuple[torch.Tensor, torch.Tensor]:
+    return net.layer.gate.regions.weight.clone(), net.layer.gate.regions.bias.clone()
+
+
+def test_borders_get_where_rows_are_predicted_better(displaced, rows):
+    slopes = displaced.layer.gate.regions.weight[0].detach().double().T.numpy()
+    assert wrong(displaced, rows) > 0.05
+    place(displaced, rows)
+    assert wrong(displaced, rows) < 0.002
+    new = displaced.layer.gate.regions.weight[0].detach().double().T.numpy()
+    assert typical_difference(new) == pytest.approx(typical_difference(slopes), rel=1e-5)
+
+
+def test_only_the_borders_change(displaced, rows):
+    before = copy.deepcopy(displaced.state_dict())
+    place_borders(displaced.train(), rows)
+    assert displaced.training
+    for name, weight in displaced.state_dict().items():
+        assert torch.equal(weight, before[name]) is not name.startswith("layer.gate.regions.")
+
+
+def test_rows_without_weight_do_not_count(displaced, rows):
+    flipped = torch.arange(4000) % 3 == 0
+    y = torch.where(flipped[:, None], 2 - rows.y, rows.y)
+    place(displaced, Rows(rows.x, y, (~flipped).float() * 1.5))
+    assert wrong(displaced, rows) < 0.003
+
+
+def test_few_rows_near_to_borders_are_enough(displaced, rows, monkeypatch):
+    monkeypatch.setattr(_borders, "MAX_ROWS", 1500)
+    place(displaced, rows)
+    assert wrong(displaced, rows) < 0.01
+
+
+def test_one_border_is_left_to_descent(rows):
+    net = network_of(CENTERS[:2])
+    before = borders_of(net)
+    place_borders(net, rows)
+    assert all(map(torch.equal, borders_of(net), before))
+
+
+def test_a_region_without_rows_keeps_all_borders(displaced, rows):
+    left = rows.x[:, 0] < -0.7
+    before = borders_of(displaced)
+    place_borders(displaced, Rows(rows.x[left], rows.y[left], rows.weight[left]))
+    assert all(map(torch.equal, borders_of(displaced), before))
+
+
+def test_errors_by_region_are_those_of_a_gate_that_has_only_this_region(rows):
+    """Three regions, the first of which two experts share."""
+    ids = torch.tensor([0, 1, 2, 0])
+    net = network_of(CENTERS, ids, sharpness=10.0)
+    gate = net.layer.gate
+    with torch.no_grad():
+        gate.cells.weight.normal_(generator=torch.Generator().manual_seed(1))
+        net.layer.experts.set_output_map(ANSWERS[:, None, None])
+    errors_TR = _borders._errors_by_region(net.layer, rows.x, rows.y, 3).detach()
+    for region in range(3):
+        with torch.no_grad():
+            gate.regions.bias[0, 0] = -100.0
+            gate.regions.bias[0, 0, region] = 100.0
+            expected_T = (net(rows.x)[0] - rows.y).square()[:, 0]
+        torch.testing.assert_close(errors_TR[:, region], expected_T, rtol=1e-3, atol=1e-4)
+
+
+def test_borders_are_placed_a_few_times_in_a_fit(displaced, rows, monkeypatch):
+    placed, called = [], []
+    monkeypatch.setattr(_borders, "place_borders", lambda *given: placed.append(len(called)))
+    before_epoch = placing_borders(rows, lambda net, done, in_all: called.append(done))
+    for done in range(20):
+        before_epoch(displaced, done, 20)
+    assert called == list(range(20))
+    assert placed == [1 + 10, 1 + 15, 1 + 18]
