@@ -60,8 +60,9 @@ def place_borders(network: MoENetwork, rows: Rows) -> None:
     n_regions = int(gate.region_ids_BE.max()) + 1
     if n_regions < 3:
         return
-    _, (step,) = network.look(rows.x)
-    z_TD = network.layer.experts.encode(step.x_BTD)[0][0]
+    # Not by a look at the network: that would hold the answers of all rows at once.
+    seen_TD = network.embedding(network.on_axes(rows.x))
+    z_TD = network.layer.experts.encode(seen_TD[None])[0][0]
     scores_TR = gate.regions(z_TD[None])[0, :, :n_regions]
     best_T2, rivals_T2 = scores_TR.topk(2)
     telling = _telling(best_T2[:, 0] - best_T2[:, 1])
