@@ -72,6 +72,11 @@ class TrainingResult:
     interrupted: bool = False
 
 
+def is_due(shares: Sequence[float], done: int, in_all: int) -> bool:
+    """Whether one of these shares of all epochs is done just now: for `before_epoch`."""
+    return done in {round(share * in_all) for share in shares}
+
+
 class Diverged(Exception):
     """The training loss is no longer a number, or far above that of a constant."""
 

@@ -24,6 +24,7 @@ from skmoe.nn.base import Network
 from skmoe.nn.gates import RegionGate
 from skmoe.nn.networks import MoENetwork
 from skmoe.regions import typical_difference
+from skmoe.training import is_due
 
 # When borders are placed, as shares of the epochs.
 LOOKS = (0.5, 0.75, 0.9)
@@ -43,7 +44,7 @@ def placing_borders(
 
     def before_epoch(network: Network, done: int, in_all: int) -> None:
         first(network, done, in_all)
-        if done in {round(share * in_all) for share in LOOKS}:
+        if is_due(LOOKS, done, in_all):
             place_borders(cast(MoENetwork, network), rows)
 
     return before_epoch
@@ -119,11 +120,8 @@ def _borders(
 
 def _set(gate: RegionGate, slopes: NDArray, offsets: NDArray) -> None:
     """Give the gate these borders, as sharp as its own."""
-    n_regions = len(slopes)
-    weight_DR, bias_R = (
-        gate.regions.weight[0, :, :n_regions],
-        gate.regions.bias[0, 0, :n_regions],
-    )
+    weight_DR = gate.regions.weight[0, :, : len(slopes)]
+    bias_R = gate.regions.bias[0, 0, : len(slopes)]
     size = typical_difference(_array(weight_DR.T)) / typical_difference(slopes)
     weight_DR.copy_(torch.from_numpy(size * slopes.T))
     bias_R.copy_(torch.from_numpy(size * offsets))

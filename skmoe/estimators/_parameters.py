@@ -111,11 +111,13 @@ init : {inits} or "auto", part(...) or function, default="auto"
     then start at these borders, soft at first and sharper with each step, and experts that
     hardly any row asks get half of the rows of the busiest one a few times. First a sum or a
     product combines the factors, which holds for combinations that were not seen, for eight
-    tenths of the epochs, then a net, for four; the first is kept whose loss is below 0.8 times
-    that of the brief fit, and without any all is as for "blocks", for half of the epochs. Only
-    ``gate="auto"`` with the softmax router is replaced. One layer on few axes (see
-    `embedding`) with "auto" starts at regions, too, if that halves the loss of brief fits on
-    validation rows.
+    tenths of the epochs, then a net, for as many; the first is kept whose loss is below 0.8
+    times that of the brief fit, and without any all is as for "blocks", for half of the epochs.
+    Only ``gate="auto"`` with the softmax router is replaced. One layer on few axes (see
+    `embedding`) with "auto" looks for regions three times, each time in a brief fit from those
+    found before, trains from the best of these starts for four tenths of the epochs, with
+    borders placed by logistic regression amid training, and also without regions; validation
+    rows choose between the two.
 solver : {{"auto", "adam", "ridge", "adam+ridge", "adam+lbfgs"}}, default="auto"
     "auto" is "adam+ridge" where that is possible, else "adam"; and "adam" for an ensemble.
     With one layer, it tries "ridge" first and stays with it if that leaves hardly any error

@@ -15,6 +15,7 @@ from skmoe.batches import Rows
 from skmoe.nn.base import Network
 from skmoe.nn.gates import RegionGate
 from skmoe.nn.layers import MoELayer
+from skmoe.training import is_due
 
 # Rows that usage is measured on; the share of an even one below which an expert is idle; and
 # when that is looked at, as shares of the epochs.
@@ -30,7 +31,7 @@ def sharing_out(rows: Rows) -> Callable[[Network, int, int], None]:
     x = rows.spread(MAX_ROWS).x
 
     def before_epoch(network: Network, done: int, in_all: int) -> None:
-        if done in {round(share * in_all) for share in LOOKS}:
+        if is_due(LOOKS, done, in_all):
             share_out_busiest(network, x)
 
     return before_epoch

@@ -19,16 +19,12 @@ ANSWERS = torch.tensor([0.0, 1.0, -1.0, 2.0])
 def network_of(centers, region_ids=None, sharpness=2000.0) -> MoENetwork:
     """A cell for each centre, with the answer of the nearest one."""
     n_experts = len(centers)
-    net = MoENetwork(
-        2, 1, n_experts=n_experts, top_k=None, gate="region", expert="constant"
-    ).eval()
+    net = MoENetwork(2, 1, n_experts=n_experts, gate="region", expert="constant")
     ids = torch.arange(n_experts) if region_ids is None else region_ids
-    slopes = torch.zeros(1, n_experts, 2)
-    offsets = torch.zeros(1, n_experts)
-    slopes[0], offsets[0] = 2 * centers, -centers.square().sum(1)
+    borders = 2 * centers[None], -centers.square().sum(1)[None]
     cells = torch.zeros(1, n_experts, 2), torch.zeros(1, n_experts)
     with torch.no_grad():
-        net.layer.gate.set_regions(ids[None], (slopes, offsets), cells)
+        net.layer.gate.set_regions(ids[None], borders, cells)
         net.layer.gate.log_temperature.fill_(-np.log(sharpness))
         net.layer.experts.set_output_map(ANSWERS[ids][:, None, None])
     return net
@@ -73,7 +69,8 @@ def test_borders_get_where_rows_are_predicted_better(displaced, rows):
 
 def test_only_the_borders_change(displaced, rows):
     before = copy.deepcopy(displaced.state_dict())
-    place_borders(displaced.train(), rows)
+    assert displaced.training
+    place_borders(displaced, rows)
     assert displaced.training
     for name, weight in displaced.state_dict().items():
         assert torch.equal(weight, before[name]) is not name.startswith("layer.gate.regions.")
