@@ -74,7 +74,7 @@ class Registry(Mapping[str, Callable]):
     --------
     >>> from skmoe.nn.gates import GATES
     >>> sorted(GATES)
-    ['cosine', 'deep', 'linear', 'mlp', 'prototype', 'quadratic', 'region']
+    ['cosine', 'deep', 'hash', 'linear', 'mlp', 'prototype', 'quadratic', 'region']
     """
 
     def __init__(self, kind: str, classes: Mapping[str, Callable]):

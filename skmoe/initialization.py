@@ -127,7 +127,7 @@ def kmeans(network: Network, rows: Rows, seed: int) -> None:
         z = z_BTD.double().cpu().numpy()
         centers, labels = _cluster_blocks(z, weight, layer.experts.n_experts, generator)
         sharpness = [SHARPNESS / _neighbour_distance(block) ** 2 for block in centers]
-        if layer.gate.place(_like(layer.gate, centers), _like(layer.gate, sharpness)):
+        if layer.gate.place(_like(layer.experts, centers), _like(layer.experts, sharpness)):
             _place_hidden(layer.experts, z, weight, labels, generator)
         if layer.shared is not None:
             shape = len(z), layer.shared.n_experts, z.shape[1]

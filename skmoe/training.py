@@ -24,7 +24,7 @@ from torch import Tensor
 from skmoe.batches import Batches, Rows, Tally, count_batches, of_rows
 from skmoe.nn.base import Network, Step
 from skmoe.nn.losses import FitLoss
-from skmoe.nn.routers import Routing
+from skmoe.nn.routing import Routing
 from skmoe.optimizer import FlatAdamW, optimizer_arrays, schedule
 
 # On standardised targets the loss of saying nothing is 1: far above it, the fit is lost.
@@ -371,9 +371,10 @@ def _raised_by_callback(error: BaseException, callbacks: Sequence[Callback]) -> 
 
 
 def _warn_if_unfinished(history: list[dict[str, Any]], plan: TrainingPlan) -> None:
-    losses = [epoch["train_loss"] for epoch in history[-2:]]
+    *before, last = [epoch["train_loss"] for epoch in history] or [math.nan]
     ended = len(history) == plan.max_epochs and plan.scheduled
-    if ended and len(losses) == 2 and losses[1] < (1 - STILL_IMPROVING) * losses[0]:
+    # Below all losses before: noise of a gate alone moves the last one up and down.
+    if ended and before and last < (1 - STILL_IMPROVING) * min(before):
         _warn(
             f"The fit stopped at max_epochs={plan.max_epochs} while the loss was still "
             "falling. Consider raising max_epochs."

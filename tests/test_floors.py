@@ -14,7 +14,7 @@ PACKAGE = ROOT / "skmoe"
 FLOORS = [
     {"_version", "_registry", "_settings", "_optional"},
     {"_validation", "scaling", "model_file"},
-    {"nn", "nn.stacked", "datasets._generation", "datasets.loaders"},
+    {"nn", "nn.stacked", "nn.routing", "datasets._generation", "datasets.loaders"},
     {"nn.gates", "nn.routers", "nn.embeddings", "datasets.manifolds", "datasets.targets"},
     {"nn.experts", "nn.losses", "datasets.generators", "datasets.experiments"},
     {"nn.dispatch", "nn.factorized", "datasets"},

@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from skmoe._registry import Part, part
 from skmoe.nn.base import Network
+from skmoe.nn.routers import ROUTERS
 
 # Up to here one batch holds all rows: small fits are then exactly weight-equivalent.
 FULL_BATCH = 512
@@ -74,9 +75,13 @@ def n_layers(setting: int | str) -> int:
     return LAYERS if isinstance(setting, str) else setting
 
 
-def top_k(setting: int | str | None, n_experts: int, of_many: int = 2) -> int | None:
-    """All of up to eight experts; two of more."""
+def top_k(estimator, n_experts: int, of_many: int = 2) -> int | None:
+    """All of up to eight experts; two of more; and what a router is made for."""
+    setting = estimator.top_k
     if isinstance(setting, str):
+        kind, _ = ROUTERS.resolve(estimator.router)
+        if (usual := getattr(kind, "usual_top_k", None)) is not None:
+            return min(usual, n_experts)
         return of_many if n_experts > MAX_SOFT_EXPERTS else None
     if setting is not None and setting > n_experts:
         raise ValueError(
@@ -104,7 +109,7 @@ def sizes_without_training(estimator, n_rows: int) -> dict[str, Any]:
     embedding = estimator.embedding
     return {
         "n_experts": n_experts,
-        "top_k": top_k(estimator.top_k, n_experts, of_many=RIDGE_TOP_K),
+        "top_k": top_k(estimator, n_experts, of_many=RIDGE_TOP_K),
         "expert": smooth if estimator.expert == "mlp" else estimator.expert,
         "hidden_dim": width,
         "embedding": None if embedding == "auto" else embedding,
@@ -122,7 +127,7 @@ def sizes_on_axes(estimator, n_rows: int) -> dict[str, Any]:
     oscillating = part("mlp", activation="silu", depth=2, hidden_gain=4.0)
     return {
         "n_experts": few,
-        "top_k": top_k(estimator.top_k, few),
+        "top_k": top_k(estimator, few),
         "expert": oscillating if estimator.expert == "mlp" else estimator.expert,
         "gate": deep_gate(estimator.gate, n_rows),
     }

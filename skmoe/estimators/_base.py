@@ -33,6 +33,7 @@ from skmoe.estimators._parameters import (
     CONSTRAINTS,
     PARTS,
     check_auxiliary_losses,
+    check_gate_and_router,
     check_gates_can_learn,
 )
 from skmoe.folds import leave_out
@@ -200,7 +201,8 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
             if isinstance(spec := getattr(self, name), Part):
                 registry.resolve(spec)  # refuses unknown settings before anything is built
         if not isinstance(self.n_experts, str):
-            _auto.top_k(self.top_k, self.n_experts)
+            _auto.top_k(self, self.n_experts)
+        check_gate_and_router(self.gate, self.router)
         check_auxiliary_losses(self.auxiliary_losses or {})
 
     def _hold_out(self, X, y, weight, random):
@@ -310,7 +312,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         n_experts = _auto.n_experts(self.n_experts, self._is_ensemble(n_rows))
         return {
             "n_experts": n_experts,
-            "top_k": _auto.top_k(self.top_k, n_experts),
+            "top_k": _auto.top_k(self, n_experts),
             "expert": self.expert,
             "hidden_dim": _auto.width(self.hidden_dim, n_rows, **self._hidden_dims),
             "embedding": _auto.embedding(self.embedding, n_features),

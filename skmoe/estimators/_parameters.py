@@ -5,6 +5,7 @@ Documented once, here; `documented` puts the text into an estimator's docstring.
 
 import textwrap
 
+from skmoe._registry import Part
 from skmoe._settings import check_number
 from skmoe._validation import PartOf, at_least, fraction, not_negative, one_of, positive
 from skmoe.initialization import INITS
@@ -60,6 +61,17 @@ def check_auxiliary_losses(losses: dict[str, float]) -> None:
         check_number(f"the weight of the auxiliary loss {name!r}", weight)
 
 
+def check_gate_and_router(gate, router) -> None:
+    """Refuse a gate that the router would not ask."""
+    own = getattr(ROUTERS.resolve(router)[0], "own_gate", None)
+    name = gate.name if isinstance(gate, Part) else gate
+    if own is not None and name not in ("auto", own):
+        raise ValueError(
+            f"router={router!r} asks no other gate than its own. Leave gate='auto' or set "
+            f"gate={own!r}. Got gate={gate!r}."
+        )
+
+
 def check_gates_can_learn(network: Network) -> None:
     """Refuse routers that give their gates no gradient."""
     if not all(layer.router.gate_can_learn for layer in network.moe_layers()):
@@ -73,7 +85,8 @@ ROUTING = """
 top_k : int, None or "auto", default="auto"
     Experts asked for each sample. None asks all (a soft mixture), "auto" all of up to
     eight, and of more two, or eight with one layer and ``solver="ridge"``; two where gates
-    start at regions (see `init`). The weights of the chosen are renormalised for `top_k` of 2
+    start at regions (see `init`), or where the router is "noisy_top_k" or "expert_choice"; one
+    for "hash". The weights of the chosen are renormalised for `top_k` of 2
     and more; for 1 the weight is the chosen expert's share among all, so that the gate learns.
 n_shared_experts : int, default=0
     Experts that answer for every sample, with weight 1, beside the routed ones.
@@ -82,8 +95,13 @@ gate : {gates}, part(...) or class, default={gate}
     anneal between, or "learn") and `noise`. "auto" is "deep" from 2,000 rows on, of a
     shallow mixture only on few axes (see `embedding`), else "linear".
 router : {routers}, part(...) or class, default="softmax"
-    What turns scores into weights. "entmax" gives unlikely experts weights of exactly zero, and
-    needs the package entmax (``pip install skmoe[parts]``).
+    What turns scores into weights. "normalized_sigmoid" learns experts at better rates, and
+    may balance them by a bias of the choice (`balance_rate`). "sigmoid" weighs each expert for
+    itself, so that weights have no sum, and may ask only those above a `threshold`, fixed or
+    "learn". "entmax" gives unlikely experts weights of exactly zero, and needs the package
+    entmax (``pip install skmoe[parts]``). "hierarchical" chooses among `n_groups` groups, then
+    within them. "noisy_top_k" adds `noise` to scores in training. With "expert_choice", experts
+    choose rows. "hash" learns nothing about choosing: a yardstick. See `skmoe.nn.routers`.
 """.strip()
 
 TRAINING = """

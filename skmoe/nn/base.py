@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 from skmoe.nn.embeddings import EMBEDDINGS, Embedding, NoEmbedding
 from skmoe.nn.gates import Gate
 from skmoe.nn.layers import Design, MoELayer
-from skmoe.nn.routers import Routing
+from skmoe.nn.routing import Routing
 
 
 class Step(NamedTuple):

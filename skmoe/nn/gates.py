@@ -24,6 +24,9 @@ from skmoe.nn.stacked import (
     draw_uniform,
 )
 
+# An odd number whose bits are about evenly zeros and ones, to mix those of a hash.
+MIXER = 0x94D049BB133111EB - 2**64
+
 
 class Gate(nn.Module, ABC):
     """``logits = score(x) / temperature``, plus noise in training.
@@ -35,7 +38,7 @@ class Gate(nn.Module, ABC):
     n_inputs : int
         Dimension D of the gate's input.
     n_experts : int
-        Number of experts E to score in each block.
+        Number of scores E in each block: of the experts, and of what else a router asks for.
     temperature : float, (float, float) or "learn", default=1.0
         Divides the scores: small is sharp. A pair is annealed geometrically from the first
         to the second value over the course of training. "learn" makes it a weight, the
@@ -45,6 +48,8 @@ class Gate(nn.Module, ABC):
     generator : torch.Generator, optional
         Source of the initial weights.
     """
+
+    before_encoder = False  # whether it sees what an encoder of the experts sees
 
     def __init__(
         self,
@@ -74,7 +79,8 @@ class Gate(nn.Module, ABC):
     def place(self, centers_BED: Tensor, sharpness_B: Tensor) -> bool:
         """Start as ``logit_e = b (2 c_e.x - |c_e|^2)``, so that the regions are Voronoi cells.
 
-        Returns False, and does nothing, if the gate has no such start.
+        Scores beyond those of the experts stay as they are. Returns False, and does nothing,
+        if the gate has no such start.
         """
         return False
 
@@ -122,8 +128,9 @@ class LinearGate(Gate):
     @torch.no_grad()
     def place(self, centers_BED, sharpness_B):
         slopes_BED = 2 * sharpness_B[:, None, None] * centers_BED
-        self.linear.weight.copy_(slopes_BED.mT)
-        self.linear.bias.copy_(-(slopes_BED * centers_BED).sum(-1).unsqueeze(1) / 2)
+        placed = slice(centers_BED.shape[1])
+        self.linear.weight[..., placed] = slopes_BED.mT
+        self.linear.bias[..., placed] = -(slopes_BED * centers_BED).sum(-1).unsqueeze(1) / 2
         return True
 
     def score(self, x_BTD: Tensor) -> Tensor:
@@ -279,7 +286,7 @@ class PrototypeGate(Gate):
 
     @torch.no_grad()
     def place(self, centers_BED, sharpness_B):
-        self.centers.copy_(centers_BED)
+        self.centers[:, : centers_BED.shape[1]] = centers_BED
         self.log_sharpness.copy_(sharpness_B.log()[:, None, None])
         return True
 
@@ -340,6 +347,58 @@ class QuadraticGate(Gate):
         return self.linear(x_BTD) + quadratic_BTE
 
 
+class HashGate(Gate):
+    """Pseudo-random scores of the cell in which a row lies; nothing is learned.
+
+    Cells are those of a locality-sensitive hash (Datar et al., 2004): ``floor((a.x + b) / w)``
+    for a few random directions a. So rows that are near mostly share an expert, and cells that
+    are next to each other mostly do not. It looks at inputs before any encoder.
+
+    Parameters
+    ----------
+    n_projections : int, default=4
+        Number of directions.
+    width : float, default=2.0
+        Width w of a cell along each of them, in standard deviations of the features.
+    """
+
+    before_encoder = True
+
+    def __init__(
+        self,
+        n_blocks,
+        n_inputs,
+        n_experts,
+        *,
+        n_projections: int = 4,
+        width: float = 2.0,
+        generator=None,
+        **shared,
+    ):
+        super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
+        n_projections = check_integer("n_projections", n_projections)
+        self.width = check_number("width", width, open_=True)
+        directions = draw_normal((n_blocks, n_inputs, n_projections), 1.0, generator)
+        self.directions_BDP: Tensor
+        self.offsets_B1P: Tensor
+        self.keys_B1SP: Tensor
+        self.register_buffer("directions_BDP", nn.functional.normalize(directions, dim=1))
+        offsets = torch.rand((n_blocks, 1, n_projections), generator=generator)
+        self.register_buffer("offsets_B1P", offsets * self.width)
+        keys = torch.randint(
+            2**62, (n_blocks, 1, n_experts, n_projections), generator=generator
+        )
+        self.register_buffer("keys_B1SP", 2 * keys + 1)
+
+    def score(self, x_BTD: Tensor) -> Tensor:
+        places_BTP = torch.baddbmm(self.offsets_B1P, x_BTD, self.directions_BDP) / self.width
+        cells_BT1P = places_BTP.floor().long().unsqueeze(-2)
+        bits_BTS = (cells_BT1P * self.keys_B1SP).sum(-1)
+        for shift in (30, 27, 31):  # each bit now depends on all (xorshift, Marsaglia, 2003)
+            bits_BTS = (bits_BTS ^ (bits_BTS >> shift)) * MIXER
+        return (bits_BTS >> 40).to(x_BTD.dtype) / 2**23  # the 24 highest bits, exact in float32
+
+
 GATES = Registry(
     "gate",
     {
@@ -350,5 +409,6 @@ GATES = Registry(
         "prototype": PrototypeGate,
         "cosine": CosineGate,
         "quadratic": QuadraticGate,
+        "hash": HashGate,
     },
 )

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
+from skmoe._registry import Part
 from skmoe.nn.dispatch import dispatch
 from skmoe.nn.experts import EXPERTS, Experts
-from skmoe.nn.gates import GATES
-from skmoe.nn.routers import ROUTERS, Routing
+from skmoe.nn.gates import GATES, Gate
+from skmoe.nn.routers import ROUTERS
+from skmoe.nn.routing import Router, Routing
 
 
 class Design(NamedTuple):
@@ -76,8 +78,18 @@ class MoELayer(nn.Module):
             expert, n_blocks, n_experts, n_inputs, n_outputs, **given
         )
         seen = self.experts.input_dim
-        self.gate = GATES.build(gate, n_blocks, seen, n_experts, generator=generator)
-        self.router = ROUTERS.build(router, top_k)
+        self.router: Router = ROUTERS.build(router, top_k)
+        self.router.prepare(n_blocks, n_experts)
+        gate = _gate_for(self.router, gate)
+        kind, _ = GATES.resolve(gate)
+        self.gate: Gate = GATES.build(
+            gate,
+            n_blocks,
+            n_inputs if _sees_raw(kind) else seen,
+            self.router.n_scores(n_experts),
+            generator=generator,
+            **self.router.gate_settings(n_experts),
+        )
         self.shared: Experts | None = None
         if n_shared_experts:
             kind = self.experts.on_encoded_input()
@@ -88,16 +100,22 @@ class MoELayer(nn.Module):
 
     def forward(self, x_BTD: Tensor, how: str = "auto") -> tuple[Tensor, Routing]:
         """Output ``y_BTO`` and the routing that made it."""
-        x_BTD, penalty_BT = self.experts.encode(x_BTD)
-        y_BTO, routing = self.answer(x_BTD, how)
+        z_BTD, penalty_BT = self.experts.encode(x_BTD)
+        y_BTO, routing = self._answer(z_BTD, self._route(x_BTD, z_BTD), how)
         return y_BTO, routing._replace(reconstruction_BT=penalty_BT)
 
-    def answer(self, x_BTD: Tensor, how: str = "auto") -> tuple[Tensor, Routing]:
-        """Output and routing for inputs that are encoded already."""
-        routing = self.router(self.gate(x_BTD))
-        y_BTO = dispatch(self.experts, x_BTD, routing, how)
+    def answer(self, z_BTD: Tensor) -> tuple[Tensor, Routing]:
+        """Output and routing for inputs that are encoded already; needs a gate behind."""
+        return self._answer(z_BTD, self.router(self.gate(z_BTD)), "auto")
+
+    def _route(self, x_BTD: Tensor, z_BTD: Tensor) -> Routing:
+        """The routing of inputs x that are encoded as z."""
+        return self.router(self.gate(x_BTD if _sees_raw(self.gate) else z_BTD))
+
+    def _answer(self, z_BTD: Tensor, routing: Routing, how: str) -> tuple[Tensor, Routing]:
+        y_BTO = dispatch(self.experts, z_BTD, routing, how)
         if self.shared is not None:
-            y_BTO = y_BTO + self.shared.answer_all(x_BTD).sum(2)
+            y_BTO = y_BTO + self.shared.answer_all(z_BTD).sum(2)
         return y_BTO, routing
 
     def design(self, x_TD: Tensor) -> Design:
@@ -106,12 +124,13 @@ class MoELayer(nn.Module):
         Feature f of expert e is ``w_e(x)`` times its hidden feature; shared experts follow
         the routed ones and have weight 1.
         """
-        x_BTD, _ = self.experts.encode(x_TD.unsqueeze(0))
-        weights_BTK, ids_BTK, *_ = self.router(self.gate(x_BTD))
+        x_BTD = x_TD.unsqueeze(0)
+        z_BTD, _ = self.experts.encode(x_BTD)
+        weights_BTK, ids_BTK, *_ = self._route(x_BTD, z_BTD)
         ids_TK = None if ids_BTK is None else ids_BTK[0]
-        values_TKF = weights_BTK[0].unsqueeze(-1) * _features(self.experts, x_BTD[0], ids_TK)
+        values_TKF = weights_BTK[0].unsqueeze(-1) * _features(self.experts, z_BTD[0], ids_TK)
         if self.shared is not None:
-            shared_TSF = _features(self.shared, x_BTD[0], None)
+            shared_TSF = _features(self.shared, z_BTD[0], None)
             values_TKF = torch.cat([values_TKF, shared_TSF], 1)
             if ids_TK is not None:
                 always = torch.arange(self.shared.n_experts, device=ids_TK.device)
@@ -145,6 +164,17 @@ class MoELayer(nn.Module):
         if self.shared is None:
             return x_BTD.new_zeros(*x_BTD.shape[:2], self.experts.output_dim)
         return self.shared.answer_all(x_BTD).sum(2)
+
+
+def _gate_for(router: Router, gate):
+    """The gate that was asked for, unless the router goes with another one only."""
+    name = gate.name if isinstance(gate, Part) else gate
+    return gate if router.own_gate in (None, name) else router.own_gate
+
+
+def _sees_raw(gate) -> bool:
+    """Whether a kind of gate looks at inputs before their encoder."""
+    return getattr(gate, "before_encoder", False)
 
 
 def _features(experts: Experts, x_TD: Tensor, ids_TK: Tensor | None) -> Tensor:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from skmoe._registry import Registry
 from skmoe._settings import check_number
-from skmoe.nn.routers import Routing
+from skmoe.nn.routing import Routing
 
 
 class FitLoss(nn.Module, ABC):

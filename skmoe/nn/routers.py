@@ -1,16 +1,18 @@
-"""Routers: the weightless rule from logits to a choice, ``logits -> Routing``.
+"""Routers: the rule from logits to a choice, ``logits -> Routing``, which learns nothing.
 
-Contract. A router is a `Router` with a method `scores`, from ``logits_BTE`` to the weight
-that every expert would have if all were asked. Keeping only the best `top_k` is the same
-for all routers and done once, in the base class.
+Contract. A router is a `Router` (see `routing`) with a method `scores`, from what the gate says
+to the weight that every expert would have if all were asked. Keeping only the best `top_k` is
+the same for all routers and done once, in the base class. A router has no weights; what it
+counts in training, such as a threshold, is a buffer. If it needs more of a gate than a score
+for each expert, it says so in `n_scores`, and in `gate_settings`.
 
 To add a router, copy the nearest one and name it in `ROUTERS` at the bottom.
 """
 
-from abc import ABC, abstractmethod
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,122 +20,105 @@ from torch.nn import functional as F
 
 from skmoe._optional import import_optional
 from skmoe._registry import Registry
-from skmoe._settings import check_number
+from skmoe._settings import check_integer, check_number
+from skmoe.nn.routing import Router, Routing, largest, softmax_over_experts
 
-
-class Routing(NamedTuple):
-    """A router's answer for a batch: which experts answer, and with what weight."""
-
-    weights_BTK: Tensor
-    """Weight of each asked expert."""
-    expert_ids_BTK: Tensor | None
-    """Asked experts of each sample; None when all are asked, in order (K = E)."""
-    scores_BTE: Tensor
-    """Weights that all experts would have had: what balance losses look at."""
-    logits_BTE: Tensor
-    """What the gate said."""
-    reconstruction_BT: Tensor | None = None
-    """Squared error of an encoder with decoder, weighted; None without one."""
-
-    @property
-    def n_experts(self) -> int:
-        return self.logits_BTE.shape[-1]
-
-    def dense_weights(self) -> Tensor:
-        """The weights as ``weights_BTE``, zero for experts that were not asked."""
-        if self.expert_ids_BTK is None:
-            return self.weights_BTK
-        dense = torch.zeros_like(self.scores_BTE)
-        return dense.scatter(-1, self.expert_ids_BTK, self.weights_BTK)
-
-    def usage(self, sample_weight_T: Tensor | None = None) -> Tensor:
-        """Share of the routing weight that each expert got, ``usage_BE``; sums to one."""
-        load_BTE = self.dense_weights().detach()
-        if sample_weight_T is not None:
-            load_BTE = load_BTE * sample_weight_T[:, None]
-        load_BE = load_BTE.sum(1)
-        return load_BE / load_BE.sum(-1, keepdim=True).clamp_min(1e-30)
-
-
-class Router(ABC):
-    """Weigh the experts by `scores`; with `top_k`, keep only the best ones.
-
-    Parameters
-    ----------
-    top_k : int, optional
-        Experts kept per sample. None asks all of them.
-    renormalize : bool or None, default=None
-        Whether the weights of the kept experts are scaled to sum to one. None: yes for
-        ``top_k >= 2``, no for ``top_k = 1``, where the weight then is the chosen expert's
-        score among all (the form of the Switch transformer). Renormalised, that weight is
-        exactly 1, as in Wang & E (2025), eq. (1) with K = 1: right for hand-set weights,
-        but its gradient is zero, so the gate cannot learn.
-    """
-
-    sums_to_one = True  # whether `scores` sum to one over the experts
-
-    def __init__(self, top_k: int | None = None, *, renormalize: bool | None = None):
-        self.top_k = top_k
-        self.renormalize = top_k != 1 if renormalize is None else renormalize
-
-    @abstractmethod
-    def scores(self, logits_BTE: Tensor) -> Tensor:
-        """Weight of every expert if all were asked; not negative."""
-
-    @property
-    def weights_sum_to_one(self) -> bool:
-        return self.sums_to_one if self.top_k is None else self.renormalize
-
-    @property
-    def gate_can_learn(self) -> bool:
-        return not (self.top_k == 1 and self.renormalize)
-
-    def __call__(self, logits_BTE: Tensor) -> Routing:
-        scores_BTE = self.scores(logits_BTE)
-        if self.top_k is None:
-            return Routing(scores_BTE, None, scores_BTE, logits_BTE)
-        if self.top_k >= logits_BTE.shape[-1]:
-            weights_BTE = scores_BTE if self.sums_to_one else self._scale(scores_BTE)
-            return Routing(weights_BTE, None, scores_BTE, logits_BTE)
-        # Chosen by logits: scores can tie where they are rounded to 0 or 1.
-        expert_ids_BTK = largest(logits_BTE.detach(), self.top_k)
-        weights_BTK = self._scale(scores_BTE.gather(-1, expert_ids_BTK))
-        return Routing(weights_BTK, expert_ids_BTK, scores_BTE, logits_BTE)
-
-    def _scale(self, weights_BTK: Tensor) -> Tensor:
-        if not self.renormalize:
-            return weights_BTK
-        return weights_BTK / weights_BTK.sum(-1, keepdim=True)
-
-
-def largest(values_BTE: Tensor, k: int) -> Tensor:
-    """Indices of the k largest values, in no particular order.
-
-    `torch.topk` is slow on the CPU: for k of 1 and 2, passes of `max` are several times
-    faster and break ties towards the first expert.
-    """
-    first = values_BTE.argmax(-1, keepdim=True)
-    if k == 1:
-        return first
-    if k == 2:
-        second = values_BTE.scatter(-1, first, -torch.inf).argmax(-1, keepdim=True)
-        return torch.cat([first, second], -1)
-    return values_BTE.topk(k, sorted=False).indices
-
-
-def softmax_over_experts(logits_BTE: Tensor) -> Tensor:
-    """The softmax along the last axis, which is short.
-
-    On the CPU, `torch.softmax` is six times as fast along an axis that is not the last.
-    """
-    return torch.softmax(logits_BTE.mT.contiguous(), -2).mT
+# Share of a batch in the running mean of what expert choice counts.
+MOMENTUM = 0.05
 
 
 class SoftmaxRouter(Router):
     """``exp(logit_e) / sum_j exp(logit_j)``; a constant added to all logits changes nothing."""
 
-    def scores(self, logits_BTE: Tensor) -> Tensor:
-        return softmax_over_experts(logits_BTE)
+    def scores(self, said_BTS: Tensor) -> Tensor:
+        return softmax_over_experts(self.logits(said_BTS))
+
+
+class NoisyTopKRouter(SoftmaxRouter):
+    """Softmax of the largest logits, to which noise was added in training.
+
+    Shazeer et al. (2017), eqs. 3 to 5, with a noise of fixed size, as Riquelme et al. (2021).
+    An expert that is nearly as good as another one is asked as well now and then, and
+    both go on learning. Predictions are without noise.
+
+    Parameters
+    ----------
+    top_k : int, optional
+        Experts kept per sample; "auto" is 2.
+    noise : float, optional
+        Standard deviation, in logits; ``1 / n_experts`` by default. That of the gate is used
+        instead if it is given there.
+    renormalize : bool or None, default=None
+        As of every router.
+    """
+
+    usual_top_k = 2
+
+    def __init__(
+        self,
+        top_k: int | None = None,
+        *,
+        noise: float | None = None,
+        renormalize: bool | None = None,
+    ):
+        super().__init__(top_k, renormalize=renormalize)
+        self.noise = None if noise is None else check_number("noise", noise)
+
+    def gate_settings(self, n_experts: int) -> dict[str, Any]:
+        return {"noise": 1 / n_experts if self.noise is None else self.noise}
+
+
+class HierarchicalRouter(SoftmaxRouter):
+    """Softmax over groups of experts, times a softmax over the experts of a group.
+
+    ``w_e = softmax(group logits)_g(e) softmax(logits of group g(e))_e`` (Jordan & Jacobs, 1994;
+    Nguyen, Ho & Rinaldo, 2025, section 4). The gate scores the groups besides the experts.
+    Experts ``0, 1, ...`` form the first group, and so on; with one group it is the softmax.
+
+    Parameters
+    ----------
+    top_k : int, optional
+        Experts kept per sample, whatever their groups.
+    n_groups : int, optional
+        Number of groups, of one size. By default the largest number up to the root of
+        `n_experts` that divides it.
+    renormalize : bool or None, default=None
+        As of every router.
+    """
+
+    def __init__(
+        self,
+        top_k: int | None = None,
+        *,
+        n_groups: int | None = None,
+        renormalize: bool | None = None,
+    ):
+        super().__init__(top_k, renormalize=renormalize)
+        self.n_groups = None if n_groups is None else check_integer("n_groups", n_groups)
+
+    def prepare(self, n_blocks: int, n_experts: int) -> None:
+        if n_experts % self._groups(n_experts):
+            raise ValueError(
+                "n_groups must divide n_experts. "
+                f"Got n_groups={self.n_groups} and n_experts={n_experts}."
+            )
+        self.n_experts = n_experts
+
+    def n_scores(self, n_experts: int) -> int:
+        n_groups = self._groups(n_experts)
+        return n_experts + n_groups if n_groups > 1 else n_experts
+
+    def logits(self, said_BTS: Tensor) -> Tensor:
+        logits_BTE, groups_BTG = said_BTS.tensor_split([self.n_experts], -1)
+        if groups_BTG.shape[-1] == 0:
+            return logits_BTE
+        within_BTGE = logits_BTE.unflatten(-1, (groups_BTG.shape[-1], -1)).log_softmax(-1)
+        return (groups_BTG.log_softmax(-1).unsqueeze(-1) + within_BTGE).flatten(-2)
+
+    def _groups(self, n_experts: int) -> int:
+        if self.n_groups is not None:
+            return self.n_groups
+        return max(g for g in range(1, math.isqrt(n_experts) + 1) if n_experts % g == 0)
 
 
 class NormalizedSigmoidRouter(Router):
@@ -141,11 +126,182 @@ class NormalizedSigmoidRouter(Router):
 
     Estimates experts at better rates than softmax (arXiv 2505.10860, theorem 4), and is
     not invariant to a constant added to all logits.
+
+    Parameters
+    ----------
+    top_k : int, optional
+        Experts kept per sample.
+    balance_rate : float, default=0.0
+        If positive, experts are chosen by ``sigmoid(logit_e) + bias_e``, and after each batch
+        the bias of those that were asked by less than the mean grows by this, that of the
+        others falls. It balances the load without a loss (Wang et al., 2024, as in
+        DeepSeek-V3, with 0.001) and never enters a weight. Needs `top_k`.
+    renormalize : bool or None, default=None
+        As of every router.
     """
 
-    def scores(self, logits_BTE: Tensor) -> Tensor:
+    bias_B1E: Tensor
+
+    def __init__(
+        self,
+        top_k: int | None = None,
+        *,
+        balance_rate: float = 0.0,
+        renormalize: bool | None = None,
+    ):
+        super().__init__(top_k, renormalize=renormalize)
+        self.balance_rate = check_number("balance_rate", balance_rate)
+        if self.balance_rate > 0 and top_k is None:
+            raise ValueError(
+                "balance_rate steers which experts are asked, and needs top_k. Got "
+                f"balance_rate={balance_rate!r} and top_k=None, which asks all."
+            )
+
+    def prepare(self, n_blocks: int, n_experts: int) -> None:
+        if self.balance_rate > 0:
+            self.register_buffer("bias_B1E", torch.zeros(n_blocks, 1, n_experts))
+
+    def scores(self, said_BTS: Tensor) -> Tensor:
         # The softmax of log-sigmoids is the same number, and 0/0 cannot happen.
-        return softmax_over_experts(F.logsigmoid(logits_BTE))
+        return softmax_over_experts(F.logsigmoid(said_BTS))
+
+    def choose(self, logits_BTE: Tensor, k: int) -> Tensor:
+        if self.balance_rate == 0:
+            return super().choose(logits_BTE, k)
+        ids_BTK = largest(logits_BTE.sigmoid() + self.bias_B1E, k)
+        if self.training:
+            load_BE = F.one_hot(ids_BTK, logits_BTE.shape[-1]).sum((1, 2)).to(self.bias_B1E)
+            missing_BE = load_BE.mean(-1, keepdim=True) - load_BE
+            self.bias_B1E += self.balance_rate * missing_BE.sign().unsqueeze(1)
+        return ids_BTK
+
+
+class SigmoidRouter(Router):
+    """``relu(sigmoid(logit_e) - threshold)``, each expert for itself; weights have no sum.
+
+    The router of the mixture of adapters (Cao et al., 2025). Experts below the threshold are
+    not asked, so that each row asks as many as it needs, from none to all; the published rule
+    keeps the whole sigmoid above the threshold, which jumps there and gives a learned one
+    no gradient.
+
+    Parameters
+    ----------
+    top_k : int, optional
+        Experts kept per sample at most.
+    threshold : float or "learn", default=0.0
+        A number in [0, 1). "learn" makes it a function of the input,
+        ``max_threshold * sigmoid(score)``, with one more score of the gate.
+    max_threshold : float, default=0.5
+        Largest value of a learned threshold.
+    renormalize : bool, default=False
+        Whether the weights are scaled to sum to one, if there are any.
+    """
+
+    sums_to_one = False
+
+    def __init__(
+        self,
+        top_k: int | None = None,
+        *,
+        threshold: float | str = 0.0,
+        max_threshold: float = 0.5,
+        renormalize: bool | None = False,
+    ):
+        super().__init__(top_k, renormalize=bool(renormalize))
+        self.learns = threshold == "learn"
+        self.threshold = 0.0 if self.learns else check_number("threshold", threshold, below=1.0)
+        self.max_threshold = check_number("max_threshold", max_threshold, below=1.0, open_=True)
+
+    def n_scores(self, n_experts: int) -> int:
+        return n_experts + self.learns
+
+    def logits(self, said_BTS: Tensor) -> Tensor:
+        return said_BTS[..., :-1] if self.learns else said_BTS
+
+    def scores(self, said_BTS: Tensor) -> Tensor:
+        sigmoid_BTE = self.logits(said_BTS).sigmoid()
+        if self.learns:
+            return F.relu(sigmoid_BTE - self.max_threshold * said_BTS[..., -1:].sigmoid())
+        return F.relu(sigmoid_BTE - self.threshold)
+
+
+class ExpertChoiceRouter(SoftmaxRouter):
+    """Experts choose rows: in training, each the same number of those that it scores highest.
+
+    Zhou et al. (2022): of a batch of T rows, each of E experts takes ``T top_k / E``, so that
+    loads are even by construction, and a row is answered by as many experts as chose it. One
+    that nobody chose is not learned from in this step. As predictions must not depend on
+    which rows come together, an expert then answers the rows above a threshold instead: the
+    running mean of the least score that got a row chosen; a row that nobody chooses
+    goes to its likeliest expert. All experts are evaluated for all rows.
+
+    Parameters
+    ----------
+    top_k : int, optional
+        Experts per sample, in the mean; "auto" is 2.
+    renormalize : bool or None, default=None
+        As of every router.
+    """
+
+    usual_top_k = 2
+    threshold_BE: Tensor
+
+    def prepare(self, n_blocks: int, n_experts: int) -> None:
+        # Before any training, every row goes to its likeliest expert.
+        self.register_buffer("threshold_BE", torch.full((n_blocks, n_experts), torch.inf))
+
+    def forward(self, said_BTS: Tensor) -> Routing:
+        if self.top_k is None or self.top_k >= said_BTS.shape[-1]:
+            return super().forward(said_BTS)
+        scores_BTE = self.scores(said_BTS)
+        known_BTE = scores_BTE.detach()
+        if self.training:
+            share = self.top_k / said_BTS.shape[-1]
+            chosen_BTE = self._in_batch(known_BTE, share)
+        else:
+            chosen_BTE = self._alone(known_BTE)
+        return Routing(self._scale(scores_BTE * chosen_BTE), None, scores_BTE, said_BTS)
+
+    def _in_batch(self, scores_BTE: Tensor, share: float) -> Tensor:
+        """The share of the rows that each expert chooses; thresholds follow."""
+        capacity = max(1, round(scores_BTE.shape[1] * share))
+        best_BCE, rows_BCE = scores_BTE.topk(capacity, dim=1)
+        least_BE = best_BCE[:, -1]
+        known_BE = self.threshold_BE.isfinite()
+        moved_BE = self.threshold_BE + MOMENTUM * (least_BE - self.threshold_BE)
+        self.threshold_BE.copy_(torch.where(known_BE, moved_BE, least_BE))
+        return torch.zeros_like(scores_BTE).scatter_(1, rows_BCE, 1.0)
+
+    def _alone(self, scores_BTE: Tensor) -> Tensor:
+        """The experts that choose each row, whatever the other rows are."""
+        chosen_BTE = scores_BTE >= self.threshold_BE.unsqueeze(1)
+        likeliest_BTE = F.one_hot(scores_BTE.argmax(-1), scores_BTE.shape[-1]).bool()
+        return chosen_BTE | (likeliest_BTE & ~chosen_BTE.any(-1, keepdim=True))
+
+
+class HashRouter(Router):
+    """Experts by a hash of the row, with equal weights; nothing about choosing is learned.
+
+    Roller et al. (2021): a yardstick for what a learned gate is worth. The gate is
+    `HashGate`.
+
+    Parameters
+    ----------
+    top_k : int, optional
+        Experts per sample; "auto" is 1.
+    renormalize : bool or None, default=None
+        False leaves each weight at ``1 / n_experts``; otherwise they sum to one.
+    """
+
+    usual_top_k = 1
+    own_gate = "hash"
+    gate_can_learn = True  # there is nothing to learn
+
+    def __init__(self, top_k: int | None = None, *, renormalize: bool | None = None):
+        super().__init__(top_k, renormalize=renormalize is not False)
+
+    def scores(self, said_BTS: Tensor) -> Tensor:
+        return torch.full_like(said_BTS, 1 / said_BTS.shape[-1])
 
 
 class EntmaxRouter(Router):
@@ -173,8 +329,8 @@ class EntmaxRouter(Router):
         super().__init__(top_k, renormalize=renormalize)
         self._weigh = _entmax(check_number("alpha", alpha, smallest=1.0, open_=True))
 
-    def scores(self, logits_BTE: Tensor) -> Tensor:
-        return self._weigh(logits_BTE, dim=-1)
+    def scores(self, said_BTS: Tensor) -> Tensor:
+        return self._weigh(said_BTS, dim=-1)
 
 
 def _entmax(alpha: float) -> Callable[..., Tensor]:
@@ -189,6 +345,11 @@ ROUTERS = Registry(
     {
         "softmax": SoftmaxRouter,
         "normalized_sigmoid": NormalizedSigmoidRouter,
+        "sigmoid": SigmoidRouter,
         "entmax": EntmaxRouter,
+        "hierarchical": HierarchicalRouter,
+        "noisy_top_k": NoisyTopKRouter,
+        "expert_choice": ExpertChoiceRouter,
+        "hash": HashRouter,
     },
 )

@@ -10,6 +10,7 @@ from skmoe._registry import part
 from skmoe.nn.gates import GATES, LinearGate, RegionGate
 
 every_gate = pytest.mark.parametrize("kind", GATES)
+learning = pytest.mark.parametrize("kind", [kind for kind in GATES if kind != "hash"])
 
 
 def build(kind, generator, n_blocks=1, n_inputs=3, n_experts=4, **settings):
@@ -42,7 +43,7 @@ def test_rows_are_scored_one_by_one(kind, randn, generator):
     assert_close(gate(x_BTD), torch.cat([gate(row) for row in x_BTD.split(1, dim=1)], 1))
 
 
-@every_gate
+@learning
 def test_all_weights_of_a_gate_learn(kind, randn, generator):
     gate = build(kind, generator, temperature="learn")
     (gate(randn(1, 7, 3)) * randn(1, 7, 4)).sum().backward()
@@ -261,7 +262,7 @@ def test_cosine_gate_does_not_see_the_length_of_x(factor, randn, generator):
     assert_close(gate(factor * x_BTD), gate(x_BTD), rtol=1e-4, atol=1e-6)
 
 
-@every_gate
+@learning
 def test_gate_is_finite_at_zero_with_its_gradients(kind, generator):
     gate = build(kind, generator)
     x_BTD = torch.zeros(1, 2, 3, dtype=torch.float64, requires_grad=True)
@@ -315,3 +316,44 @@ def test_a_split_shares_rows_with_another_expert(randn, generator):
     assert_close(after[..., [0, 2]], before[..., [0, 2]])
     assert_close(after[..., 1] - after[..., 3], 2 * (x @ slope - middle))
     assert_close((after[..., 1] + after[..., 3]) / 2 + math.log(2), before[..., 1])
+
+
+def test_rows_of_one_cell_have_the_same_hash(randn, generator):
+    gate = build("hash", generator, n_projections=2)
+    x = randn(1, 50, 3)
+    near = x + 1e-9 * randn(1, 50, 3)
+    assert torch.equal(gate(x), gate(near))
+    cells = ((x @ gate.directions_BDP + gate.offsets_B1P) / gate.width).floor()[0]
+    n_cells = len(cells.unique(dim=0))
+    assert n_cells > 3
+    assert len(gate(x)[0].unique(dim=0)) == n_cells
+
+
+@pytest.mark.parametrize("n_experts", [2, 5, 16])
+def test_hash_shares_cells_out_evenly(n_experts, randn, generator):
+    gate = build("hash", generator, n_experts=n_experts, width=0.01)
+    chosen = gate(100 * randn(1, 20_000, 3)).argmax(-1).flatten()
+    shares = torch.bincount(chosen, minlength=n_experts) / len(chosen)
+    deviation = (1 / n_experts / len(chosen)) ** 0.5
+    assert (shares - 1 / n_experts).abs().max() < 5 * deviation
+
+
+def test_second_choice_of_a_hash_does_not_depend_on_the_first(randn, generator):
+    gate = build("hash", generator, width=0.01)
+    first, second = gate(100 * randn(1, 20_000, 3)).topk(2).indices[0].T
+    pairs = torch.bincount(4 * first + second, minlength=16).view(4, 4) / len(first)
+    expected = (1 - torch.eye(4)) / 12
+    assert (pairs - expected).abs().max() < 0.01
+
+
+def test_hash_has_no_weights(generator):
+    assert not list(build("hash", generator).parameters())
+
+
+@pytest.mark.parametrize("kind", ["linear", "prototype"])
+def test_scores_beyond_those_of_experts_are_not_placed(kind, randn, generator):
+    gate, x = build(kind, generator, n_experts=6), randn(1, 7, 3)
+    before = gate(x)[..., 4:]
+    with torch.no_grad():
+        assert gate.place(randn(1, 4, 3), torch.ones(1, dtype=torch.float64))
+    assert_close(gate(x)[..., 4:], before)

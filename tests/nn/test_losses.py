@@ -122,7 +122,9 @@ def test_bad_settings_are_refused_with_rule_and_value(kind, settings, rule):
 
 
 def route(logits_BTE, router="softmax", top_k=None):
-    return ROUTERS.build(router, top_k)(logits_BTE)
+    built = ROUTERS.build(router, top_k)
+    built.prepare(len(logits_BTE), logits_BTE.shape[-1])
+    return built(logits_BTE)
 
 
 def ones(n_rows=9):

@@ -8,19 +8,30 @@ import torch
 from torch.testing import assert_close
 
 from skmoe._registry import part
-from skmoe.nn.routers import ROUTERS, Routing, largest
+from skmoe.nn.routers import ROUTERS
+from skmoe.nn.routing import Routing, largest
 
 E = 5
+HAVE_OWN_TESTS = ("expert_choice", "hash")
 TOP_KS = [None, *range(1, E + 1)]
 every_router = pytest.mark.parametrize("kind", ROUTERS)
+# Routers by which each row chooses experts, and those of them that look at the logits' size.
+row_chooses = pytest.mark.parametrize("kind", [k for k in ROUTERS if k != "expert_choice"])
+weighing = pytest.mark.parametrize("kind", [k for k in ROUTERS if k not in HAVE_OWN_TESTS])
 every_top_k = pytest.mark.parametrize("top_k", TOP_KS)
 normalizing = pytest.mark.parametrize(
-    "kind", [kind for kind in ROUTERS if ROUTERS[kind].sums_to_one]
+    "kind", [kind for kind in ROUTERS if ROUTERS[kind].sums_to_one and kind != "hash"]
 )
 
 
-def route(kind, logits_BTE, top_k=None, **settings) -> Routing:
-    return ROUTERS.build(part(kind, **settings), top_k)(logits_BTE)
+def build(kind, top_k=None, n_experts=E, **settings):
+    router = ROUTERS.build(part(kind, **settings), top_k).double()
+    router.prepare(2, n_experts)
+    return router.double()
+
+
+def route(kind, said_BTS, top_k=None, **settings) -> Routing:
+    return build(kind, top_k, said_BTS.shape[-1], **settings)(said_BTS)
 
 
 def asked(routing: Routing) -> torch.Tensor:
@@ -44,7 +55,7 @@ def test_weights_are_finite_and_not_negative(kind, top_k, scale, randn):
 @every_router
 @every_top_k
 def test_weights_sum_to_one_when_the_router_says_so(kind, top_k, randn):
-    router = ROUTERS.build(kind, top_k)
+    router = build(kind, top_k).eval()
     total = router(randn(2, 9, E)).dense_weights().sum(-1)
     says_so = router.weights_sum_to_one or (top_k == E and router.sums_to_one)
     assert says_so == torch.allclose(total, torch.ones_like(total))
@@ -53,10 +64,10 @@ def test_weights_sum_to_one_when_the_router_says_so(kind, top_k, randn):
 @normalizing
 @pytest.mark.parametrize("top_k", [None, 2, 3])
 def test_weights_sum_to_one_by_default_for_all_but_one_expert(kind, top_k):
-    assert ROUTERS.build(kind, top_k).weights_sum_to_one
+    assert build(kind, top_k).weights_sum_to_one
 
 
-@every_router
+@row_chooses
 @pytest.mark.parametrize("top_k", [1, 2, 4])
 def test_exactly_top_k_experts_are_asked(kind, top_k, randn):
     routing = route(kind, randn(2, 9, E), top_k)
@@ -65,7 +76,7 @@ def test_exactly_top_k_experts_are_asked(kind, top_k, randn):
         assert torch.equal(asked(routing), routing.dense_weights() > 0)
 
 
-@every_router
+@row_chooses
 @pytest.mark.parametrize("top_k", [1, 2, 4])
 def test_the_asked_experts_are_those_with_the_largest_logits(kind, top_k, randn):
     logits = randn(2, 9, E)
@@ -82,15 +93,16 @@ def test_top_k_of_all_experts_is_dense(kind, top_k, randn):
     assert sparse.expert_ids_BTK is None
 
 
-@every_router
+@row_chooses
 @pytest.mark.parametrize("top_k", [2, 3])
 def test_kept_weights_keep_their_proportions(kind, top_k, randn):
     routing = route(kind, randn(2, 9, E), top_k)
     scores = routing.scores_BTE.gather(-1, routing.expert_ids_BTK)
-    assert_close(routing.weights_BTK * scores.sum(-1, keepdim=True), scores)
+    total = routing.weights_BTK.sum(-1, keepdim=True)
+    assert_close(routing.weights_BTK * scores.sum(-1, keepdim=True), scores * total)
 
 
-@every_router
+@row_chooses
 @pytest.mark.parametrize("top_k", [2, 3])
 def test_without_renormalization_weights_are_the_scores(kind, top_k, randn):
     routing = route(kind, randn(2, 9, E), top_k, renormalize=False)
@@ -106,7 +118,7 @@ def test_renaming_the_experts_renames_the_weights(kind, top_k, randn):
     assert_close(renamed, route(kind, logits, top_k).dense_weights()[..., order])
 
 
-@every_router
+@weighing
 def test_a_larger_logit_has_a_larger_weight(kind, randn):
     logits = randn(2, 9, E)
     steps = route(kind, logits).weights_BTK.gather(-1, logits.argsort(-1)).diff(dim=-1)
@@ -114,11 +126,11 @@ def test_a_larger_logit_has_a_larger_weight(kind, randn):
     assert steps.min() > 0 if kind != "entmax" else steps.min() == 0
 
 
-@every_router
+@weighing
 @pytest.mark.parametrize("settings", [{}, {"renormalize": True}, {"renormalize": False}])
 @pytest.mark.parametrize("top_k", [None, 1, 2])
 def test_gate_can_learn_exactly_when_its_gradient_is_not_zero(kind, settings, top_k, randn):
-    router = ROUTERS.build(part(kind, **settings), top_k)
+    router = build(kind, top_k, **settings)
     logits = randn(2, 9, E).requires_grad_()
     (router(logits).dense_weights() * randn(2, 9, E)).sum().backward()
     if router.gate_can_learn:
@@ -140,7 +152,7 @@ def test_router_reports_the_gates_logits(kind, randn):
 # One expert per sample
 
 
-@every_router
+@weighing
 def test_single_expert_has_its_score_among_all_as_weight(kind, randn):
     logits = randn(2, 9, E)
     assert_close(
@@ -154,19 +166,19 @@ def test_single_expert_of_softmax_is_the_switch_form(randn):
     assert_close(route("softmax", logits, 1).weights_BTK, expected)
 
 
-@every_router
+@row_chooses
 def test_single_expert_renormalized_has_weight_one(kind, randn):
     routing = route(kind, randn(2, 9, E), 1, renormalize=True)
     assert (routing.weights_BTK == 1).all()
 
 
-@every_router
+@weighing
 def test_only_the_renormalized_single_expert_cannot_learn(kind):
     cannot = [
         (top_k, renormalize)
         for top_k in TOP_KS
         for renormalize in (None, False, True)
-        if not ROUTERS.build(part(kind, renormalize=renormalize), top_k).gate_can_learn
+        if not build(kind, top_k, renormalize=renormalize).gate_can_learn
     ]
     assert cannot == [(1, True)]
 
@@ -221,14 +233,18 @@ def test_normalized_sigmoid_far_above_zero_is_the_mean(randn):
     assert_close(weights, torch.full_like(weights, 1 / E))
 
 
-@every_router
+@row_chooses
 @pytest.mark.parametrize("shift", [-1e4, 1e4])
 def test_far_logits_neither_overflow_nor_divide_zero_by_zero(kind, shift, randn):
     logits = (randn(2, 9, E) + shift).float().requires_grad_()
-    routing = route(kind, logits, 2)
-    routing.weights_BTK.square().sum().backward()
-    assert_close(routing.weights_BTK.sum(-1), torch.ones(2, 9))
-    assert logits.grad.isfinite().all()
+    routing = build(kind, 2).float()(logits)
+    if kind != "hash":
+        routing.weights_BTK.square().sum().backward()
+    if kind != "sigmoid":
+        assert_close(routing.weights_BTK.sum(-1), torch.ones(2, 9))
+    assert routing.weights_BTK.isfinite().all()
+    if kind != "hash":
+        assert logits.grad.isfinite().all()
 
 
 def test_entmax_formula(randn):
@@ -332,7 +348,7 @@ def test_tied_logits_still_choose_k_different_experts(k):
     assert all(len(set(row)) == k for row in chosen[0].tolist())
 
 
-@every_router
+@row_chooses
 def test_choice_follows_the_logits_where_scores_round_to_one(kind):
     logits = torch.tensor([[[800.0, 900.0, 1000.0]]])
     assert route(kind, logits, 1).expert_ids_BTK.item() == 2
@@ -366,10 +382,201 @@ def test_usage_is_the_share_of_the_weight(kind, top_k, randn):
     assert not usage.requires_grad
 
 
-@every_router
+@row_chooses
 @every_top_k
 def test_usage_counts_a_row_of_weight_two_as_two_rows(kind, top_k, randn):
     logits, repeats = randn(2, 9, E), torch.tensor([2, 0, 1, 3, 1, 1, 0, 2, 1])
     weighted = route(kind, logits, top_k).usage(repeats.double())
     repeated = route(kind, logits.repeat_interleave(repeats, 1), top_k).usage()
     assert_close(weighted, repeated)
+
+
+# Groups of experts
+
+
+@pytest.mark.parametrize(("n_experts", "n_scores"), [(1, 1), (4, 6), (5, 5), (8, 10), (36, 42)])
+def test_default_number_of_groups_divides_the_experts(n_experts, n_scores):
+    router = build("hierarchical", n_experts=n_experts)
+    assert router.n_scores(n_experts) == n_scores
+
+
+def test_hierarchical_weights_are_a_product_of_two_softmaxes(randn):
+    said = randn(2, 9, 6 + 3)
+    router = build("hierarchical", n_experts=6, n_groups=3)
+    weights = router(said).weights_BTK
+    groups = said[..., 6:].softmax(-1)
+    within = [said[..., 2 * g : 2 * g + 2].softmax(-1) for g in range(3)]
+    assert_close(weights, torch.cat([groups[..., g, None] * within[g] for g in range(3)], -1))
+    assert_close(weights.unflatten(-1, (3, 2)).sum(-1), groups)
+
+
+def test_one_group_is_the_softmax_to_the_bit(randn):
+    logits = randn(2, 9, E)
+    hierarchical = route("hierarchical", logits, 2, n_groups=1)
+    assert torch.equal(
+        hierarchical.dense_weights(), route("softmax", logits, 2).dense_weights()
+    )
+
+
+def test_constants_added_within_a_group_or_to_all_groups_change_nothing(randn):
+    router, said = build("hierarchical", n_experts=6, n_groups=3), randn(2, 9, 9)
+    shifts = torch.tensor([1.0, 1, -2, -2, 5, 5, 7, 7, 7], dtype=torch.float64)
+    assert_close(router(said + shifts).weights_BTK, router(said).weights_BTK)
+
+
+def test_the_experts_asked_are_the_likeliest_of_all_groups(randn):
+    router, said = build("hierarchical", 2, n_experts=6, n_groups=3), randn(2, 9, 9)
+    routing = router(said)
+    likeliest = routing.scores_BTE.topk(2).indices.sort(-1)[0]
+    assert torch.equal(routing.expert_ids_BTK.sort(-1)[0], likeliest)
+
+
+def test_groups_that_do_not_divide_the_experts_are_refused():
+    with pytest.raises(ValueError, match="n_groups must divide n_experts"):
+        build("hierarchical", n_experts=6, n_groups=4)
+
+
+# Noise
+
+
+@pytest.mark.parametrize(("settings", "noise"), [({}, 0.2), ({"noise": 0.7}, 0.7)])
+def test_noisy_router_asks_the_gate_for_noise(settings, noise):
+    assert build("noisy_top_k", **settings).gate_settings(E) == {"noise": noise}
+
+
+# Each expert for itself
+
+
+@every_top_k
+def test_sigmoid_formula(top_k, randn):
+    logits = randn(2, 9, E)
+    routing = route("sigmoid", logits, top_k, threshold=0.3)
+    expected = (logits.sigmoid() - 0.3).clamp_min(0)
+    chosen = routing.dense_weights() > 0
+    assert_close(routing.dense_weights(), expected * chosen)
+    assert (chosen.sum(-1) <= (top_k or E)).all()
+
+
+def test_sigmoid_without_threshold_is_soft(randn):
+    logits = randn(2, 9, E)
+    assert_close(route("sigmoid", logits).weights_BTK, logits.sigmoid())
+
+
+def test_learned_threshold_is_the_last_score(randn):
+    said, router = randn(2, 9, E + 1), build("sigmoid", threshold="learn", max_threshold=0.4)
+    assert router.n_scores(E) == E + 1
+    threshold = 0.4 * said[..., -1:].sigmoid()
+    assert_close(router(said).weights_BTK, (said[..., :-1].sigmoid() - threshold).clamp_min(0))
+    assert torch.equal(router(said).logits_BTE, said[..., :-1])
+
+
+def test_learned_threshold_has_a_gradient(randn):
+    said = randn(2, 9, E + 1).requires_grad_()
+    build("sigmoid", threshold="learn")(said).weights_BTK.sum().backward()
+    assert (said.grad[..., -1] < 0).all()  # asks fewer experts as it rises
+
+
+def test_a_row_may_ask_any_number_of_experts():
+    logits = torch.tensor([[[-9.0, -9, -9], [9, -9, -9], [9, 9, -9], [9, 9, 9]]])
+    routing = route("sigmoid", logits, threshold=0.5)
+    assert (routing.weights_BTK > 0).sum(-1).tolist() == [[0, 1, 2, 3]]
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.0, "lern", None])
+def test_sigmoid_refuses_other_thresholds(threshold):
+    with pytest.raises(ValueError, match="threshold must be a number of at least 0 and below"):
+        build("sigmoid", threshold=threshold)
+
+
+# Balance by a bias
+
+
+def test_selection_bias_steers_the_choice_and_enters_no_weight(randn):
+    router, logits = build("normalized_sigmoid", 2, balance_rate=0.1), randn(2, 9, E)
+    router.bias_B1E[..., 3] = 2.0  # more than a sigmoid can be
+    routing = router.eval()(logits)
+    assert (routing.expert_ids_BTK == 3).any(-1).all()
+    sigmoid = logits.sigmoid().gather(-1, routing.expert_ids_BTK)
+    assert_close(routing.weights_BTK, sigmoid / sigmoid.sum(-1, keepdim=True))
+
+
+def test_selection_bias_rises_for_experts_asked_too_seldom():
+    router = build("normalized_sigmoid", 1, balance_rate=0.1)
+    logits = torch.tensor([[1.0, 0, 0, 0, 0]]).double().expand(2, 9, E)
+    router(logits)
+    assert_close(router.bias_B1E[0, 0], torch.tensor([-0.1, 0.1, 0.1, 0.1, 0.1]).double())
+    for _ in range(50):
+        router(logits)
+    load = torch.stack([router(logits).usage() for _ in range(200)]).mean(0)
+    assert (load > 0.1).all()  # at first: 1, 0, 0, 0, 0
+
+
+def test_selection_bias_rests_in_evaluation(randn):
+    router = build("normalized_sigmoid", 2, balance_rate=0.1).eval()
+    router(randn(2, 9, E))
+    assert not router.bias_B1E.any()
+
+
+def test_selection_bias_needs_top_k():
+    with pytest.raises(ValueError, match="balance_rate steers which experts are asked"):
+        build("normalized_sigmoid", balance_rate=0.1)
+
+
+# Experts choose
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 4])
+def test_experts_choose_exactly_the_same_number_of_rows_in_training(top_k, randn):
+    n_rows = 20
+    routing = route("expert_choice", randn(2, n_rows, E), top_k)
+    chosen = routing.dense_weights() > 0
+    assert (chosen.sum(1) == n_rows * top_k / E).all()
+
+
+def test_experts_choose_the_rows_that_they_score_highest(randn):
+    routing = route("expert_choice", randn(2, 20, E), 2)
+    chosen = routing.dense_weights() > 0
+    worst_chosen = routing.scores_BTE.where(chosen, torch.inf).amin(1)
+    best_other = routing.scores_BTE.where(~chosen, -torch.inf).amax(1)
+    assert (worst_chosen > best_other).all()
+
+
+def test_expert_choice_predicts_each_row_whatever_the_others_are(randn):
+    router, logits = build("expert_choice", 2), randn(2, 40, E)
+    for _ in range(3):
+        router(randn(2, 100, E))
+    router.eval()
+    alone = torch.cat([router(row).dense_weights() for row in logits.split(1, 1)], 1)
+    assert_close(router(logits).dense_weights(), alone)
+
+
+def test_expert_choice_asks_about_top_k_experts_in_prediction(randn):
+    router = build("expert_choice", 2)
+    for _ in range(200):
+        router(randn(2, 100, E))
+    asked_experts = (router.eval()(randn(2, 5000, E)).dense_weights() > 0).sum(-1)
+    assert asked_experts.min() == 1
+    assert abs(asked_experts.double().mean() - 2) < 0.15
+
+
+def test_a_row_that_no_expert_chooses_goes_to_its_likeliest_one(randn):
+    router, logits = build("expert_choice", 2).eval(), randn(2, 9, E)
+    chosen = router(logits).dense_weights()  # no thresholds were counted yet
+    assert_close(chosen, torch.nn.functional.one_hot(logits.argmax(-1), E).double())
+
+
+def test_thresholds_of_expert_choice_rest_in_evaluation(randn):
+    router = build("expert_choice", 2)
+    router(randn(2, 20, E))
+    before = router.threshold_BE.clone()
+    router.eval()(randn(2, 20, E))
+    assert torch.equal(router.threshold_BE, before)
+
+
+# A hash
+
+
+@pytest.mark.parametrize("top_k", [1, 2, 4])
+def test_hashed_rows_ask_experts_with_equal_weights(top_k, randn):
+    weights = route("hash", randn(2, 9, E), top_k).weights_BTK
+    assert_close(weights, torch.full_like(weights, 1 / top_k))
