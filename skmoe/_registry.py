@@ -126,6 +126,13 @@ class Registry(Mapping[str, Callable]):
                 )
 
 
+def name_of(spec: str | Part | Callable) -> str:
+    """What to call a part in a message or a table."""
+    if isinstance(spec, Part):
+        return spec.name
+    return spec if isinstance(spec, str) else getattr(spec, "__name__", repr(spec))
+
+
 def keywords_of(cls: Callable) -> set[str]:
     """Keyword-only arguments of a part, those that it hands on to its bases included."""
     makers = [vars(b).get("__init__") for b in cls.__mro__] if isinstance(cls, type) else [cls]

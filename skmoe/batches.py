@@ -116,5 +116,7 @@ class Tally:
 
 def gate_entropy(routing: Routing) -> Tensor:
     """Mean entropy of the scores in each block, as a share of that of a uniform choice."""
-    entropy_BT = torch.special.entr(routing.scores_BTE).sum(-1)
+    total_BT1 = routing.scores_BTE.sum(-1, keepdim=True)  # not one, of sigmoids
+    shares_BTE = routing.scores_BTE / total_BT1.clamp_min(torch.finfo(total_BT1.dtype).tiny)
+    entropy_BT = torch.special.entr(shares_BTE).sum(-1)
     return entropy_BT.mean(-1) / math.log(max(routing.n_experts, 2))

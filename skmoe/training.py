@@ -319,8 +319,10 @@ class _Loop(NeuralNet):
             progress = self.step / max(self.n_steps - 1, 1)
             for group in self.optimizer_.param_groups:
                 group["lr"] = self.plan.learning_rate * schedule(progress)
-            for gate in self.module_.gates():
-                gate.anneal(progress)
+            annealed = [*self.module_.gates(), *(t.loss for t in self.plan.auxiliary_losses)]
+            for part in annealed:
+                if hasattr(part, "anneal"):
+                    part.anneal(progress)
         self.step += 1
 
 

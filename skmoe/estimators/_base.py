@@ -32,7 +32,7 @@ from skmoe.estimators._attempts import Attempt, first_good
 from skmoe.estimators._parameters import (
     CONSTRAINTS,
     PARTS,
-    check_auxiliary_losses,
+    auxiliary_losses,
     check_gate_and_router,
     check_gates_can_learn,
 )
@@ -40,9 +40,9 @@ from skmoe.folds import leave_out
 from skmoe.initialization import INITS, with_bins
 from skmoe.model import Architecture, FittedModel
 from skmoe.nn.base import Network
-from skmoe.nn.losses import AUXILIARY_LOSSES, LOSSES
+from skmoe.nn.losses import LOSSES
 from skmoe.scaling import Scaling
-from skmoe.training import AuxiliaryLoss, TrainingPlan, TrainingResult, train
+from skmoe.training import TrainingPlan, TrainingResult, train
 
 
 class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
@@ -203,7 +203,7 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         if not isinstance(self.n_experts, str):
             _auto.top_k(self, self.n_experts)
         check_gate_and_router(self.gate, self.router)
-        check_auxiliary_losses(self.auxiliary_losses or {})
+        auxiliary_losses(self.auxiliary_losses)  # refuses unknown ones
 
     def _hold_out(self, X, y, weight, random):
         """Split off validation rows if there is to be early stopping."""
@@ -319,15 +319,11 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
         }
 
     def _plan(self, n_rows: int, network: Network) -> TrainingPlan:
-        losses = self.auxiliary_losses or {}
         return TrainingPlan(
             fit_loss=LOSSES.build(self.loss),
             weight_decay=self.weight_decay,
             patience=self.n_iter_no_change,
-            auxiliary_losses=[
-                AuxiliaryLoss(name, weight, AUXILIARY_LOSSES[name])
-                for name, weight in losses.items()
-            ],
+            auxiliary_losses=auxiliary_losses(self.auxiliary_losses),
             callbacks=self.callbacks or (),
             verbose=self.verbose,
             **_auto.pace(

@@ -5,7 +5,7 @@ Documented once, here; `documented` puts the text into an estimator's docstring.
 
 import textwrap
 
-from skmoe._registry import Part
+from skmoe._registry import Part, name_of
 from skmoe._settings import check_number
 from skmoe._validation import PartOf, at_least, fraction, not_negative, one_of, positive
 from skmoe.initialization import INITS
@@ -13,8 +13,9 @@ from skmoe.nn.base import Network
 from skmoe.nn.embeddings import EMBEDDINGS
 from skmoe.nn.experts import EXPERTS
 from skmoe.nn.gates import GATES
-from skmoe.nn.losses import AUXILIARY_LOSSES, LOSSES
+from skmoe.nn.losses import LOSSES, build_auxiliary
 from skmoe.nn.routers import ROUTERS
+from skmoe.training import AuxiliaryLoss
 
 PARTS = {
     "gate": GATES,
@@ -54,11 +55,15 @@ CONSTRAINTS: dict[str, list] = {
 }
 
 
-def check_auxiliary_losses(losses: dict[str, float]) -> None:
-    """Refuse unknown names and weights that are no numbers or negative."""
-    for name, weight in losses.items():
-        AUXILIARY_LOSSES[name]
-        check_number(f"the weight of the auxiliary loss {name!r}", weight)
+def auxiliary_losses(given: dict | None) -> list[AuxiliaryLoss]:
+    """The losses that the user named; unknown ones and weights below 0 are refused."""
+    losses = []
+    for spec, weight in (given or {}).items():
+        name, loss = name_of(spec), build_auxiliary(spec)
+        weight = check_number(f"the weight of the auxiliary loss {name!r}", weight)
+        if weight > 0:  # else not even the order of additions changes
+            losses.append(AuxiliaryLoss(name, weight, loss))
+    return losses
 
 
 def check_gate_and_router(gate, router) -> None:
@@ -113,9 +118,11 @@ embedding : {embeddings}, part(...), None or "auto", default="auto"
     then does not matter how many features there are.
 loss : {losses} or part(...), default="squared_error"
     What is minimised, on standardised targets.
-auxiliary_losses : dict of str to float, default=None
+auxiliary_losses : dict of str, part(...) or function to float, default=None
     Weights of losses on the routing, e.g. ``{{"switch": 0.01}}``: "switch" and "importance"
-    balance the experts' load, "z" keeps logits small.
+    balance the experts' load, "z" keeps logits small, "mutual_information" asks for balance
+    and for decisions, "group_sparsity" for experts that are asked with their neighbours on a
+    map, ``{{part("group_sparsity", shape=(4, 8)): 0.01}}``.
 init : {inits} or "auto", part(...) or function, default="auto"
     Where weights start. "kmeans" puts gates of the kinds "linear" and "prototype" at centres
     of the data and experts' hidden units into the regions around them; "random" looks at no

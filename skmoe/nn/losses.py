@@ -2,10 +2,12 @@
 
 Contract. A *fit loss* takes (prediction ``y_TO``, target ``y_TO``) and returns the loss of
 each sample, ``loss_T``. An *auxiliary loss* takes (routing, ``sample_weight_T``) and returns
-one number for all blocks together, averaged with the samples' weights. Registries at the
-bottom.
+one number for all blocks together, averaged with the samples' weights. It is a function, or, if
+it has settings, a class of such functions; one with a method ``anneal(progress)`` is told the
+progress of training, from 0 to 1. Registries at the bottom.
 """
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skmoe._registry import Registry
-from skmoe._settings import check_number
+from skmoe._settings import check_integer, check_number
 from skmoe.nn.routing import Routing
 
 
@@ -105,6 +107,97 @@ def z(routing: Routing, sample_weight_T: Tensor) -> Tensor:
     return (squares_BT @ (sample_weight_T / sample_weight_T.sum())).mean()
 
 
+def mutual_information(routing: Routing, sample_weight_T: Tensor) -> Tensor:
+    """``mean_t H(p_t) - H(mean_t p_t)``, minus the information that a row has of its expert.
+
+    From ``-log E``, if each row is sure of its expert and all experts get the same, to 0, if
+    all rows are routed alike: evenly or to one expert (Chen et al., Mod-Squad, 2023, with rows
+    in place of tasks). So it asks for balance and for decisions at once.
+    """
+    scores_BTE = routing.scores_BTE
+    tiny = torch.finfo(scores_BTE.dtype).tiny
+    p_BTE = scores_BTE / scores_BTE.sum(-1, keepdim=True).clamp_min(tiny)
+    weight_T = sample_weight_T / sample_weight_T.sum()
+    mean_BE = torch.einsum("bte,t->be", p_BTE, weight_T)
+    given_B = _entropy(p_BTE) @ weight_T
+    return (given_B - _entropy(mean_BE)).mean()
+
+
+def _entropy(p: Tensor) -> Tensor:
+    """``-sum p log p`` along the last axis, with a finite gradient at 0."""
+    return -(p * p.clamp_min(torch.finfo(p.dtype).tiny).log()).sum(-1)
+
+
+class GroupSparsity:
+    """Experts that are neighbours on a map are asked together, far ones apart.
+
+    The probabilities ``softmax(logits)`` are laid out as a map Z of r x c experts. With a
+    normal filter G of h x h, the loss is the mean over rows of
+    ``1 / (h^2 P) sum_p sqrt((G * Z^2)(p))`` over the P places p where the filter fits (Kang et
+    al., Mixture of Group Experts, 2025). The root of a sum of squares is small where what
+    there is lies together. The published code adds up the rows of a batch; here it is
+    their mean, so that the size of a batch does not matter. Fewer filters reach an expert
+    at the edge of the map, so that it costs less.
+
+    Parameters
+    ----------
+    shape : (int, int), optional
+        Rows r and columns c of the map; their product is the number of experts. By default
+        the two divisors that are nearest to a square.
+    filter_size : int, default=3
+        Side h of the filter; less where the map has fewer rows or columns.
+    width : (float, float), default=(10.0, 1.0)
+        Standard deviation of the filter at the start and at the end of training, in experts;
+        it falls fast at first, ``start - (start - end) t^0.2``.
+    """
+
+    def __init__(
+        self,
+        *,
+        shape: tuple[int, int] | None = None,
+        filter_size: int = 3,
+        width: tuple[float, float] = (10.0, 1.0),
+    ):
+        self.shape = None if shape is None else tuple(check_integer("shape", s) for s in shape)
+        self.filter_size = check_integer("filter_size", filter_size)
+        self.widths = tuple(check_number("width", w, open_=True) for w in width)
+        self.anneal(0.0)
+
+    def anneal(self, progress: float) -> None:
+        """Set the filter's width for `progress` in [0, 1] through training."""
+        start, end = self.widths
+        self.width = start - (start - end) * progress**0.2
+
+    def __call__(self, routing: Routing, sample_weight_T: Tensor) -> Tensor:
+        shape = self.shape or _nearest_to_square(routing.n_experts)
+        if math.prod(shape) != routing.n_experts:
+            raise ValueError(
+                "The map of group_sparsity must have a place for each expert. Got "
+                f"shape={shape} and n_experts={routing.n_experts}."
+            )
+        squares_BTE = routing.logits_BTE.softmax(-1).square()
+        n_blocks, n_rows, _ = squares_BTE.shape
+        maps_N1RC = squares_BTE.reshape(n_blocks * n_rows, 1, *shape)
+        sides = [_normal(min(self.filter_size, s), self.width, squares_BTE) for s in shape]
+        filter_RC = torch.outer(*sides)
+        means_NRC = F.conv2d(maps_N1RC, filter_RC[None, None])[:, 0]
+        costs_BT = (means_NRC + 1e-8).sqrt().mean((1, 2)).view(n_blocks, n_rows)
+        weight_T = sample_weight_T / sample_weight_T.sum()
+        return (costs_BT @ weight_T).mean() / filter_RC.numel()
+
+
+def _nearest_to_square(n: int) -> tuple[int, int]:
+    """Two divisors whose product is n, the first the smaller one."""
+    rows = max(r for r in range(1, math.isqrt(n) + 1) if n % r == 0)
+    return rows, n // rows
+
+
+def _normal(size: int, width: float, like: Tensor) -> Tensor:
+    """Normal weights around the middle, which sum to one."""
+    places = torch.arange(size).to(like) - (size - 1) / 2
+    return torch.softmax(-((places / width) ** 2) / 2, 0)
+
+
 LOSSES = Registry(
     "loss",
     {
@@ -115,5 +208,18 @@ LOSSES = Registry(
     },
 )
 AUXILIARY_LOSSES = Registry(
-    "auxiliary loss", {"switch": switch, "importance": importance, "z": z}
+    "auxiliary loss",
+    {
+        "switch": switch,
+        "importance": importance,
+        "z": z,
+        "mutual_information": mutual_information,
+        "group_sparsity": GroupSparsity,
+    },
 )
+
+
+def build_auxiliary(spec):
+    """The function ``(routing, sample_weight_T) -> loss`` that `spec` names."""
+    loss, settings = AUXILIARY_LOSSES.resolve(spec)
+    return loss(**settings) if isinstance(loss, type) else loss

@@ -5,12 +5,15 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import mean_squared_error
 from skorch.callbacks import Callback, EarlyStopping
 from small import make
 
 from skmoe import DeepMoERegressor, MoERegressor, part
+from skmoe.nn.losses import AUXILIARY_LOSSES, GroupSparsity
+from skmoe.nn.routers import SoftmaxRouter
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -60,6 +63,48 @@ def test_a_seeded_fit_leaves_numpy_alone(kind, problem):
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     make(kind, early_stopping=True).fit(*problem)
     assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+@pytest.mark.parametrize("name", AUXILIARY_LOSSES)
+def test_an_auxiliary_loss_of_weight_zero_changes_no_bit(kind, name, problem):
+    X, _ = problem
+    without = make(kind).fit(*problem)
+    with_it = make(kind, auxiliary_losses={name: 0.0}).fit(*problem)
+    assert np.array_equal(with_it.predict(X), without.predict(X))
+
+
+def test_auxiliary_losses_have_settings_and_may_be_functions(kind, problem):
+    seen = []
+
+    class Watch:
+        def anneal(self, progress):
+            seen.append(progress)
+
+        def __call__(self, routing, sample_weight_T):
+            return routing.scores_BTE.square().mean()
+
+    def narrow(routing, sample_weight_T):
+        return routing.logits_BTE.square().mean()
+
+    losses = {part("group_sparsity", shape=(1, 4)): 0.1, narrow: 0.2, Watch: 0.3}
+    moe = clone(make(kind, auxiliary_losses=losses)).fit(*problem)
+    assert {"group_sparsity_loss", "narrow_loss", "Watch_loss"} < moe.history_[0].keys()
+    assert seen[-1] == 1.0
+    assert seen[1:] == sorted(seen[1:])
+
+
+def test_group_sparsity_is_what_it_lowers(problem):
+    X, _ = problem
+
+    def cost(weight):
+        loss = {part("group_sparsity", shape=(2, 4)): weight}
+        moe = make("shallow", n_experts=8, auxiliary_losses=loss, max_epochs=100).fit(*problem)
+        logits = torch.from_numpy(moe.predict_gates(X)).log()[None]  # softmax has no constant
+        judge = GroupSparsity(shape=(2, 4))
+        judge.anneal(1.0)
+        return judge(SoftmaxRouter()(logits), torch.ones(len(X)).double()).item()
+
+    assert cost(3.0) < 0.9 * cost(0.0)
 
 
 def test_history_has_a_row_for_each_epoch(kind, problem):

@@ -8,7 +8,16 @@ import torch
 from torch.testing import assert_close
 
 from skmoe._registry import part
-from skmoe.nn.losses import AUXILIARY_LOSSES, LOSSES, importance, switch, z
+from skmoe.nn.losses import (
+    AUXILIARY_LOSSES,
+    LOSSES,
+    GroupSparsity,
+    build_auxiliary,
+    importance,
+    mutual_information,
+    switch,
+    z,
+)
 from skmoe.nn.routers import ROUTERS
 
 E = 4
@@ -135,7 +144,7 @@ def ones(n_rows=9):
 @pytest.mark.parametrize("router", ROUTERS)
 @pytest.mark.parametrize("top_k", [None, 1, 2])
 def test_a_sample_of_weight_two_counts_as_two_samples(kind, router, top_k, randn):
-    loss, logits = AUXILIARY_LOSSES[kind], randn(2, 9, E)
+    loss, logits = build_auxiliary(kind), randn(2, 9, E)
     repeats = torch.tensor([2, 0, 1, 3, 1, 1, 0, 2, 1])
     weighted = loss(route(logits, router, top_k), repeats.double())
     repeated = route(logits.repeat_interleave(repeats, 1), router, top_k)
@@ -144,27 +153,28 @@ def test_a_sample_of_weight_two_counts_as_two_samples(kind, router, top_k, randn
 
 @every_auxiliary
 def test_only_relative_weights_matter(kind, randn):
-    loss, routing, weight = AUXILIARY_LOSSES[kind], route(randn(2, 9, E)), randn(9).square()
+    loss, routing, weight = build_auxiliary(kind), route(randn(2, 9, E)), randn(9).square()
     assert_close(loss(routing, 1e3 * weight), loss(routing, weight))
 
 
 @every_auxiliary
 def test_blocks_are_averaged(kind, randn):
-    loss, logits = AUXILIARY_LOSSES[kind], randn(3, 9, E)
+    loss, logits = build_auxiliary(kind), randn(3, 9, E)
     each = [loss(route(block[None]), ones()) for block in logits]
     assert_close(loss(route(logits), ones()), torch.stack(each).mean())
 
 
 @every_auxiliary
 def test_order_of_samples_and_experts_does_not_matter(kind, randn):
-    loss, logits = AUXILIARY_LOSSES[kind], randn(2, 9, E)
+    # Of a map of experts, this turns it over.
+    loss, logits = build_auxiliary(kind), randn(2, 9, E)
     assert_close(loss(route(logits.flip(1, 2)), ones()), loss(route(logits), ones()))
 
 
 @every_auxiliary
 def test_auxiliary_loss_is_a_number_with_a_finite_gradient(kind, randn):
     logits = (30 * randn(2, 9, E)).requires_grad_()
-    value = AUXILIARY_LOSSES[kind](route(logits), ones())
+    value = build_auxiliary(kind)(route(logits), ones())
     value.backward()
     assert value.shape == ()
     assert logits.grad.isfinite().all()
@@ -174,7 +184,7 @@ def test_auxiliary_loss_is_a_number_with_a_finite_gradient(kind, randn):
 @every_auxiliary
 @pytest.mark.parametrize("top_k", [1, 2])
 def test_a_small_step_against_the_gradient_lowers_the_loss(kind, top_k, randn):
-    loss, logits = AUXILIARY_LOSSES[kind], randn(2, 9, E).requires_grad_()
+    loss, logits = build_auxiliary(kind), randn(2, 9, E).requires_grad_()
     before = loss(route(logits, top_k=top_k), ones())
     (gradient,) = torch.autograd.grad(before, logits)
     assert loss(route(logits - 1e-3 * gradient, top_k=top_k), ones()) < before
@@ -256,3 +266,98 @@ def test_z_draws_the_log_partition_to_zero(randn):
     logits = (randn(1, 9, E) + 5).requires_grad_()
     z(route(logits), ones()).backward()
     assert (logits.grad > 0).all()
+
+
+# Mutual information
+
+
+def test_mutual_information_is_zero_where_all_rows_are_routed_alike(randn):
+    for logits in (
+        torch.zeros(1, 12, E).double(),
+        collapsed(),
+        randn(1, 1, E).expand(1, 12, E),
+    ):
+        assert abs(mutual_information(route(logits), ones(12)).item()) < 1e-14
+
+
+def test_mutual_information_of_a_balanced_sure_choice_is_the_log_of_the_experts():
+    assert_close(mutual_information(route(balanced()), ones(12)).item(), -math.log(E))
+
+
+def test_mutual_information_is_that_of_the_joint_table(randn):
+    """``sum p(t, e) log (p(t, e) / p(t) p(e))``, of any router's scores."""
+    routing, weight = route(randn(1, 9, E), "sigmoid"), randn(9).square()
+    scores = routing.scores_BTE[0]
+    joint = (weight / weight.sum())[:, None] * scores / scores.sum(-1, keepdim=True)
+    independent = joint.sum(1, keepdim=True) * joint.sum(0)
+    expected = -(joint * (joint / independent).log()).sum()
+    assert_close(mutual_information(routing, weight), expected)
+
+
+# Groups of neighbours on a map
+
+
+def naive_group_sparsity(logits_TE, shape, size, width):
+    """The formula, place by place."""
+    rows, columns = shape
+    a, b = min(size, rows), min(size, columns)
+    weights = [
+        [
+            math.exp(-(((i - (a - 1) / 2) ** 2 + (j - (b - 1) / 2) ** 2) / (2 * width**2)))
+            for j in range(b)
+        ]
+        for i in range(a)
+    ]
+    total = sum(map(sum, weights))
+    places = [(p, q) for p in range(rows - a + 1) for q in range(columns - b + 1)]
+    costs = []
+    for logits in logits_TE:
+        z = logits.softmax(0).reshape(shape).tolist()
+        roots = [
+            math.sqrt(
+                sum(
+                    weights[i][j] / total * z[p + i][q + j] ** 2
+                    for i in range(a)
+                    for j in range(b)
+                )
+                + 1e-8
+            )
+            for p, q in places
+        ]
+        costs.append(sum(roots) / (a * b * len(places)))
+    return sum(costs) / len(costs)
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize(
+    ("n_experts", "shape", "size"),
+    [(16, (4, 4), 3), (8, (2, 4), 3), (7, (1, 7), 3), (12, (3, 4), 2), (1, (1, 1), 3)],
+)
+def test_group_sparsity_equals_a_naive_loop(n_experts, shape, size, progress, randn):
+    loss, logits = GroupSparsity(filter_size=size), randn(1, 9, n_experts)
+    loss.anneal(progress)
+    expected = naive_group_sparsity(logits[0], shape, size, 10 - 9 * progress**0.2)
+    assert_close(loss(route(logits), ones()).item(), expected)
+
+
+def test_group_sparsity_does_not_see_the_size_of_a_batch(randn):
+    loss, logits = GroupSparsity(), randn(1, 9, 16)
+    twice = loss(route(logits.repeat(1, 2, 1)), ones(18))
+    assert_close(twice, loss(route(logits), ones()))
+
+
+def test_neighbours_cost_less_than_experts_far_apart():
+    loss = GroupSparsity()
+    loss.anneal(1.0)
+    costs = []
+    # Of a map of 8 x 8: four in the middle, and four as far from the edges as a filter reaches.
+    for experts in ([27, 28, 35, 36], [18, 21, 42, 45]):
+        logits = torch.full((1, 1, 64), -30.0, dtype=torch.float64)
+        logits[..., experts] = 0.0
+        costs.append(loss(route(logits), ones(1)).item())
+    assert costs[0] < 0.8 * costs[1]
+
+
+def test_a_map_without_a_place_for_each_expert_is_refused(randn):
+    with pytest.raises(ValueError, match=r"a place for each expert\. Got shape=\(2, 3\) and"):
+        GroupSparsity(shape=(2, 3))(route(randn(1, 9, E)), ones())
