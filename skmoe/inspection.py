@@ -3,7 +3,8 @@
 The measures of routing are those of Nguyen et al., "On DeepSeekMoE: statistical benefits of
 shared experts and normalized sigmoid gating" (2025, arXiv:2505.10860), appendix H; the Voronoi
 loss is that of its section 3. Gates are what `predict_gates` returns: an array for one layer,
-a list of arrays for several, of which each gets a number of its own.
+a list of arrays for several, of which each gets a number of its own. Linear probes of the
+layers' states are in `skmoe.probing`, and to be had from here as well.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,19 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skmoe._validation import check_weight
+from skmoe.probing import concept_depth, hidden_states, layer_probe
+
+__all__ = [
+    "concept_depth",
+    "expert_usage",
+    "hidden_states",
+    "jain_fairness",
+    "layer_probe",
+    "router_saturation",
+    "routing_change_rate",
+    "routing_table",
+    "voronoi_loss",
+]
 
 Gates = ArrayLike | Sequence[NDArray]
 """Of one layer, or of several."""

@@ -105,6 +105,10 @@ class FittedModel:
         """What the shared experts add, ``(n, O)`` for each layer, in the network's units."""
         return self._per_layer(X, lambda step: step.layer.shared_output(step.x_BTD))
 
+    def states(self, X) -> list[NDArray[np.float64]]:
+        """The state ``(n, M)`` that each layer leaves, in the network's units."""
+        return self._per_layer(X, lambda step: step.state_BTM)
+
     def _per_layer(self, X, view: Callable[[Step], torch.Tensor]) -> list[NDArray[np.float64]]:
         """An array for each layer, from a view that has the blocks on its first axis."""
         return self._collect(X, lambda y, steps: [b for step in steps for b in view(step)])

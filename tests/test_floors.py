@@ -42,7 +42,8 @@ FLOORS = [
     {"estimators._base"},
     {"estimators.shallow", "estimators.deep"},
     {"estimators"},
-    {"inspection", "search"},
+    {"probing", "search"},
+    {"inspection"},
     {"plotting"},
     {""},  # skmoe/__init__.py
 ]

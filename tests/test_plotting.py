@@ -4,10 +4,11 @@ import sys
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 
 from skmoe import MoERegressor
-from skmoe.plotting import ExpertsCurveDisplay
+from skmoe.plotting import ExpertsCurveDisplay, LayerProbeDisplay
 from skmoe.search import ExpertsCurve
 
 mpl.use("Agg")
@@ -64,3 +65,23 @@ def test_without_matplotlib_the_error_says_what_to_install(curve, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"pip install skmoe\[plot\]"):
         ExpertsCurveDisplay(curve).plot()
+
+
+def test_probe_display_has_a_line_for_each_target():
+    scores = np.array([[0.1, 0.9], [0.5, 0.8], [1.0, 0.1]])
+    display = LayerProbeDisplay(scores, ["y", "region"]).plot()
+    assert [line.get_label() for line in display.lines_] == ["y", "region"]
+    assert np.array_equal(display.lines_[0].get_ydata(), [0.1, 0.5, 1.0])
+    assert [label.get_text() for label in display.ax_.get_xticklabels()] == ["X", "1", "2"]
+    # Filled where a target is known first: y in layer 2, the region in X.
+    first = [line.get_xydata().tolist() for line in display.ax_.lines[1::2]]
+    assert first == [[[2.0, 1.0]], [[0.0, 0.9]]]
+
+
+def test_probe_display_takes_names_from_a_data_frame():
+    X = np.random.default_rng(0).uniform(-1, 1, (60, 2))
+    moe = MoERegressor(2, solver="ridge", hidden_dim=4, random_state=0).fit(X, X[:, 0] ** 2)
+    targets = pd.DataFrame({"y": X[:, 0] ** 2, "side": X[:, 1] > 0})
+    display = LayerProbeDisplay.from_estimator(moe, X, targets)
+    assert [line.get_label() for line in display.lines_] == ["y", "side"]
+    assert display.scores.shape == (2, 2)

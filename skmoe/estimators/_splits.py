@@ -41,11 +41,12 @@ def sharing_out(rows: Rows) -> Callable[[Network, int, int], None]:
 def share_out_busiest(network: Network, x_TD: Tensor) -> None:
     """Give idle experts behind region gates half of the rows of the busiest one each."""
     _, steps = network.look(x_TD)
-    for layer, x_BTD, routing in steps:
+    for step in steps:
+        layer = step.layer
         if not isinstance(layer.gate, RegionGate):
             continue
-        z_BTD, _ = layer.experts.encode(x_BTD)
-        for block, weight_TE in enumerate(routing.dense_weights()):
+        z_BTD, _ = layer.experts.encode(step.x_BTD)
+        for block, weight_TE in enumerate(step.routing.dense_weights()):
             usage_E = weight_TE.mean(0)
             for idle in (usage_E < IDLE / len(usage_E)).nonzero().flatten().tolist():
                 # The busiest one may be one that has just been given rows.

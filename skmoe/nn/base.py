@@ -17,11 +17,12 @@ from skmoe.nn.routing import Routing
 
 
 class Step(NamedTuple):
-    """What one layer saw and did."""
+    """What one layer saw and did, and the state that it left."""
 
     layer: MoELayer
     x_BTD: Tensor
     routing: Routing
+    state_BTM: Tensor
 
 
 class Network(nn.Module, ABC):

@@ -77,8 +77,8 @@ class EnsembleMoENetwork(Network):
         x_BTD = x_TD.expand(self.n_members, -1, -1)
         blocks_BTO, routing = self.blocks(x_BTD)
         e_BTF = self.embedding(x_TD).expand(self.n_members, -1, -1)
-        h_BTM = self.trunk(e_BTF) + self.mix(blocks_BTO)
-        return self.dense(h_BTM), [Step(self.blocks, x_BTD, routing)]
+        h_BTM = self.dense(self.trunk(e_BTF) + self.mix(blocks_BTO))
+        return h_BTM, [Step(self.blocks, x_BTD, routing, h_BTM)]
 
     def answers(self, x_TD):
         h_BTM, steps = self.states(x_TD)

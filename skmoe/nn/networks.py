@@ -60,7 +60,7 @@ class MoENetwork(Network):
     def answers(self, x_TD):
         e_BTF = self._seen(x_TD).unsqueeze(0)
         y_BTO, routing = self.layer(e_BTF)
-        return y_BTO, [Step(self.layer, e_BTF, routing)]
+        return y_BTO, [Step(self.layer, e_BTF, routing, y_BTO)]
 
     def design(self, x_TD):
         return self.layer.design(self._seen(x_TD))
@@ -217,7 +217,7 @@ class ParallelMoENetwork(HeadedNetwork):
     def state(self, x_TD):
         x_BTD = self.seen_by_blocks(x_TD)
         g_BTO, routing = self.blocks(x_BTD)
-        return self.state_after(g_BTO, x_TD), [Step(self.blocks, x_BTD, routing)]
+        return self.state_after(g_BTO, x_TD), [Step(self.blocks, x_BTD, routing, g_BTO)]
 
 
 class StackMoENetwork(HeadedNetwork):
@@ -279,7 +279,7 @@ class StackMoENetwork(HeadedNetwork):
             seen_BTD = torch.cat([h_TM, x_TD], -1).unsqueeze(0)
             y_BTM, routing = layer(seen_BTD)
             h_TM = h_TM + y_BTM.squeeze(0)
-            steps.append(Step(layer, seen_BTD, routing))
+            steps.append(Step(layer, seen_BTD, routing, h_TM.unsqueeze(0)))
         return h_TM, steps
 
 
