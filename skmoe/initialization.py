@@ -16,8 +16,8 @@ from skmoe._registry import Part, Registry, part
 from skmoe._settings import check_integer
 from skmoe.batches import Rows
 from skmoe.nn.base import Network
+from skmoe.nn.base_experts import Experts
 from skmoe.nn.embeddings import N_BINS
-from skmoe.nn.experts import Experts
 from skmoe.scaling import weighted_quantiles
 
 # Edges closer than this, in scaled units, would make a bin so steep that it is noise.

@@ -198,8 +198,9 @@ class _Loop(NeuralNet):
         super().on_train_begin(net, X=X, y=y, **kwargs)
         self.step = 0
         self.n_steps = self.max_epochs * count_batches(len(X), self.batch_size)
-        for gate in self.module_.gates():
-            gate.generator = self.generator
+        for module in self.module_.modules():
+            if hasattr(module, "generator"):  # gates with noise, and others that draw
+                module.generator = self.generator
         self.listeners = {
             name: [cb for _, cb in self.callbacks_ if _overrides(cb, name)]
             for name in ("on_batch_begin", "on_batch_end", "on_grad_computed")

@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from skmoe._registry import Part, part
 from skmoe.nn.base import Network
+from skmoe.nn.experts import EXPERTS
 from skmoe.nn.routers import ROUTERS
 
 # Up to here one batch holds all rows: small fits are then exactly weight-equivalent.
@@ -49,7 +50,7 @@ ENSEMBLE_BATCH = 128
 ENSEMBLE_LOOKS = 30
 # Blocks, layers or members; experts in each, of several in an ensemble and of one large net.
 LAYERS = 8
-ENSEMBLE_EXPERTS, EXPERTS = 4, 8
+ENSEMBLE_EXPERTS, USUAL_EXPERTS = 4, 8
 # With fewer members, what each of them leaves out would be too much.
 MIN_FOLDS = 4
 # Below this a GPU's start-up costs more than it saves.
@@ -67,7 +68,7 @@ def n_experts(setting: int | str, ensemble: bool = False) -> int:
     """Eight; four for each member of an ensemble."""
     if not isinstance(setting, str):
         return setting
-    return ENSEMBLE_EXPERTS if ensemble else EXPERTS
+    return ENSEMBLE_EXPERTS if ensemble else USUAL_EXPERTS
 
 
 def n_layers(setting: int | str) -> int:
@@ -79,6 +80,8 @@ def top_k(estimator, n_experts: int, of_many: int = 2) -> int | None:
     """All of up to eight experts; two of more; and what a router is made for."""
     setting = estimator.top_k
     if isinstance(setting, str):
+        if not asks_some(estimator.expert):
+            return None
         kind, _ = ROUTERS.resolve(estimator.router)
         if (usual := getattr(kind, "usual_top_k", None)) is not None:
             return min(usual, n_experts)
@@ -88,6 +91,11 @@ def top_k(estimator, n_experts: int, of_many: int = 2) -> int | None:
             f"top_k must be at most n_experts. Got top_k={setting} and n_experts={n_experts}."
         )
     return setting
+
+
+def asks_some(expert) -> bool:
+    """Whether experts of this kind can be asked some at a time."""
+    return getattr(EXPERTS.resolve(expert)[0], "asks_some", True)
 
 
 def sizes_without_training(estimator, n_rows: int) -> dict[str, Any]:

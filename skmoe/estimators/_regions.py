@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from skmoe._registry import Part, part
 from skmoe.batches import Rows
 from skmoe.model import FittedModel
-from skmoe.nn.experts import with_one
+from skmoe.nn.base_experts import with_one
 from skmoe.nn.gates import RegionGate
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.networks import MoENetwork, ParallelMoENetwork

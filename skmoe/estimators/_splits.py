@@ -72,7 +72,7 @@ def _split(
     if variances[-1] < SMALLEST_VARIANCE:
         return torch.ones_like(weight_T)
     first = block * layer.experts.n_experts
-    for tensor in layer.experts.stacked():
+    for tensor in layer.experts.own():
         tensor[first + idle] = tensor[first + busy]
     # The log-densities of two normal distributions, whose centres are one deviation away
     # from the common one on both sides, differ by twice this.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from skmoe._registry import Registry
-from skmoe.nn.experts import Experts
+from skmoe.nn.base_experts import Experts
 from skmoe.nn.routing import Routing
 
 # What calls cost beside the products, in multiply-adds that would take as long (measured on

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from skmoe.nn.base import Network, Step
-from skmoe.nn.experts import with_one
+from skmoe.nn.base_experts import with_one
 from skmoe.nn.layers import Design, MoELayer
 from skmoe.nn.stacked import StackedLinear, StackedResidual
 

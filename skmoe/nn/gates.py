@@ -119,11 +119,21 @@ class LinearGate(Gate):
 
     The gate of Wang & E (2025), section 3, with a bias: only with it can two regions meet
     away from the origin.
+
+    Parameters
+    ----------
+    gain : float, default=1.0
+        Scale of the initial weights; with 0 all experts have the same score at first.
     """
 
-    def __init__(self, n_blocks, n_inputs, n_experts, *, generator=None, **shared):
+    def __init__(
+        self, n_blocks, n_inputs, n_experts, *, gain: float = 1.0, generator=None, **shared
+    ):
         super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
-        self.linear = StackedLinear(n_blocks, n_inputs, n_experts, generator=generator)
+        gain = check_number("gain", gain)
+        self.linear = StackedLinear(
+            n_blocks, n_inputs, n_experts, generator=generator, gain=gain
+        )
 
     @torch.no_grad()
     def place(self, centers_BED, sharpness_B):

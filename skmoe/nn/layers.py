@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from skmoe._registry import Part
+from skmoe._registry import Part, name_of
+from skmoe.nn.base_experts import Experts
 from skmoe.nn.dispatch import dispatch
-from skmoe.nn.experts import EXPERTS, Experts
+from skmoe.nn.experts import EXPERTS
 from skmoe.nn.gates import GATES, Gate
 from skmoe.nn.routers import ROUTERS
 from skmoe.nn.routing import Router, Routing
@@ -77,6 +78,11 @@ class MoELayer(nn.Module):
         self.experts: Experts = EXPERTS.build(
             expert, n_blocks, n_experts, n_inputs, n_outputs, **given
         )
+        if not self.experts.asks_some and top_k is not None and top_k < n_experts:
+            raise ValueError(
+                f"expert={name_of(expert)!r} answers for all experts at once. Use top_k=None. "
+                f"Got top_k={top_k} and n_experts={n_experts}."
+            )
         seen = self.experts.input_dim
         self.router: Router = ROUTERS.build(router, top_k)
         self.router.prepare(n_blocks, n_experts)

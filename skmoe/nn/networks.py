@@ -13,8 +13,9 @@ from torch import Generator, Tensor, nn
 
 from skmoe._registry import Registry, part
 from skmoe.nn.base import Network, Step
+from skmoe.nn.base_experts import with_one
 from skmoe.nn.ensemble import EnsembleMoENetwork
-from skmoe.nn.experts import LinearExperts, with_one
+from skmoe.nn.experts import LinearExperts
 from skmoe.nn.gates import LinearGate
 from skmoe.nn.layers import Design, MoELayer
 from skmoe.nn.stacked import ACTIVATIONS, Linear, StackedLinear

@@ -11,8 +11,8 @@ from skmoe.batches import Rows
 from skmoe.datasets import make_manifold_regression
 from skmoe.estimators import _auto
 from skmoe.estimators._closed_form import leaves_noise, untrained
-from skmoe.nn.experts import MLPExperts
 from skmoe.nn.gates import DeepGate, LinearGate
+from skmoe.nn.mlp_experts import MLPExperts
 from skmoe.nn.networks import MoENetwork
 
 

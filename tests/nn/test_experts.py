@@ -6,7 +6,8 @@ from torch.func import jacrev, vmap
 from torch.testing import assert_close
 
 from skmoe._registry import part
-from skmoe.nn.experts import EXPERTS, MLPExperts
+from skmoe.nn.experts import EXPERTS
+from skmoe.nn.mlp_experts import MLPExperts
 
 B, E, D, OUT = 2, 3, 5, 2
 G = B * E

@@ -16,6 +16,8 @@ B, E, D, OUT = 2, 4, 5, 3
 
 def build(generator, n_blocks=B, n_experts=E, **settings):
     settings = {"hidden_dim": 6, **settings}
+    if not EXPERTS.resolve(settings.get("expert", "mlp"))[0].asks_some:
+        settings["top_k"] = None
     layer = MoELayer(n_blocks, D, OUT, n_experts=n_experts, generator=generator, **settings)
     return layer.double()
 
@@ -72,6 +74,14 @@ def test_blocks_are_layers_of_their_own(expert, n_shared_experts, randn, generat
         one = build(generator, n_blocks=1, **settings)
         one.load_state_dict({k: v.chunk(B)[block] for k, v in both.state_dict().items()})
         assert_close(both(x_BTD)[0][block], one(x_BTD[block : block + 1])[0][0])
+
+
+@pytest.mark.parametrize("expert", ["cp", "tensor_ring"])
+def test_experts_in_one_tensor_are_asked_all_or_not_at_all(expert):
+    layer = MoELayer(1, D, OUT, n_experts=E, top_k=E, expert=expert)
+    assert layer.router.top_k == E
+    with pytest.raises(ValueError, match=f"expert='{expert}' answers for all experts at once"):
+        MoELayer(1, D, OUT, n_experts=E, top_k=2, expert=expert)
 
 
 @pytest.mark.parametrize("how", DISPATCHERS)

@@ -25,11 +25,12 @@ every_embedding = pytest.mark.parametrize("embedding", [None, *EMBEDDINGS])
 
 def arguments(kind, **settings):
     deep = {"n_layers": L, "model_dim": 8} if kind in ARRANGEMENTS else {}
+    asks_some = EXPERTS.resolve(settings.get("expert", "mlp"))[0].asks_some
     return {
         "n_inputs": D,
         "n_outputs": OUT,
         "n_experts": E,
-        "top_k": 2,
+        "top_k": 2 if asks_some else None,
         "hidden_dim": 6,
         **deep,
         **settings,
@@ -196,7 +197,14 @@ def test_parallel_blocks_are_layers_one_after_the_other(
     x_TD, answers = randn(7, D), []
     for block in range(L):
         layer = MoELayer(
-            1, D, 8, n_experts=E, top_k=2, n_shared_experts=2, expert=expert, hidden_dim=6
+            1,
+            D,
+            8,
+            n_experts=E,
+            top_k=network.blocks.router.top_k,
+            n_shared_experts=2,
+            expert=expert,
+            hidden_dim=6,
         ).double()
         weights = network.blocks.state_dict()
         layer.load_state_dict({k: v.chunk(L)[block] for k, v in weights.items()})

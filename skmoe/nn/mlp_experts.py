@@ -1,0 +1,107 @@
+"""`MLPExperts`: nets, the experts of which others are made."""
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Generator, Tensor, nn
+
+from skmoe._settings import check_integer, check_number
+from skmoe.nn.base_experts import EndInMap, with_one
+from skmoe.nn.stacked import ACTIVATIONS, StackedLinear, StackedResidual
+
+
+class MLPExperts(EndInMap):
+    """Two-layer nets, the experts of Wang & E (2025); or deeper ones.
+
+    Parameters
+    ----------
+    hidden_dim : int, default=32
+        Width H of one expert.
+    activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
+        Nonlinearity of its hidden layer.
+    hidden_gain : float, default=1.0
+        Scale of the initial weights of the hidden layer: with more, an expert is less smooth
+        at first and learns functions that oscillate faster.
+    depth : int, default=0
+        Residual layers between the hidden layer and the output.
+    """
+
+    def __init__(
+        self,
+        n_blocks,
+        n_experts,
+        n_inputs,
+        n_outputs,
+        *,
+        hidden_dim: int = 32,
+        activation: str = "relu",
+        hidden_gain: float = 1.0,
+        depth: int = 0,
+        generator: Generator | None = None,
+    ):
+        super().__init__(n_blocks, n_experts, n_inputs, n_outputs)
+        n_maps, hidden_dim = n_blocks * n_experts, check_integer("hidden_dim", hidden_dim)
+        gain = check_number("hidden_gain", hidden_gain, open_=True)
+        self.hidden = StackedLinear(
+            n_maps, n_inputs, hidden_dim, generator=generator, gain=gain
+        )
+        self.layers = nn.ModuleList(
+            StackedResidual(n_maps, hidden_dim, generator=generator)
+            for _ in range(check_integer("depth", depth, smallest=0))
+        )
+        self.output = StackedLinear(n_maps, hidden_dim, n_outputs, generator=generator)
+        self.activation: Callable[[Tensor], Tensor] = ACTIVATIONS[activation]
+
+    def stacked(self) -> tuple[Tensor, ...]:
+        maps = [self.hidden]
+        for layer in self._residuals():
+            maps += [layer.hidden, layer.output]
+        return tuple(t for map_ in [*maps, self.output] for t in (map_.weight, map_.bias))
+
+    def evaluate(self, x_GCD, *stacked):
+        *_, w_output, b_output = stacked
+        return torch.baddbmm(b_output, self._hidden(x_GCD, *stacked), w_output)
+
+    def features(self, x_GCD, *stacked):
+        return with_one(self._hidden(x_GCD, *stacked))
+
+    def _residuals(self) -> list[StackedResidual]:
+        return [cast(StackedResidual, layer) for layer in self.layers]
+
+    def _hidden(self, x_GCD, w_hidden, b_hidden, *rest) -> Tensor:
+        h_GCH = self.activation(torch.baddbmm(b_hidden, x_GCD, w_hidden))
+        for layer, start in zip(self._residuals(), range(0, len(rest), 4), strict=False):
+            h_GCH = layer.evaluate(h_GCH, *rest[start : start + 4])
+        return h_GCH
+
+    def output_map(self):
+        return super().output_map() if self._evaluates_a_net else None
+
+    @property
+    def hidden_shape(self):
+        return tuple(self.hidden.weight.shape[1:]) if self._evaluates_a_net else None
+
+    @torch.no_grad()
+    def set_hidden_map(self, weight_GDH, bias_GH):
+        self.hidden.weight.copy_(weight_GDH)
+        self.hidden.bias.copy_(bias_GH[:, None])
+
+    @property
+    def _evaluates_a_net(self) -> bool:
+        """False in a subclass that computes something else."""
+        return type(self).evaluate is MLPExperts.evaluate
+
+    def mix_all(self, x_BTD: Tensor, weights_BTE: Tensor) -> Tensor:
+        if self.layers or not self._evaluates_a_net:
+            return super().mix_all(x_BTD, weights_BTE)
+        # The experts of a block as one net of width F = E H, weighted in its hidden layer:
+        # two wide products instead of 2 E narrow ones.
+        w_hidden, b_hidden, w_output, b_output = (
+            tensor.unflatten(0, (self.n_blocks, -1)) for tensor in self.stacked()
+        )
+        w_BDF = w_hidden.transpose(1, 2).flatten(2)
+        hidden_BTF = self.activation(torch.baddbmm(b_hidden.flatten(1)[:, None], x_BTD, w_BDF))
+        hidden_BTEH = hidden_BTF.unflatten(-1, (self.n_experts, -1)) * weights_BTE[..., None]
+        bias_BTO = torch.bmm(weights_BTE, b_output.squeeze(2))
+        return torch.baddbmm(bias_BTO, hidden_BTEH.flatten(2), w_output.flatten(1, 2))
