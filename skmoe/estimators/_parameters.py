@@ -91,8 +91,9 @@ top_k : int, None or "auto", default="auto"
     Experts asked for each sample. None asks all (a soft mixture), "auto" all of up to
     eight, and of more two, or eight with one layer and ``solver="ridge"``; two where gates
     start at regions (see `init`), or where the router is "noisy_top_k" or "expert_choice"; one
-    for "hash"; all of "cp" and "tensor_ring" experts, which cannot be asked one by one. The weights of the chosen are renormalised for `top_k` of 2
-    and more; for 1 the weight is the chosen expert's share among all, so that the gate learns.
+    for "hash"; all of "cp" and "tensor_ring" experts, which cannot be asked one by one.
+    The weights of the chosen are renormalised for `top_k` of 2 and more; for 1 the weight is
+    the chosen expert's share among all, so that the gate learns.
 n_shared_experts : int, default=0
     Experts that answer for every sample, with weight 1, beside the routed ones.
 gate : {gates}, part(...) or class, default={gate}
