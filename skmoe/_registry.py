@@ -130,6 +130,8 @@ def name_of(spec: str | Part | Callable) -> str:
     """What to call a part in a message or a table."""
     if isinstance(spec, Part):
         return spec.name
+    if isinstance(spec, list | tuple):
+        return str([name_of(one) for one in spec])
     return spec if isinstance(spec, str) else getattr(spec, "__name__", repr(spec))
 
 

@@ -16,6 +16,7 @@ from skmoe._registry import Part, Registry, did_you_mean
 
 __all__ = [
     "PartOf",
+    "PartsOf",
     "at_least",
     "check_features",
     "check_is_fitted",
@@ -80,6 +81,18 @@ class PartOf(StrOptions):
         return f"a str among {{{names}}} (alone or in part(...)), a class"
 
 
+class PartsOf(PartOf):
+    """A part from a registry, or a list of them."""
+
+    def is_satisfied_by(self, value) -> bool:
+        if isinstance(value, list | tuple):
+            return len(value) > 0 and all(map(super().is_satisfied_by, value))
+        return super().is_satisfied_by(value)
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}, a list of them"
+
+
 def validate_parameters(estimator, validate) -> None:
     """Run scikit-learn's check; name the nearest valid name when a name is wrong."""
     try:
@@ -92,14 +105,15 @@ def validate_parameters(estimator, validate) -> None:
 def _nearest_valid_name(estimator) -> str:
     for parameter, constraints in estimator._parameter_constraints.items():
         value = getattr(estimator, parameter)
-        name = value.name if isinstance(value, Part) else value
         valid = {
             option
             for constraint in constraints
             for option in getattr(constraint, "options", ())
         }
-        if isinstance(name, str) and valid and name not in valid:
-            return did_you_mean(name, valid)
+        for one in value if isinstance(value, list | tuple) else [value]:
+            name = one.name if isinstance(one, Part) else one
+            if isinstance(name, str) and valid and name not in valid:
+                return did_you_mean(name, valid)
     return ""
 
 

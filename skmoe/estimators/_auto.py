@@ -64,11 +64,11 @@ def is_auto(setting) -> bool:
     return isinstance(setting, str) and setting == "auto"
 
 
-def n_experts(setting: int | str, ensemble: bool = False) -> int:
-    """Eight; four for each member of an ensemble."""
-    if not isinstance(setting, str):
-        return setting
-    return ENSEMBLE_EXPERTS if ensemble else USUAL_EXPERTS
+def n_experts(estimator, usual: int) -> int:
+    """The number asked for; of a list of kinds, its length; else the usual one."""
+    if not is_auto(estimator.n_experts):
+        return estimator.n_experts
+    return len(estimator.expert) if isinstance(estimator.expert, list | tuple) else usual
 
 
 def n_layers(setting: int | str) -> int:
@@ -98,6 +98,11 @@ def asks_some(expert) -> bool:
     return getattr(EXPERTS.resolve(expert)[0], "asks_some", True)
 
 
+def are_alike(expert) -> bool:
+    """Whether one expert can take the place of another, as where regions are shared out."""
+    return asks_some(expert) and getattr(EXPERTS.resolve(expert)[0], "slices", True)
+
+
 def sizes_without_training(estimator, n_rows: int) -> dict[str, Any]:
     """Sizes for a shallow mixture that is solved for in closed form.
 
@@ -105,19 +110,18 @@ def sizes_without_training(estimator, n_rows: int) -> dict[str, Any]:
     smooth, as what is not trained cannot put its kinks in the right places, and see the
     features themselves.
     """
-    n_experts = estimator.n_experts
-    if isinstance(n_experts, str):
-        n_experts = next(experts for most, experts in RIDGE_EXPERTS if n_rows <= most)
+    usual = next(experts for most, experts in RIDGE_EXPERTS if n_rows <= most)
+    some = n_experts(estimator, usual)
     width = estimator.hidden_dim
     if isinstance(width, str):
         root = math.sqrt(n_rows)
         n_unknowns = min(16 * root, max(4 * root, 2048), 4096)
-        width = max(round(n_unknowns / n_experts) - 1, 4)
+        width = max(round(n_unknowns / some) - 1, 4)
     smooth = part("mlp", activation="gelu")
     embedding = estimator.embedding
     return {
-        "n_experts": n_experts,
-        "top_k": top_k(estimator, n_experts, of_many=RIDGE_TOP_K),
+        "n_experts": some,
+        "top_k": top_k(estimator, some, of_many=RIDGE_TOP_K),
         "expert": smooth if estimator.expert == "mlp" else estimator.expert,
         "hidden_dim": width,
         "embedding": None if embedding == "auto" else embedding,
@@ -130,8 +134,7 @@ def sizes_on_axes(estimator, n_rows: int) -> dict[str, Any]:
     Rows are dense there, and what is left to learn is where functions change abruptly: that
     takes a gate and experts that are deep, and few of them.
     """
-    given = estimator.n_experts
-    few = EXPERTS_ON_AXES if isinstance(given, str) else given
+    few = n_experts(estimator, EXPERTS_ON_AXES)
     oscillating = part("mlp", activation="silu", depth=2, hidden_gain=4.0)
     return {
         "n_experts": few,

@@ -309,7 +309,8 @@ class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
 
     def _sizes(self, n_rows: int, n_features: int, solver: str) -> dict[str, Any]:
         """What depends on the number of rows and features, and on the solver."""
-        n_experts = _auto.n_experts(self.n_experts, self._is_ensemble(n_rows))
+        usual = _auto.ENSEMBLE_EXPERTS if self._is_ensemble(n_rows) else _auto.USUAL_EXPERTS
+        n_experts = _auto.n_experts(self, usual)
         return {
             "n_experts": n_experts,
             "top_k": _auto.top_k(self, n_experts),

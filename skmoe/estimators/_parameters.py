@@ -7,7 +7,15 @@ import textwrap
 
 from skmoe._registry import Part, name_of
 from skmoe._settings import check_number
-from skmoe._validation import PartOf, at_least, fraction, not_negative, one_of, positive
+from skmoe._validation import (
+    PartOf,
+    PartsOf,
+    at_least,
+    fraction,
+    not_negative,
+    one_of,
+    positive,
+)
 from skmoe.initialization import INITS
 from skmoe.nn.base import Network
 from skmoe.nn.embeddings import EMBEDDINGS
@@ -32,7 +40,7 @@ CONSTRAINTS: dict[str, list] = {
     "n_shared_experts": [at_least(0)],
     "gate": [PartOf(GATES)],
     "router": [PartOf(ROUTERS)],
-    "expert": [PartOf(EXPERTS)],
+    "expert": [PartsOf(EXPERTS)],
     "hidden_dim": [at_least(1), one_of("auto")],
     "embedding": [one_of("auto"), PartOf(EMBEDDINGS), None],
     "loss": [PartOf(LOSSES)],

@@ -40,7 +40,8 @@ class MoERegressor(BaseMoERegressor):
         smooth; on few axes from 2,000 rows on, one of SiLU and two residual layers. "latent"
         puts a low-dimensional linear encoder in front of gate and experts. "cp" and
         "tensor_ring" are linear maps of features that all experts share, in one factorised
-        tensor, so that there may be thousands; "mpo" nets share the core of their maps.
+        tensor, so that there may be thousands; "mpo" nets share the core of their maps. A
+        list of kinds makes experts of several kinds, `n_experts` of them ("auto": as many).
     hidden_dim : int or "auto", default="auto"
         Width of an expert, for the kinds that have a hidden layer. "auto" is 64, and 32
         up to 512 rows; with ``solver="ridge"`` such that the hidden units of all experts
@@ -213,7 +214,7 @@ class MoERegressor(BaseMoERegressor):
     def _may_have_regions(self, model, n_rows: int) -> bool:
         """Whether gates are ours to choose, and see few axes."""
         ours = _auto.is_auto(self.gate) and _auto.is_auto(self.init)
-        ours = ours and self.router == "softmax" and _auto.asks_some(self.expert)
+        ours = ours and self.router == "softmax" and _auto.are_alike(self.expert)
         return ours and model.net.axes is not None and n_rows >= _auto.MIN_ROWS_FOR_BLOCKS
 
     def _solve(self, X, y, weight, held_out, random):

@@ -32,6 +32,7 @@ class Experts(nn.Module, ABC):
         self.n_blocks, self.n_experts = n_blocks, n_experts
         self.input_dim, self.output_dim = n_inputs, n_outputs
 
+    slices = True  # whether a dispatcher may run some of them by themselves
     asks_some = True  # whether a router may ask some of them; else it asks all, softly
 
     @abstractmethod

@@ -43,7 +43,7 @@ def dispatch(experts: Experts, x_BTD: Tensor, routing: Routing, how: str = "auto
     """
     if how != "auto":
         return DISPATCHERS[how](experts, x_BTD, routing)
-    if routing.expert_ids_BTK is None:
+    if routing.expert_ids_BTK is None or not experts.slices:
         return dense(experts, x_BTD, routing)
     per_row = sum(tensor[0].numel() for tensor in experts.stacked())
     n_asked, n_all = routing.weights_BTK.numel(), routing.logits_BTE.numel()

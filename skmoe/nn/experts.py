@@ -11,6 +11,9 @@ Experts that end in a linear map say so: `features` are what this map reads, `ou
 To add a kind of expert, copy the nearest one and name it in `EXPERTS` at the bottom.
 """
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import Generator, Tensor, nn
 
@@ -167,7 +170,98 @@ class LatentExperts(MLPExperts):
         return MLPExperts
 
 
-EXPERTS = Registry(
+class MixedExperts(Experts):
+    """Experts of several kinds side by side: what a list of kinds makes.
+
+    Simple kinds find what is simple, and experts that differ by nature do not become alike, as
+    in the mixture of adapters (Cao et al., 2025). Each kind is a stack of its own; all are
+    evaluated for all rows, also where few are asked. An encoder belongs to the experts of its
+    kind, and the gate sees the input itself.
+
+    Parameters
+    ----------
+    kinds : sequence of str, part(...) or class
+        Kind of each expert.
+    hidden_dim : int, default=32
+        Width of an expert, for the kinds that have one.
+    """
+
+    slices = False
+
+    def __init__(
+        self,
+        n_blocks,
+        n_experts,
+        n_inputs,
+        n_outputs,
+        *,
+        kinds: Sequence,
+        hidden_dim: int = 32,
+        generator: Generator | None = None,
+    ):
+        super().__init__(n_blocks, n_experts, n_inputs, n_outputs)
+        if len(kinds) != n_experts:
+            raise ValueError(
+                "A list of experts must have one entry for each. "
+                f"Got {len(kinds)} entries and n_experts={n_experts}."
+            )
+        # By name, so that the order of the list names experts and changes nothing else.
+        members: dict[str, list[int]] = {}
+        for expert, kind in enumerate(kinds):
+            members.setdefault(repr(kind), []).append(expert)
+        self.members = [members[name] for name in sorted(members)]
+        self.stacks = nn.ModuleList(
+            EXPERTS.build(
+                kinds[experts[0]],
+                n_blocks,
+                len(experts),
+                n_inputs,
+                n_outputs,
+                hidden_dim=hidden_dim,
+                generator=generator,
+            )
+            for experts in self.members
+        )
+        order = torch.tensor([expert for experts in self.members for expert in experts])
+        self.places_E = order.argsort().tolist()
+
+    def _stacks(self) -> list[Experts]:
+        return [cast(Experts, stack) for stack in self.stacks]
+
+    def encode(self, x_BTD):
+        penalties = [stack.encode(x_BTD)[1] for stack in self._stacks()]
+        known = [penalty_BT for penalty_BT in penalties if penalty_BT is not None]
+        return x_BTD, sum(known[1:], known[0]) if known else None
+
+    def answer_all(self, x_BTD):
+        answers = [stack.answer_all(stack.encode(x_BTD)[0]) for stack in self._stacks()]
+        return torch.cat(answers, 2)[:, :, self.places_E]
+
+    def stacked(self):
+        raise NotImplementedError("Experts of several kinds are no stack.")
+
+    def evaluate(self, x_GCD, *stacked):
+        raise NotImplementedError("Experts of several kinds are no stack.")
+
+    @classmethod
+    def on_encoded_input(cls):
+        return MLPExperts
+
+
+class ExpertRegistry(Registry):
+    """Kinds of experts by name; a list of them is a kind as well."""
+
+    def resolve(self, spec):
+        if not isinstance(spec, list | tuple):
+            return super().resolve(spec)
+        if not spec:
+            raise ValueError("A list of experts must not be empty.")
+        for kind in spec:
+            super().resolve(kind)
+        return MixedExperts, {"kinds": list(spec)}
+
+
+EXPERTS = ExpertRegistry(
     "expert",
     {
         "mlp": MLPExperts,

@@ -99,7 +99,8 @@ class MoELayer(nn.Module):
         self.shared: Experts | None = None
         if n_shared_experts:
             kind = self.experts.on_encoded_input()
-            given |= EXPERTS.resolve(expert)[1]
+            if isinstance(self.experts, kind):
+                given |= EXPERTS.resolve(expert)[1]
             self.shared = EXPERTS.build(
                 kind, n_blocks, n_shared_experts, seen, n_outputs, **given
             )

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from sklearn.base import clone
 
 from skmoe import DeepMoERegressor, MoERegressor, part
+from skmoe.datasets import make_manifold_regression
 from skmoe.nn.experts import EXPERTS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -102,3 +104,56 @@ def test_steps_of_a_core_are_drawn_reproducibly():
     one, two = (fitted(spec, max_epochs=5, solver="adam").predict(X) for _ in range(2))
     assert np.array_equal(one, two)
     assert torch.equal(before, torch.get_rng_state())
+
+
+# A list of kinds
+
+KINDS = ["linear", "mlp", "constant", "latent"]
+
+
+@every_estimator
+def test_a_list_learns_and_says_how_many_experts_there_are(kind):
+    X, y = data()
+    estimator = fitted(KINDS, kind)
+    assert estimator.score(X, y) > 0.5
+    assert estimator.expert_usage_.shape[-1] == 4
+
+
+@pytest.mark.parametrize("router", ["softmax", "sigmoid", "expert_choice"])
+@pytest.mark.parametrize("top_k", [None, 1, 2])
+def test_some_experts_of_a_list_may_be_asked(router, top_k):
+    X, _ = data()
+    estimator = fitted(KINDS, router=router, top_k=top_k, n_shared_experts=1)
+    answers = (estimator.predict_gates(X) * estimator.predict_experts(X)).sum(1)
+    assert_allclose(estimator.predict(X), estimator.predict_shared(X) + answers, atol=1e-9)
+    if router == "softmax":
+        assert ((estimator.predict_gates(X) > 0).sum(1) == (top_k or 4)).all()
+
+
+def test_a_list_survives_clone_and_pickle():
+    X, _ = data()
+    estimator = fitted(["linear", part("mlp", hidden_dim=5)], max_epochs=3)
+    again = pickle.loads(pickle.dumps(estimator))
+    assert_allclose(again.predict(X), estimator.predict(X), atol=1e-12)
+    refitted = clone(estimator).fit(*data())
+    assert_allclose(refitted.predict(X), estimator.predict(X))
+
+
+@pytest.mark.parametrize(
+    ("expert", "n_experts", "message"),
+    [
+        (["mlp", "linaer"], "auto", "Did you mean 'linear'"),
+        (["mlp", "linear"], 3, "one entry for each. Got 2 entries and n_experts=3"),
+        ([], "auto", "a list of them"),
+    ],
+)
+def test_bad_lists_are_refused(expert, n_experts, message):
+    with pytest.raises(ValueError, match=message):
+        fitted(expert, n_experts=n_experts)
+
+
+def test_a_list_works_on_few_axes():
+    X, y = make_manifold_regression(2500, n_features=20, target="pieces", random_state=0)
+    estimator = MoERegressor(expert=["mlp", "linear"], max_epochs=3, random_state=0).fit(X, y)
+    assert estimator.net_.axes is not None
+    assert estimator.expert_usage_.shape == (2,)

@@ -265,3 +265,61 @@ def test_hidden_gain_scales_the_hidden_layer_alone():
     )
     assert_close(wild.hidden.weight, 4 * plain.hidden.weight)
     assert torch.equal(wild.output.weight, plain.output.weight)
+
+
+# A list of kinds
+
+LIST = ["linear", "mlp", part("mlp", hidden_dim=3), "constant", "mlp", "latent"]
+
+
+def mixed(kinds, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    args = (B, len(kinds), D, OUT)
+    return EXPERTS.build(kinds, *args, hidden_dim=6, generator=generator).double()
+
+
+def test_a_list_makes_one_expert_of_each_kind(randn):
+    experts = mixed(LIST)
+    made = {
+        expert: type(stack).__name__
+        for members, stack in zip(experts.members, experts.stacks, strict=True)
+        for expert in members
+    }
+    names = ["Linear", "MLP", "MLP", "Constant", "MLP", "Latent"]
+    assert [made[e] for e in range(len(LIST))] == [f"{name}Experts" for name in names]
+    widths = {
+        stack.hidden.weight.shape[-1] for stack in experts.stacks if hasattr(stack, "hidden")
+    }
+    assert widths == {3, 6}
+
+
+def test_answers_of_a_list_are_those_of_its_stacks(randn):
+    experts, x_BTD = mixed(LIST), randn(B, 7, D)
+    answers = experts.answer_all(x_BTD)
+    for members, stack in zip(experts.members, experts.stacks, strict=True):
+        assert_close(answers[:, :, members], stack.answer_all(stack.encode(x_BTD)[0]))
+
+
+def test_permuting_a_list_permutes_the_answers_and_nothing_else(randn):
+    x_BTD, order = randn(B, 7, D), [3, 0, 5, 1, 2, 4]  # of one kind, the first stays the first
+    here = mixed(LIST).answer_all(x_BTD)
+    there = mixed([LIST[e] for e in order]).answer_all(x_BTD)
+    assert_close(there, here[:, :, order])
+
+
+def test_encoders_of_a_list_keep_their_penalty(randn):
+    experts, x_BTD = mixed(["mlp", part("latent", reconstruction=0.5)]), randn(B, 7, D)
+    seen, penalty = experts.encode(x_BTD)
+    assert torch.equal(seen, x_BTD)
+    assert_close(penalty, experts.stacks[1].encode(x_BTD)[1])
+
+
+@pytest.mark.parametrize("kinds", [["mlp"], ["mlp"] * 3])
+def test_a_list_of_another_length_is_refused(kinds):
+    with pytest.raises(ValueError, match=r"must have one entry for each\. Got"):
+        EXPERTS.build(kinds, 1, 2, D, OUT)
+
+
+def test_an_empty_list_is_refused():
+    with pytest.raises(ValueError, match="must not be empty"):
+        EXPERTS.resolve([])
