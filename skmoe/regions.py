@@ -46,7 +46,7 @@ NOWHERE = -1
 
 
 def find_regions(
-    coordinates: NDArray, values: NDArray, slopes: NDArray
+    coordinates: NDArray, values: NDArray, slopes: NDArray, cut_factor: float = CUT_FACTOR
 ) -> NDArray[np.intp] | None:
     """The regions in between the jumps of a function.
 
@@ -58,6 +58,9 @@ def find_regions(
         Its values, in units in which all of them count the same.
     slopes : ndarray of shape (n, q, d)
         Its gradients.
+    cut_factor : float, default=30.0
+        By how many times what gradients fail by on most edges they fail across a border. With
+        less, low jumps are found as well, and places where a function bends.
 
     Returns
     -------
@@ -78,7 +81,7 @@ def find_regions(
     neighbours = _neighbours(coordinates)
     misses = _misses(coordinates, values, slopes, neighbours)
     spread = np.sqrt(values.var(axis=0).sum())
-    limit = max(CUT_FACTOR * np.quantile(misses, MOST), SMALLEST_CUT * spread)
+    limit = max(cut_factor * np.quantile(misses, MOST), SMALLEST_CUT * spread)
     cut = misses > limit
     if not cut.any():
         return None

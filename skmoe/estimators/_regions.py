@@ -23,6 +23,7 @@ from skmoe.nn.gates import RegionGate
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
 from skmoe.regions import (
+    CUT_FACTOR,
     MAX_ROWS,
     find_regions,
     largest_regions,
@@ -38,6 +39,8 @@ TOP_K = 2
 # Residual layers of the experts, and their width: narrower, so that they and a linear gate
 # cost no more than plain experts and a deep gate.
 DEPTH, HIDDEN_DIM = 1, 24
+# One layer is fitted without regions as well, so that a border too many does no harm there.
+LAYER_CUT_FACTOR = 8.0
 CHUNK = 4096
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -120,7 +123,7 @@ def start_layer_at_regions(
     with torch.no_grad():
         z_TA = axes(rows.spread(MAX_ROWS).x)
     most = max_experts or old.layer.experts.n_experts
-    labels = _few_regions(_function(old.layer, z_TA), most)
+    labels = _few_regions(_function(old.layer, z_TA), most, LAYER_CUT_FACTOR)
     n_experts = min(max(old.layer.experts.n_experts, _count(labels)), most)
     if not 1 < _count(labels) <= n_experts:
         return None
@@ -137,9 +140,11 @@ def _changes(given: Mapping[str, Any], **sizes) -> dict[str, Any]:
     return {"gate": GATE} | {name: given.get(name, size) for name, size in ours.items()}
 
 
-def _few_regions(view: tuple[NDArray, NDArray, NDArray], most: int) -> NDArray[np.intp] | None:
+def _few_regions(
+    view: tuple[NDArray, NDArray, NDArray], most: int, cut_factor: float = CUT_FACTOR
+) -> NDArray[np.intp] | None:
     """Regions of a function, of which small ones may be given up if they are too many."""
-    labels = find_regions(*view)
+    labels = find_regions(*view, cut_factor)
     return None if labels is None else largest_regions(labels, most)
 
 
