@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skmoe.nn.routing import Routing
+from skmoe.nn.base_routers import Routing
 
 Batch = tuple[tuple[Tensor, Tensor], Tensor]
 """``((x, weight), y)``: the form in which skorch's callbacks find x and y."""

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from skmoe.batches import Batches, Rows, Tally, count_batches, of_rows
 from skmoe.nn.base import Network, Step
+from skmoe.nn.base_routers import Routing
 from skmoe.nn.losses import FitLoss
-from skmoe.nn.routing import Routing
 from skmoe.optimizer import FlatAdamW, optimizer_arrays, schedule
 
 # On standardised targets the loss of saying nothing is 1: far above it, the fit is lost.

@@ -17,7 +17,8 @@ FLOORS = [
     {
         "nn",
         "nn.stacked",
-        "nn.routing",
+        "nn.base_routers",
+        "nn.base_gates",
         "datasets._generation",
         "datasets.loaders",
     },

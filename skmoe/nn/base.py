@@ -10,10 +10,10 @@ from typing import NamedTuple, cast
 import torch
 from torch import Generator, Tensor, nn
 
+from skmoe.nn.base_routers import Routing
 from skmoe.nn.embeddings import EMBEDDINGS, Embedding, NoEmbedding
 from skmoe.nn.gates import Gate
 from skmoe.nn.layers import Design, MoELayer
-from skmoe.nn.routing import Routing
 
 
 class Step(NamedTuple):

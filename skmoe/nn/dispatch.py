@@ -15,7 +15,7 @@ from torch import Tensor
 
 from skmoe._registry import Registry
 from skmoe.nn.base_experts import Experts
-from skmoe.nn.routing import Routing
+from skmoe.nn.base_routers import Routing
 
 # What calls cost beside the products, in multiply-adds that would take as long (measured on
 # a CPU, forward and backward): sorting and padding once, and one slice of its own.

@@ -10,11 +10,11 @@ from torch import Generator, Tensor, nn
 
 from skmoe._registry import Part, name_of
 from skmoe.nn.base_experts import Experts
+from skmoe.nn.base_routers import Router, Routing
 from skmoe.nn.dispatch import dispatch
 from skmoe.nn.experts import EXPERTS
 from skmoe.nn.gates import GATES, Gate
 from skmoe.nn.routers import ROUTERS
-from skmoe.nn.routing import Router, Routing
 
 
 class Design(NamedTuple):

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from skmoe._registry import Registry
 from skmoe._settings import check_integer, check_number
-from skmoe.nn.routing import Routing
+from skmoe.nn.base_routers import Routing
 
 
 class FitLoss(nn.Module, ABC):

@@ -1,8 +1,8 @@
 """Routers: the rule from logits to a choice, ``logits -> Routing``, which learns nothing.
 
-Contract. A router is a `Router` (see `routing`) with a method `scores`, from what the gate says
-to the weight that every expert would have if all were asked. Keeping only the best `top_k` is
-the same for all routers and done once, in the base class. A router has no weights; what it
+Contract. A router is a `Router` (`base_routers`) with a method `scores`, from what the gate
+says to the weight that every expert would have if all were asked. Keeping only the best `top_k`
+is the same for all routers and done once, in the base class. A router has no weights; what it
 counts in training, such as a threshold, is a buffer. If it needs more of a gate than a score
 for each expert, it says so in `n_scores`, and in `gate_settings`.
 
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from skmoe._optional import import_optional
 from skmoe._registry import Registry
 from skmoe._settings import check_integer, check_number
-from skmoe.nn.routing import Router, Routing, largest, softmax_over_experts
+from skmoe.nn.base_routers import Router, Routing, largest, softmax_over_experts
 
 # Share of a batch in the running mean of what expert choice counts.
 MOMENTUM = 0.05

@@ -8,8 +8,8 @@ import torch
 from torch.testing import assert_close
 
 from skmoe._registry import part
+from skmoe.nn.base_routers import Routing, largest
 from skmoe.nn.routers import ROUTERS
-from skmoe.nn.routing import Routing, largest
 
 E = 5
 HAVE_OWN_TESTS = ("expert_choice", "hash")
