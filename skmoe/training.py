@@ -58,6 +58,7 @@ class TrainingPlan:
     auxiliary_losses: Sequence[AuxiliaryLoss] = ()
     callbacks: Sequence[Callback] = ()
     before_epoch: Callable[[Network, int, int], None] | None = None  # epochs done, and in all
+    at_rest: Sequence[torch.nn.Module] = ()  # stay in evaluation mode, and are not annealed
     scheduled: bool = True  # False: constant learning rate and temperature (partial_fit)
     verbose: int = 0
 
@@ -201,6 +202,9 @@ class _Loop(NeuralNet):
         for module in self.module_.modules():
             if hasattr(module, "generator"):  # gates with noise, and others that draw
                 module.generator = self.generator
+        parts = *self.module_.gates(), *(t.loss for t in self.plan.auxiliary_losses)
+        resting = set(self.plan.at_rest)
+        self.annealed = [p for p in parts if hasattr(p, "anneal") and p not in resting]
         self.listeners = {
             name: [cb for _, cb in self.callbacks_ if _overrides(cb, name)]
             for name in ("on_batch_begin", "on_batch_end", "on_grad_computed")
@@ -240,6 +244,8 @@ class _Loop(NeuralNet):
         if training and self.plan.before_epoch is not None:
             self.plan.before_epoch(self.module_, len(self.history) - 1, self.max_epochs)
         self._set_training(training)
+        for module in self.plan.at_rest:
+            module.eval()
         tally = Tally()
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
@@ -320,10 +326,8 @@ class _Loop(NeuralNet):
             progress = self.step / max(self.n_steps - 1, 1)
             for group in self.optimizer_.param_groups:
                 group["lr"] = self.plan.learning_rate * schedule(progress)
-            annealed = [*self.module_.gates(), *(t.loss for t in self.plan.auxiliary_losses)]
-            for part in annealed:
-                if hasattr(part, "anneal"):
-                    part.anneal(progress)
+            for part in self.annealed:
+                part.anneal(progress)
         self.step += 1
 
 

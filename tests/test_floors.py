@@ -48,7 +48,7 @@ FLOORS = [
         "estimators._second_order",
     },
     {"estimators._combinations", "estimators._settling"},
-    {"estimators._blocks"},
+    {"estimators._blocks", "estimators._surgery"},
     {"estimators._base"},
     {"estimators.shallow", "estimators.deep"},
     {"estimators"},

@@ -36,6 +36,7 @@ from skmoe.estimators._parameters import (
     check_gate_and_router,
     check_gates_can_learn,
 )
+from skmoe.estimators._surgery import AfterFit
 from skmoe.folds import leave_out
 from skmoe.initialization import INITS, with_bins
 from skmoe.model import Architecture, FittedModel
@@ -45,7 +46,7 @@ from skmoe.scaling import Scaling
 from skmoe.training import TrainingPlan, TrainingResult, train
 
 
-class BaseMoERegressor(MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
+class BaseMoERegressor(AfterFit, MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
     """Shared by `MoERegressor` and `DeepMoERegressor`."""
 
     _parameter_constraints: dict = CONSTRAINTS

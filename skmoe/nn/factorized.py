@@ -253,9 +253,9 @@ class MPOExperts(MLPExperts):
 
     Parameters
     ----------
-    bond : int, optional
-        Largest dimension of the bonds a and b. By default they are as large as they can be
-        without being redundant.
+    bond : int or (int, int), optional
+        Largest dimension of the bonds a and b, or both of them. By default they are as large as
+        they can be without being redundant.
     core_update_prob : float, default=1.0
         Probability with which the core takes part in a step of training: as every expert moves
         it, it learns faster than they do. 0 leaves it as it was drawn.
@@ -263,6 +263,8 @@ class MPOExperts(MLPExperts):
         Width H of one expert.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Nonlinearity of its hidden layer.
+    depth : int, default=0
+        Residual layers between the hidden layer and the output, which share nothing.
     """
 
     def __init__(
@@ -272,10 +274,11 @@ class MPOExperts(MLPExperts):
         n_inputs,
         n_outputs,
         *,
-        bond: int | None = None,
+        bond: int | tuple[int, int] | None = None,
         core_update_prob: float = 1.0,
         hidden_dim: int = 32,
         activation: str = "relu",
+        depth: int = 0,
         generator: Generator | None = None,
     ):
         super().__init__(
@@ -285,6 +288,7 @@ class MPOExperts(MLPExperts):
             n_outputs,
             hidden_dim=hidden_dim,
             activation=activation,
+            depth=depth,
             generator=generator,
         )
         self.hidden: Any = MPOLinear(
@@ -292,8 +296,8 @@ class MPOExperts(MLPExperts):
         )
 
     def own(self):
-        hidden, output = self.hidden, self.output
-        return hidden.left, hidden.right, hidden.bias, output.weight, output.bias
+        _, *others = self.stacked()
+        return self.hidden.left, self.hidden.right, *others
 
     @property
     def hidden_shape(self):
@@ -309,16 +313,19 @@ class MPOLinear(nn.Module):
         n_experts: int,
         n_inputs: int,
         n_outputs: int,
-        bond: int | None,
+        bond: int | tuple[int, int] | None,
         core_update_prob: float,
         generator: Generator | None,
     ):
         super().__init__()
-        self.rows, self.columns = _three_factors(n_inputs), _three_factors(n_outputs)
+        self.rows, self.columns = three_factors(n_inputs), three_factors(n_outputs)
         (i1, i2, i3), (j1, j2, j3) = self.rows, self.columns
-        most = n_inputs * n_outputs if bond is None else check_integer("bond", bond)
-        a, b = min(i1 * j1, most), min(i3 * j3, most)
-        a, b = min(a, i2 * j2 * b), min(b, i2 * j2 * a)
+        if isinstance(bond, tuple):
+            a, b = (check_integer("bond", one) for one in bond)
+        else:
+            most = n_inputs * n_outputs if bond is None else check_integer("bond", bond)
+            a, b = min(i1 * j1, most), min(i3 * j3, most)
+            a, b = min(a, i2 * j2 * b), min(b, i2 * j2 * a)
         n_maps = n_blocks * n_experts
         # Variances whose product is that of the weights of a plain map.
         self.left = nn.Parameter(draw_normal((n_maps, i1, j1, a), a**-0.5, generator))
@@ -348,7 +355,7 @@ class MPOLinear(nn.Module):
         return bool(draw < self.core_update_prob)
 
 
-def _three_factors(n: int) -> tuple[int, int, int]:
+def three_factors(n: int) -> tuple[int, int, int]:
     """Three factors of n, as even as can be, the largest in the middle."""
     first = max(f for f in range(1, round(n ** (1 / 3)) + 1) if n % f == 0)
     second = max(f for f in range(1, isqrt(n // first) + 1) if n // first % f == 0)

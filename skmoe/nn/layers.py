@@ -46,6 +46,8 @@ class MoELayer(nn.Module):
         The parts, from `GATES`, `ROUTERS` and `EXPERTS`.
     hidden_dim : int, default=32
         Width of an expert, for the kinds that have one.
+    gate_sees : {"encoded", "input"}, default="encoded"
+        Whether the gate is behind the experts' encoder, if they have one.
     generator : torch.Generator, optional
         Source of the initial weights.
 
@@ -71,6 +73,7 @@ class MoELayer(nn.Module):
         router="softmax",
         expert="mlp",
         hidden_dim: int = 32,
+        gate_sees: str = "encoded",
         generator: Generator | None = None,
     ):
         super().__init__()
@@ -88,10 +91,11 @@ class MoELayer(nn.Module):
         self.router.prepare(n_blocks, n_experts)
         gate = _gate_for(self.router, gate)
         kind, _ = GATES.resolve(gate)
+        self.gate_sees = "input" if getattr(kind, "before_encoder", False) else gate_sees
         self.gate: Gate = GATES.build(
             gate,
             n_blocks,
-            n_inputs if _sees_raw(kind) else seen,
+            n_inputs if self.gate_sees == "input" else seen,
             self.router.n_scores(n_experts),
             generator=generator,
             **self.router.gate_settings(n_experts),
@@ -117,7 +121,7 @@ class MoELayer(nn.Module):
 
     def _route(self, x_BTD: Tensor, z_BTD: Tensor) -> Routing:
         """The routing of inputs x that are encoded as z."""
-        return self.router(self.gate(x_BTD if _sees_raw(self.gate) else z_BTD))
+        return self.router(self.gate(x_BTD if self.gate_sees == "input" else z_BTD))
 
     def _answer(self, z_BTD: Tensor, routing: Routing, how: str) -> tuple[Tensor, Routing]:
         y_BTO = dispatch(self.experts, z_BTD, routing, how)
@@ -177,11 +181,6 @@ def _gate_for(router: Router, gate):
     """The gate that was asked for, unless the router goes with another one only."""
     name = gate.name if isinstance(gate, Part) else gate
     return gate if router.own_gate in (None, name) else router.own_gate
-
-
-def _sees_raw(gate) -> bool:
-    """Whether a kind of gate looks at inputs before their encoder."""
-    return getattr(gate, "before_encoder", False)
 
 
 def _features(experts: Experts, x_TD: Tensor, ids_TK: Tensor | None) -> Tensor:

@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from skmoe._registry import part
 from skmoe.nn.experts import EXPERTS
-from skmoe.nn.factorized import MPOLinear, _three_factors
+from skmoe.nn.factorized import MPOLinear, three_factors
 from skmoe.nn.layers import MoELayer
 
 B, E, D, OUT, H = 2, 6, 5, 3, 7
@@ -206,10 +206,10 @@ def test_other_probabilities_are_refused(probability, generator):
 
 
 @pytest.mark.parametrize(("n", "factors"), [(1, (1, 1, 1)), (7, (1, 7, 1)), (64, (4, 4, 4))])
-def test_three_factors(n, factors):
-    assert _three_factors(n) == factors
+def testthree_factors(n, factors):
+    assert three_factors(n) == factors
 
 
 @pytest.mark.parametrize("n", range(1, 130))
 def test_three_factors_multiply_to_the_number(n):
-    assert np.prod(_three_factors(n)) == n
+    assert np.prod(three_factors(n)) == n

@@ -1,0 +1,213 @@
+"""What both estimators can do after a fit: `fine_tune` and `compress`."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from sklearn.utils import check_random_state
+
+from skmoe import surgery
+from skmoe._registry import did_you_mean
+from skmoe._settings import check_integer, check_number
+from skmoe._validation import (
+    check_features,
+    check_is_fitted,
+    check_outputs,
+    check_rows,
+    check_validation_rows,
+)
+from skmoe.estimators import _auto
+from skmoe.model import FittedModel
+from skmoe.training import TrainingPlan, TrainingResult
+
+METHODS = ("experts", "all")
+# Of experts' scores, those that are tuned add up to this much (Wang et al., 2024, section 4.1).
+THRESHOLDS = {"gate": 0.1, "token": 0.2}
+COMPRESSIONS = ("latent", "mpo")
+
+
+class AfterFit:
+    """`fine_tune` and `compress`, of an estimator with these steps of a fit."""
+
+    random_state: Any
+    _model: FittedModel
+    _hold_out: Callable[..., tuple]
+    _plan: Callable[..., TrainingPlan]
+    _train: Callable[..., TrainingResult]
+    _finish: Callable[..., Any]
+
+    def fine_tune(
+        self,
+        X,
+        y,
+        sample_weight=None,
+        *,
+        method="experts",
+        score="gate",
+        threshold=None,
+        learning_rate=None,
+        max_epochs=None,
+        X_val=None,
+        y_val=None,
+        sample_weight_val=None,
+    ):
+        """Go on learning on new rows, with the experts that these ask.
+
+        Expert-specialised fine-tuning (Wang et al., "Let the Expert Stick to His Last", 2024):
+        the experts with the largest scores learn, all else is frozen: gates, the other
+        experts, shared experts and the scaling stay as they are, to the bit. A row that only
+        frozen experts answer keeps its prediction.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features of the new rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Their targets.
+        sample_weight : array-like of shape (n_samples,), optional
+            Their weights.
+        method : {"experts", "all"}, default="experts"
+            "all" lets all weights learn, for comparison.
+        score : {"gate", "token"}, default="gate"
+            What counts of an expert: its mean weight on X, or the share of the rows' choices
+            that it is, which needs `top_k`. Scores of a layer add up to one.
+        threshold : float, optional
+            The fewest experts of each layer are tuned whose scores add up to this, in (0, 1];
+            1 takes all that are asked. By default 0.1 for "gate" and 0.2 for "token".
+        learning_rate : float, optional
+            Largest step. By default that of the fit.
+        max_epochs : int, optional
+            Passes over X. By default as many as a fit of so many rows has.
+        X_val, y_val, sample_weight_val : array-like, optional
+            Rows to choose the best epoch by, instead of a part of X (see `early_stopping`).
+
+        Returns
+        -------
+        self : object
+            With `expert_scores_` of shape (n_layers, n_experts), `tuned_experts_`, an array of
+            experts for each layer, and `n_tuned_weights_`, how many weights learned.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, or X and y do not fit the model.
+
+        Examples
+        --------
+        >>> from skmoe import MoERegressor
+        >>> from skmoe.datasets import make_circle_regression
+        >>> X, y = make_circle_regression(300, random_state=0)
+        >>> moe = MoERegressor(8, top_k=2, random_state=0).fit(X, y)
+        >>> some = X[:, 0] > 0.5
+        >>> moe.fine_tune(X[some], y[some] + 1, threshold=0.5).tuned_experts_[0].size < 8
+        True
+        """
+        check_is_fitted(self)
+        _check_name("method", method, METHODS)
+        _check_name("score", score, THRESHOLDS)
+        threshold = THRESHOLDS[score] if threshold is None else _share("threshold", threshold)
+        X, y, weight, y_ndim = check_rows(self, X, y, sample_weight, reset=False)
+        check_outputs(y, len(self._model.y_scaling.center))
+        random = check_random_state(self.random_state)
+        if X_val is not None:
+            held_out = check_validation_rows(self, X_val, y_val, sample_weight_val, y.shape[1])
+        else:
+            X, y, weight, held_out = self._hold_out(X, y, weight, random)
+        model = replace(self._model, net=copy.deepcopy(self._model.net))
+        scores = surgery.expert_scores(model, X, score)
+        chosen = surgery.experts_to_tune(scores, threshold)
+        plan = self._tuning_plan(len(X), model.net, learning_rate, max_epochs)
+        rows = model.rows(X, y, weight)
+        held_out = None if held_out is None else model.rows(*held_out)
+        with _auto.threads(len(X)):
+            if method == "all":
+                n_weights = sum(w.numel() for w in model.net.parameters() if w.requires_grad)
+                result = self._train(model, rows, held_out, plan, random, keep=False)
+            else:
+                resting = surgery.modules_at_rest(model.net)
+                plan = replace(plan, at_rest=resting, weight_decay=0.0)
+                with surgery.only_experts_learn(model.net, chosen) as n_weights:
+                    result = self._train(model, rows, held_out, plan, random, keep=False)
+        self.expert_scores_, self.tuned_experts_ = scores, chosen
+        self.n_tuned_weights_ = n_weights
+        return self._finish(model, result, X, y_ndim, keep_optimizer=False)
+
+    def _tuning_plan(self, n_rows: int, network, learning_rate, max_epochs):
+        plan = self._plan(n_rows, network)
+        if learning_rate is not None:
+            rate = check_number("learning_rate", learning_rate, open_=True)
+            plan = replace(plan, learning_rate=rate)
+        if max_epochs is not None:
+            plan = replace(plan, max_epochs=check_integer("max_epochs", max_epochs))
+        return plan
+
+    def compress(self, method="latent", *, rank, X=None):
+        """The same function with fewer weights, as far as that is possible.
+
+        The hidden maps of all "mlp" experts of a layer are factorised together; gates, outputs
+        and all else stay.
+
+        Parameters
+        ----------
+        method : {"latent", "mpo"}, default="latent"
+            "latent": maps ``B A_e`` behind a common encoder B, the best there is by squared
+            errors (Liu et al., "Mixture of Latent Experts", 2025). "mpo": matrix product
+            operators that share their core and one end (Gao et al., 2022).
+        rank : int
+            Dimension of the common encoding, at most that of what experts see; or the largest
+            dimension of a bond. With the largest ranks nothing is lost.
+        X : array-like of shape (n, n_features), optional
+            For "latent": rows by which errors of a map count, as what it makes of them changes.
+
+        Returns
+        -------
+        estimator : object
+            A copy with the smaller model, `compression_errors_`, what is lost of the squares of
+            the maps of each layer, and `singular_values_`, a list of arrays. This one stays as
+            it is. The copy's parameters are those of before, so that fitting it again
+            gives a model that is not compressed.
+
+        Raises
+        ------
+        ValueError
+            If experts are of another kind than "mlp", or `rank` is out of range.
+
+        Examples
+        --------
+        >>> from skmoe import MoERegressor
+        >>> from skmoe.datasets import make_manifold_regression
+        >>> X, y = make_manifold_regression(300, n_features=20, random_state=0)
+        >>> moe = MoERegressor(4, embedding=None, random_state=0).fit(X, y)
+        >>> small = moe.compress(rank=6)
+        >>> count = lambda moe: sum(weight.numel() for weight in moe.net_.parameters())
+        >>> count(small) < count(moe)
+        True
+        """
+        check_is_fitted(self)
+        _check_name("method", method, COMPRESSIONS)
+        rank = check_integer("rank", rank)
+        X = None if X is None else check_features(self, X)
+        result = surgery.compressed(self._model, method, rank, X)
+        small = copy.copy(self)
+        small.__dict__.update(
+            _model=result.model,
+            _optimizer_state=None,
+            compression_errors_=result.errors,
+            singular_values_=result.singular_values,
+        )
+        return small
+
+
+def _check_name(parameter: str, value, valid) -> None:
+    if value not in valid:
+        raise ValueError(
+            f"{parameter} must be one of {list(valid)}. Got {value!r}."
+            f"{did_you_mean(value, valid)}"
+        )
+
+
+def _share(name: str, value) -> float:
+    if check_number(name, value, open_=True) > 1:
+        raise ValueError(f"{name} must be at most 1. Got {value!r}.")
+    return float(value)
