@@ -22,8 +22,10 @@ from skmoe.model import FittedModel
 from skmoe.training import TrainingPlan, TrainingResult
 
 METHODS = ("experts", "all")
-# Of experts' scores, those that are tuned add up to this much (Wang et al., 2024, section 4.1).
-THRESHOLDS = {"gate": 0.1, "token": 0.2}
+SCORES = ("gate", "token")
+# Scores of the experts that are tuned add up to this. The paper takes 0.1 and 0.2, of 64 experts
+# in each of many layers; of a few in one layer, that leaves half of what there is to gain.
+THRESHOLD = 0.9
 COMPRESSIONS = ("latent", "mpo")
 
 
@@ -45,7 +47,7 @@ class AfterFit:
         *,
         method="experts",
         score="gate",
-        threshold=None,
+        threshold=THRESHOLD,
         learning_rate=None,
         max_epochs=None,
         X_val=None,
@@ -72,9 +74,9 @@ class AfterFit:
         score : {"gate", "token"}, default="gate"
             What counts of an expert: its mean weight on X, or the share of the rows' choices
             that it is, which needs `top_k`. Scores of a layer add up to one.
-        threshold : float, optional
+        threshold : float, default=0.9
             The fewest experts of each layer are tuned whose scores add up to this, in (0, 1];
-            1 takes all that are asked. By default 0.1 for "gate" and 0.2 for "token".
+            1 takes all that are asked. See `benchmarks.fine_tuning` for what less costs.
         learning_rate : float, optional
             Largest step. By default that of the fit.
         max_epochs : int, optional
@@ -105,8 +107,8 @@ class AfterFit:
         """
         check_is_fitted(self)
         _check_name("method", method, METHODS)
-        _check_name("score", score, THRESHOLDS)
-        threshold = THRESHOLDS[score] if threshold is None else _share("threshold", threshold)
+        _check_name("score", score, SCORES)
+        threshold = _share("threshold", threshold)
         X, y, weight, y_ndim = check_rows(self, X, y, sample_weight, reset=False)
         check_outputs(y, len(self._model.y_scaling.center))
         random = check_random_state(self.random_state)
