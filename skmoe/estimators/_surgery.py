@@ -23,8 +23,8 @@ from skmoe.training import TrainingPlan, TrainingResult
 
 METHODS = ("experts", "all")
 SCORES = ("gate", "token")
-# Scores of the experts that are tuned add up to this. The paper takes 0.1 and 0.2, of 64 experts
-# in each of many layers; of a few in one layer, that leaves half of what there is to gain.
+# Scores of the experts that are tuned add up to this. The paper takes 0.1 and 0.2, of 64
+# experts in each of many layers; of a few in one layer, that leaves half of the gain.
 THRESHOLD = 0.9
 COMPRESSIONS = ("latent", "mpo")
 
