@@ -14,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from skmoe.batches import Rows
+from skmoe.distribution import Distribution, calibrating_factor
 from skmoe.nn.base import Network, Step
+from skmoe.nn.losses import GaussianNLL
 from skmoe.nn.networks import NETWORKS
 from skmoe.scaling import Scaling
 
@@ -48,6 +50,8 @@ class FittedModel:
     y_scaling: Scaling
     block_directions: list[NDArray[np.float64]] | None = None
     """Where the blocks of a deep mixture started, in the user's features, if this was found."""
+    std_factor: float = 1.0
+    """Of standard deviations that the network tells, as validation rows want it."""
 
     def rebuilt(self, changes: dict[str, Any], seed: int) -> "FittedModel":
         """The same scalings with an untrained network that differs in these arguments."""
@@ -79,9 +83,41 @@ class FittedModel:
         scaled = self.tensor(X), tensor(self.y_scaling.apply(y))
         return Rows(*scaled, tensor(weight / weight.mean()))
 
+    @property
+    def is_distribution(self) -> bool:
+        """Whether the network has a standard deviation beside each mean."""
+        return self.architecture.arguments["n_outputs"] > self.n_targets
+
+    @property
+    def n_targets(self) -> int:
+        """Number of columns of y."""
+        return len(self.y_scaling.center)
+
     def predict(self, X) -> NDArray[np.float64]:
         """Predictions ``(n, n_outputs)`` in the user's units."""
-        return self.y_scaling.invert(self._collect(X, lambda y, steps: [y])[0])
+        means = self._collect(X, lambda y, steps: [y[:, : self.n_targets]])[0]
+        return self.y_scaling.invert(means)
+
+    def distribution(self, X) -> Distribution:
+        """The predicted distributions, in the user's units."""
+
+        def look(x: torch.Tensor) -> list[torch.Tensor]:
+            weights_MTK, outputs_MTKO = self.net.mixture(*self.net.answers(x))
+            mean_MTKO, log_std_MTKO = GaussianNLL.components(outputs_MTKO)
+            weights_MTK = weights_MTK / len(weights_MTK)  # members count the same
+            parts = weights_MTK, mean_MTKO, log_std_MTKO.exp()
+            return [part.transpose(0, 1).flatten(1, 2) for part in parts]
+
+        weights, means, stds = self._collect_from(X, look)
+        scale = self.y_scaling.scale
+        return Distribution(
+            weights, self.y_scaling.center + scale * means, self.std_factor * scale * stds
+        )
+
+    def calibrated(self, X, y, weight) -> "FittedModel":
+        """The same model, its standard deviations as these rows want them."""
+        factor = calibrating_factor(self.distribution(X), y, weight)
+        return replace(self, std_factor=factor * self.std_factor)
 
     def gates(self, X) -> list[NDArray[np.float64]]:
         """Weights ``(n, E)`` of the experts, for each layer."""
@@ -115,10 +151,14 @@ class FittedModel:
 
     def _collect(self, X, view: Callable[[torch.Tensor, list[Step]], list[torch.Tensor]]):
         """The arrays that `view` takes from each chunk, put together."""
+        return self._collect_from(X, lambda x: view(*self.net(x)))
+
+    def _collect_from(self, X, look: Callable[[torch.Tensor], list[torch.Tensor]]):
+        """Likewise, from the scaled rows of each chunk."""
         chunks = []
         with torch.inference_mode():
             for rows in self._chunks(X):
-                answers = view(*self.net(self.tensor(rows)))
+                answers = look(self.tensor(rows))
                 chunks.append([answer.cpu().double().numpy() for answer in answers])
         return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
@@ -139,6 +179,7 @@ class FittedModel:
             "y_center": self.y_scaling.center,
             "y_scale": self.y_scaling.scale,
             "block_directions": self.block_directions,
+            "std_factor": self.std_factor,
         }
 
     @classmethod
@@ -156,4 +197,5 @@ class FittedModel:
             Scaling(arrays["x_center"], arrays["x_scale"]),
             Scaling(arrays["y_center"], arrays["y_scale"]),
             arrays["block_directions"],
+            arrays["std_factor"],
         )

@@ -24,7 +24,7 @@ from torch import Tensor
 from skmoe.batches import Batches, Rows, Tally, count_batches, of_rows
 from skmoe.nn.base import Network, Step
 from skmoe.nn.base_routers import Routing
-from skmoe.nn.losses import FitLoss
+from skmoe.nn.losses import FitLoss, GaussianNLL
 from skmoe.optimizer import FlatAdamW, optimizer_arrays, schedule
 
 # On standardised targets the loss of saying nothing is 1: far above it, the fit is lost.
@@ -48,7 +48,7 @@ class AuxiliaryLoss:
 class TrainingPlan:
     """Everything that decides how a network is trained."""
 
-    fit_loss: FitLoss
+    fit_loss: FitLoss | GaussianNLL
     learning_rate: float
     weight_decay: float
     batch_size: int
@@ -269,7 +269,7 @@ class _Loop(NeuralNet):
         (x, weight), y = batch
         self.optimizer_.zero_grad()
         answers, steps = self.module_.answers(x)
-        fit_loss = self._fit_loss(answers, y, weight)
+        fit_loss = self._fit_loss(answers, steps, y, weight)
         extra = self._auxiliary_losses(steps, of_rows(weight))
         sum(extra.values(), fit_loss).backward()
         if self.listeners["on_grad_computed"]:
@@ -287,18 +287,22 @@ class _Loop(NeuralNet):
     @torch.no_grad()
     def validation_step(self, batch, **fit_params):
         (x, weight), y = batch
-        answers, _ = self.module_.answers(x)
+        answers, steps = self.module_.answers(x)
         prediction = answers.mean(0)
-        judged = prediction.unsqueeze(0) if weight.ndim == 1 else answers
-        loss = self._fit_loss(judged, y, weight)
+        together = weight.ndim == 1 and not isinstance(self.criterion_, GaussianNLL)
+        judged = prediction.unsqueeze(0) if together else answers
+        loss = self._fit_loss(judged, steps, y, weight)
         return {"loss": loss, "y_pred": prediction, "values": {"loss": loss}, "routings": []}
 
-    def _fit_loss(self, answers_MTO: Tensor, y_TO: Tensor, weight: Tensor) -> Tensor:
+    def _fit_loss(self, answers_MTO: Tensor, steps, y_TO: Tensor, weight: Tensor) -> Tensor:
         """The mean of the members' losses, so that each of them learns for itself."""
         n_members, n_rows, _ = answers_MTO.shape
-        targets = y_TO.expand_as(answers_MTO).flatten(0, 1)
-        losses = self.criterion_(answers_MTO.flatten(0, 1), targets)
-        return (losses.view(n_members, n_rows).mT * weight.view(n_rows, -1)).mean()
+        if isinstance(self.criterion_, GaussianNLL):
+            losses_MT = self.criterion_(*self.module_.mixture(answers_MTO, steps), y_TO)
+        else:
+            targets = y_TO.expand_as(answers_MTO).flatten(0, 1)
+            losses_MT = self.criterion_(answers_MTO.flatten(0, 1), targets)
+        return (losses_MT.view(n_members, n_rows).mT * weight.view(n_rows, -1)).mean()
 
     def _looks_now(self) -> bool:
         """Whether to look at the validation rows: seldom where epochs are short."""
@@ -379,9 +383,11 @@ def _raised_by_callback(error: BaseException, callbacks: Sequence[Callback]) -> 
 
 def _warn_if_unfinished(history: list[dict[str, Any]], plan: TrainingPlan) -> None:
     *before, last = [epoch["train_loss"] for epoch in history] or [math.nan]
-    ended = len(history) == plan.max_epochs and plan.scheduled
-    # Below all losses before: noise of a gate alone moves the last one up and down.
-    if ended and before and last < (1 - STILL_IMPROVING) * min(before):
+    if not before or len(history) < plan.max_epochs or not plan.scheduled:
+        return
+    best = min(before)  # noise of a gate alone moves the last one up and down
+    unit = 1.0 if isinstance(plan.fit_loss, GaussianNLL) else best  # logarithms have no zero
+    if last < best - STILL_IMPROVING * unit:
         _warn(
             f"The fit stopped at max_epochs={plan.max_epochs} while the loss was still "
             "falling. Consider raising max_epochs."

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "skmoe"
 # From the ground up. A module imports only from floors above its own line in this list.
 FLOORS = [
     {"_version", "_registry", "_settings", "_optional"},
-    {"_validation", "scaling", "model_file"},
+    {"_validation", "scaling", "model_file", "distribution"},
     {
         "nn",
         "nn.stacked",
@@ -48,7 +48,7 @@ FLOORS = [
         "estimators._second_order",
     },
     {"estimators._combinations", "estimators._settling"},
-    {"estimators._blocks", "estimators._surgery"},
+    {"estimators._blocks", "estimators._surgery", "estimators._views"},
     {"estimators._base"},
     {"estimators.shallow", "estimators.deep"},
     {"estimators"},

@@ -11,12 +11,15 @@ from threadpoolctl import threadpool_limits
 from skmoe._registry import Part, part
 from skmoe.nn.base import Network
 from skmoe.nn.experts import EXPERTS
+from skmoe.nn.losses import LOSSES
 from skmoe.nn.routers import ROUTERS
 
 # Up to here one batch holds all rows: small fits are then exactly weight-equivalent.
 FULL_BATCH = 512
 # Below this, a tenth more rows to learn from is worth more than the choice of an epoch.
 MIN_ROWS_FOR_VALIDATION = 5000
+# Below this, rows that show how large the noise is are too few. Rows learned from do not.
+MIN_ROWS_FOR_NOISE = 500
 # Up to here, asking all experts costs no more than sorting rows, and learns better.
 MAX_SOFT_EXPERTS = 8
 # A closed-form fit: experts asked, so that the others would add too little to jump,
@@ -159,9 +162,21 @@ def solver(setting: str, loss: str | Part) -> str:
     squared = (loss.name if isinstance(loss, Part) else loss) == "squared_error"
     if setting == "auto":
         return "adam+ridge" if squared else "adam"
+    if "lbfgs" in setting and not predicts_a_value(loss):
+        raise ValueError(f"solver={setting!r} needs a loss of predictions. Got loss={loss!r}.")
     if "ridge" in setting and not squared:
         raise ValueError(f"solver={setting!r} needs loss='squared_error'. Got loss={loss!r}.")
     return setting
+
+
+def predicts_a_value(loss) -> bool:
+    """Whether a loss judges predictions, and not a distribution."""
+    return outputs_per_target(loss) == 1
+
+
+def outputs_per_target(loss) -> int:
+    """How many outputs of a network a loss reads for each column of y."""
+    return getattr(LOSSES.resolve(loss)[0], "outputs_per_target", 1)
 
 
 def possible_solver(chosen: str, setting: str, network: Network) -> str:
@@ -257,9 +272,15 @@ def max_epochs(
     return max(10, round(steps / math.ceil(n_rows / batch)))
 
 
-def early_stopping(setting: bool | str, n_rows: int) -> bool:
-    """Hold out validation rows from 5,000 rows on."""
-    return n_rows >= MIN_ROWS_FOR_VALIDATION if isinstance(setting, str) else setting
+def early_stopping(estimator, n_rows: int, ensemble: bool) -> bool:
+    """Hold out validation rows from 5,000 rows on; for a distribution from 500 rows on.
+
+    Members of an ensemble leave out rows of their own.
+    """
+    if not isinstance(estimator.early_stopping, str):
+        return estimator.early_stopping
+    tells_noise = not predicts_a_value(estimator.loss) and not ensemble
+    return n_rows >= (MIN_ROWS_FOR_NOISE if tells_noise else MIN_ROWS_FOR_VALIDATION)
 
 
 def leaves_out(early_stopping: bool | str, network: Network) -> bool:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.model_selection import train_test_split
@@ -19,8 +18,6 @@ from sklearn.utils import check_random_state
 
 from skmoe._registry import Part
 from skmoe._validation import (
-    check_features,
-    check_is_fitted,
     check_outputs,
     check_rows,
     check_validation_rows,
@@ -35,8 +32,10 @@ from skmoe.estimators._parameters import (
     auxiliary_losses,
     check_gate_and_router,
     check_gates_can_learn,
+    check_weights_sum_to_one,
 )
 from skmoe.estimators._surgery import AfterFit
+from skmoe.estimators._views import Views
 from skmoe.folds import leave_out
 from skmoe.initialization import INITS, with_bins
 from skmoe.model import Architecture, FittedModel
@@ -46,7 +45,7 @@ from skmoe.scaling import Scaling
 from skmoe.training import TrainingPlan, TrainingResult, train
 
 
-class BaseMoERegressor(AfterFit, MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
+class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
     """Shared by `MoERegressor` and `DeepMoERegressor`."""
 
     _parameter_constraints: dict = CONSTRAINTS
@@ -118,82 +117,6 @@ class BaseMoERegressor(AfterFit, MultiOutputMixin, RegressorMixin, BaseEstimator
             result = self._train(model, rows, None, plan, random, keep=True)
         return self._finish(model, result, X, y_ndim, keep_optimizer=True)
 
-    def predict(self, X):
-        """Predict the targets.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-            Predictions in the units of y: float32 for float32 features, else float64.
-        """
-        model, X = self._ready(X)
-        return self._like_y(model.predict(X)).astype(X.dtype, copy=False)
-
-    def predict_gates(self, X, layer=None):
-        """Weight of each expert, 0 for those that are not asked.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
-        layer : int, optional
-            Only this layer of a deep mixture.
-
-        Returns
-        -------
-        weights : ndarray of shape (n_samples, n_experts), or a list of them
-            A list with one array for each layer if the mixture is deep and `layer` is None.
-        """
-        model, X = self._ready(X)
-        return self._layers(model.gates(X), layer)
-
-    def predict_experts(self, X, layer=None):
-        """What each expert says, whether it is asked or not.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
-        layer : int, optional
-            Only this layer of a deep mixture.
-
-        Returns
-        -------
-        answers : ndarray of shape (n_samples, n_experts[, n_outputs]), or a list of them
-            In the units of y if the mixture is shallow: then ``predict`` is
-            ``predict_shared`` plus the sum of these weighted by ``predict_gates``. Layers of
-            a deep mixture answer in the units of its hidden state.
-        """
-        model, X = self._ready(X)
-        return self._layers(self._expert_answers(model, X), layer)
-
-    def apply(self, X):
-        """The expert with the largest weight.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
-
-        Returns
-        -------
-        experts : ndarray of shape (n_samples,), or (n_samples, n_layers) if deep
-            Indices of experts.
-        """
-        model, X = self._ready(X)
-        return self._layers(list(model.top_experts(X).T), None, stack=True).T
-
-    @property
-    def net_(self):
-        """The trained torch module, in evaluation mode."""
-        check_is_fitted(self)
-        return self._model.net
-
     # Steps of fit, in order.
 
     def _validate_params(self):
@@ -208,7 +131,7 @@ class BaseMoERegressor(AfterFit, MultiOutputMixin, RegressorMixin, BaseEstimator
 
     def _hold_out(self, X, y, weight, random):
         """Split off validation rows if there is to be early stopping."""
-        if not _auto.early_stopping(self.early_stopping, len(X)) or len(X) < 2:
+        if not _auto.early_stopping(self, len(X), self._is_ensemble(len(X))) or len(X) < 2:
             return X, y, weight, None
         rows = train_test_split(
             X, y, weight, test_size=self.validation_fraction, random_state=random
@@ -226,7 +149,7 @@ class BaseMoERegressor(AfterFit, MultiOutputMixin, RegressorMixin, BaseEstimator
     ) -> tuple[FittedModel, TrainingResult]:
         """The model after this solver."""
         solver = _auto.possible_solver(solver, self.solver, model.net)
-        rows = model.rows(X, y, weight)
+        rows, judges = model.rows(X, y, weight), held_out
         held_out = None if held_out is None else model.rows(*held_out)
         plan = self._plan(len(X), model.net)
         if "adam" in solver:
@@ -237,6 +160,8 @@ class BaseMoERegressor(AfterFit, MultiOutputMixin, RegressorMixin, BaseEstimator
             result = _closed_form.finish(model.net, rows, held_out, result, plan.fit_loss)
         if "lbfgs" in solver and not result.interrupted:
             result = _second_order.finish(model.net, rows, held_out, result, plan)
+        if model.is_distribution and judges is not None and not result.interrupted:
+            model = model.calibrated(*judges)
         return model, result
 
     def _start(self, X, y, weight, random, solver: str, keep: bool) -> FittedModel:
@@ -257,6 +182,8 @@ class BaseMoERegressor(AfterFit, MultiOutputMixin, RegressorMixin, BaseEstimator
         if axes is not None:
             net.set_axes(*map(torch.as_tensor, axes))
         model = FittedModel(architecture, net, x_scaling, Scaling.of_targets(y, weight))
+        if model.is_distribution:
+            check_weights_sum_to_one(net)
         start, settings = INITS.resolve(_auto.init(self.init, solver))
         start(net, model.rows(X, y, weight), seed, **settings)
         return model
@@ -298,7 +225,7 @@ class BaseMoERegressor(AfterFit, MultiOutputMixin, RegressorMixin, BaseEstimator
         n_seen = X.shape[1] if axes is None else axes[0].shape[1]
         arguments = {
             "n_inputs": X.shape[1],
-            "n_outputs": n_outputs,
+            "n_outputs": n_outputs * _auto.outputs_per_target(self.loss),
             "n_shared_experts": self.n_shared_experts,
             "gate": self.gate,
             "router": self.router,
@@ -360,25 +287,6 @@ class BaseMoERegressor(AfterFit, MultiOutputMixin, RegressorMixin, BaseEstimator
         if result.interrupted:
             raise KeyboardInterrupt
         return self
-
-    # Steps of predict.
-
-    def _ready(self, X) -> tuple[FittedModel, np.ndarray]:
-        """The model, read once so that a refit in another thread cannot mix in; and X."""
-        check_is_fitted(self)
-        model = self._model
-        return model, check_features(self, X)
-
-    def _like_y(self, y):
-        return y.ravel() if self._y_ndim == 1 else y
-
-    @abstractmethod
-    def _layers(self, arrays: list, layer: int | None, stack: bool = False):
-        """One array for each layer in the form that users get."""
-
-    @abstractmethod
-    def _expert_answers(self, model: FittedModel, X) -> list[np.ndarray]:
-        """Answers of the experts, for each layer."""
 
     # scikit-learn's manners.
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 from sklearn.neighbors import NearestNeighbors
-from torch import Tensor
+from torch import Tensor, nn
 
 from skmoe.batches import Batches, Rows, Tally
 from skmoe.linear_solve import Solution, output_map_of, solve_output
 from skmoe.nn.base import Network
-from skmoe.nn.losses import FitLoss
 from skmoe.training import TrainingResult, count_dead
 
 # Up to here, rows are compared with each other to count the different ones.
@@ -35,7 +34,7 @@ def untrained(network: Network) -> TrainingResult:
 
 
 def finish(
-    network: Network, rows: Rows, held_out: Rows | None, result: TrainingResult, loss: FitLoss
+    network: Network, rows: Rows, held_out: Rows | None, result: TrainingResult, loss: nn.Module
 ) -> TrainingResult:
     """Solve for the last maps, and tell of it in the last entry of the history."""
     started = time.perf_counter()
@@ -105,7 +104,7 @@ def _first_entry(network, rows, held_out, loss, started) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _measure(network: Network, rows: Rows, loss: FitLoss, prefix: str) -> dict[str, Any]:
+def _measure(network: Network, rows: Rows, loss: nn.Module, prefix: str) -> dict[str, Any]:
     tally = Tally()
     for batch in Batches(rows, ROWS_PER_CHUNK, None):
         (x, weight), y = batch

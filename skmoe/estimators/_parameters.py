@@ -22,6 +22,7 @@ from skmoe.nn.embeddings import EMBEDDINGS
 from skmoe.nn.experts import EXPERTS
 from skmoe.nn.gates import GATES
 from skmoe.nn.losses import LOSSES, build_auxiliary
+from skmoe.nn.networks import MoENetwork
 from skmoe.nn.routers import ROUTERS
 from skmoe.training import AuxiliaryLoss
 
@@ -94,6 +95,15 @@ def check_gates_can_learn(network: Network) -> None:
         )
 
 
+def check_weights_sum_to_one(network: Network) -> None:
+    """Refuse a mixture of distributions with weights that are none."""
+    if isinstance(network, MoENetwork) and not network.layer.router.weights_sum_to_one:
+        raise ValueError(
+            "loss='gaussian_nll' needs weights that sum to one. Use top_k=None, or top_k=2 or "
+            "more, with a router whose weights do."
+        )
+
+
 ROUTING = """
 top_k : int, None or "auto", default="auto"
     Experts asked for each sample. None asks all (a soft mixture), "auto" all of up to
@@ -126,7 +136,10 @@ embedding : {embeddings}, part(...), None or "auto", default="auto"
     there are features, hold all the variance, as on a manifold in a small subspace: it
     then does not matter how many features there are.
 loss : {losses} or part(...), default="squared_error"
-    What is minimised, on standardised targets.
+    What is minimised, on standardised targets. With "gaussian_nll" the target has a
+    distribution, told by ``predict(X, return_std=True)`` and `sample`: of one layer a mixture
+    of normal ones, one for each expert; of a deep mixture a normal one for each member.
+    Blocks and regions are not looked for then (see `init`).
 auxiliary_losses : dict of str, part(...) or function to float, default=None
     Weights of losses on the routing, e.g. ``{{"switch": 0.01}}``: "switch" and "importance"
     balance the experts' load, "z" keeps logits small, "mutual_information" asks for balance
@@ -178,7 +191,8 @@ max_epochs : int or "auto", default="auto"
     like ``n^1.1``, up to 16,000; for an ensemble from 95, and beyond 256 rows from 200; of
     one layer on few axes, three times as many.
 early_stopping : bool or "auto", default="auto"
-    Whether rows are held out to choose the best epoch by. "auto" does so from 5,000 rows on;
+    Whether rows are held out to choose the best epoch by. "auto" does so from 5,000 rows on,
+    with "gaussian_nll" from 500, where they show besides how large the noise is;
     of an ensemble of four or more, each member leaves some rows out, and the best epoch is
     that with the smallest error of members on rows that they have not seen. Not used if
     `fit` is given validation rows.

@@ -2,9 +2,11 @@
 
 import time
 from dataclasses import replace
+from typing import cast
 
 from skmoe.batches import Rows
 from skmoe.nn.base import Network
+from skmoe.nn.losses import FitLoss
 from skmoe.second_order import polish
 from skmoe.training import TrainingPlan, TrainingResult
 
@@ -27,7 +29,7 @@ def finish(
         network,
         rows,
         held_out,
-        plan.fit_loss,
+        cast(FitLoss, plan.fit_loss),
         weight_decay=PENALTY_SHARE * plan.weight_decay,
         max_iter=MAX_ITERATIONS,
     )

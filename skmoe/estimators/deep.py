@@ -200,6 +200,7 @@ class DeepMoERegressor(BaseMoERegressor):
         spec = self._arrangement(n_rows)
         return (
             wanted
+            and _auto.predicts_a_value(self.loss)
             and spec.name == "parallel"
             and "trunk" not in spec.settings
             and EXPERTS.resolve(self.expert)[0] is LatentExperts

@@ -154,7 +154,7 @@ class MoERegressor(BaseMoERegressor):
             intercept then is part of every expert.
         """
         model, X = self._ready(X)
-        shared = model.shared(X)[0]
+        shared = model.shared(X)[0][:, : model.n_targets]
         if not self._intercept_in_experts(model):
             shared = model.y_scaling.invert(shared)
         return self._like_y(shared)
@@ -215,6 +215,7 @@ class MoERegressor(BaseMoERegressor):
         """Whether gates are ours to choose, and see few axes."""
         ours = _auto.is_auto(self.gate) and _auto.is_auto(self.init)
         ours = ours and self.router == "softmax" and _auto.are_alike(self.expert)
+        ours = ours and _auto.predicts_a_value(self.loss)
         return ours and model.net.axes is not None and n_rows >= _auto.MIN_ROWS_FOR_BLOCKS
 
     def _solve(self, X, y, weight, held_out, random):
@@ -255,7 +256,7 @@ class MoERegressor(BaseMoERegressor):
         return arrays[0]
 
     def _expert_answers(self, model, X):
-        answers = model.experts(X)[0]
+        answers = model.experts(X)[0][..., : model.n_targets]
         center = model.y_scaling.center if self._intercept_in_experts(model) else 0.0
         answers = center + model.y_scaling.scale * answers
         return [answers[..., 0] if self._y_ndim == 1 else answers]

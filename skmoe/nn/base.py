@@ -54,6 +54,13 @@ class Network(nn.Module, ABC):
     def answers(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
         """Predictions of the members, ``y_MTO``, and one step for each layer."""
 
+    def mixture(self, answers_MTO: Tensor, steps: list[Step]) -> tuple[Tensor, Tensor]:
+        """Components of what each member answers: ``weights_MTK`` and ``outputs_MTKO``.
+
+        A member is one component, unless a network says otherwise.
+        """
+        return torch.ones_like(answers_MTO[..., :1]), answers_MTO.unsqueeze(2)
+
     def forward(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
         """Prediction ``y_TO``, the mean over members, and one step for each layer."""
         y_MTO, steps = self.answers(x_TD)

@@ -1,10 +1,11 @@
 """Losses: how wrong a prediction is, and what a routing costs.
 
 Contract. A *fit loss* takes (prediction ``y_TO``, target ``y_TO``) and returns the loss of
-each sample, ``loss_T``. An *auxiliary loss* takes (routing, ``sample_weight_T``) and returns
-one number for all blocks together, averaged with the samples' weights. It is a function, or, if
-it has settings, a class of such functions; one with a method ``anneal(progress)`` is told the
-progress of training, from 0 to 1. Registries at the bottom.
+each sample, ``loss_T``; `GaussianNLL` looks at the components of a mixture instead. An
+*auxiliary loss* takes (routing, ``sample_weight_T``) and returns one number for all blocks
+together, averaged with the samples' weights. It is a function, or, if it has settings, a class
+of such functions; one with a method ``anneal(progress)`` is told the progress of training, from
+0 to 1. Registries at the bottom.
 """
 
 import math
@@ -18,9 +19,14 @@ from skmoe._registry import Registry
 from skmoe._settings import check_integer, check_number
 from skmoe.nn.base_routers import Routing
 
+# Of the standard deviations that a mixture tells, in units of that of the target.
+LARGEST_LOG_STD = 7.0
+
 
 class FitLoss(nn.Module, ABC):
     """Loss of each sample, averaged over the outputs."""
+
+    outputs_per_target = 1
 
     @abstractmethod
     def forward(self, prediction_TO: Tensor, target_TO: Tensor) -> Tensor:
@@ -76,6 +82,35 @@ class Quantile(FitLoss):
     def forward(self, prediction_TO: Tensor, target_TO: Tensor) -> Tensor:
         residual = target_TO - prediction_TO
         return torch.maximum(self.quantile * residual, (self.quantile - 1) * residual).mean(-1)
+
+
+class GaussianNLL(nn.Module):
+    """``-log sum_k w_k prod_o N(y_o; mean_ko, std_ko^2)``: predicts the distribution.
+
+    The likelihood of a mixture of Gaussian experts (Jacobs et al., 1991; Nguyen, Ho & Rinaldo,
+    2025). Of one layer, components are the experts and w their routing weights; of a deep
+    mixture, each member has one. Half of the outputs are means, the other half tells the
+    logarithms of the standard deviations, which stay between ``exp(-7)`` and ``exp(7)`` times
+    that of the target.
+    """
+
+    outputs_per_target = 2
+
+    def forward(self, weights_MTK: Tensor, outputs_MTKO: Tensor, target_TO: Tensor) -> Tensor:
+        """Loss ``loss_MT`` of each sample and member."""
+        mean_MTKO, log_std_MTKO = self.components(outputs_MTKO)
+        z_MTKO = (target_TO.unsqueeze(1) - mean_MTKO) * torch.exp(-log_std_MTKO)
+        constant = math.log(2 * math.pi) / 2
+        log_density_MTK = -(z_MTKO.square() / 2 + log_std_MTKO + constant).sum(-1)
+        # The smallest number in place of 0: the gradient of log 0 is not finite.
+        log_weights_MTK = weights_MTK.clamp_min(torch.finfo(weights_MTK.dtype).tiny).log()
+        return -torch.logsumexp(log_weights_MTK + log_density_MTK, -1)
+
+    @staticmethod
+    def components(outputs_MTKO: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and logarithms of the standard deviations."""
+        mean_MTKO, raw_MTKO = outputs_MTKO.chunk(2, -1)
+        return mean_MTKO, LARGEST_LOG_STD * torch.tanh(raw_MTKO / LARGEST_LOG_STD)
 
 
 def switch(routing: Routing, sample_weight_T: Tensor) -> Tensor:
@@ -205,6 +240,7 @@ LOSSES = Registry(
         "absolute_error": AbsoluteError,
         "huber": Huber,
         "quantile": Quantile,
+        "gaussian_nll": GaussianNLL,
     },
 )
 AUXILIARY_LOSSES = Registry(

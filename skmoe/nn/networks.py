@@ -63,6 +63,13 @@ class MoENetwork(Network):
         y_BTO, routing = self.layer(e_BTF)
         return y_BTO, [Step(self.layer, e_BTF, routing, y_BTO)]
 
+    def mixture(self, answers_MTO, steps):
+        """Components are the experts."""
+        (step,) = steps
+        outputs_BTEO = self.layer.expert_outputs(step.x_BTD)
+        outputs_BTEO = outputs_BTEO + self.layer.shared_output(step.x_BTD).unsqueeze(2)
+        return step.routing.dense_weights(), outputs_BTEO
+
     def design(self, x_TD):
         return self.layer.design(self._seen(x_TD))
 

@@ -21,7 +21,7 @@ from skmoe.nn.losses import (
 from skmoe.nn.routers import ROUTERS
 
 E = 4
-every_loss = pytest.mark.parametrize("kind", LOSSES)
+every_loss = pytest.mark.parametrize("kind", [k for k in LOSSES if k != "gaussian_nll"])
 every_auxiliary = pytest.mark.parametrize("kind", AUXILIARY_LOSSES)
 
 # Fit losses

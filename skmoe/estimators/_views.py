@@ -1,0 +1,158 @@
+"""What a fitted estimator tells: predictions, routing, experts, and the distribution."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from skmoe._settings import check_integer
+from skmoe._validation import check_features, check_is_fitted
+from skmoe.distribution import Distribution, draw, moments
+from skmoe.model import FittedModel
+
+
+class Views(ABC):
+    """`predict` and other looks at a `FittedModel`."""
+
+    loss: Any
+    _model: FittedModel
+    _y_ndim: int
+
+    def predict(self, X, return_std=False):
+        """Predict the targets.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        return_std : bool, default=False
+            Whether to return the standard deviation of the target as well; only with
+            ``loss="gaussian_nll"``.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Predictions in the units of y: float32 for float32 features, else float64.
+        std : ndarray of the same shape
+            If asked for: that of the predicted distribution, in the units of y.
+        """
+        model, X = self._ready(X)
+        if not return_std:
+            return self._as_y(model.predict(X), X)
+        mean, std = moments(self._distribution(model, X))
+        return self._as_y(mean, X), self._as_y(std, X)
+
+    def sample(self, X, n_samples=1, random_state=None):
+        """Draw targets from the predicted distribution; only with ``loss="gaussian_nll"``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        n_samples : int, default=1
+            Number of draws for each row.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the draws.
+
+        Returns
+        -------
+        draws : ndarray of shape (n_rows, n_samples) or (n_rows, n_samples, n_outputs)
+            In the units of y. Outputs of one draw come from one component of the mixture.
+        """
+        n_draws = check_integer("n_samples", n_samples)
+        model, X = self._ready(X)
+        random = check_random_state(random_state)
+        drawn = draw(self._distribution(model, X), n_draws, random)
+        return drawn[..., 0] if self._y_ndim == 1 else drawn
+
+    def predict_gates(self, X, layer=None):
+        """Weight of each expert, 0 for those that are not asked.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        layer : int, optional
+            Only this layer of a deep mixture.
+
+        Returns
+        -------
+        weights : ndarray of shape (n_samples, n_experts), or a list of them
+            A list with one array for each layer if the mixture is deep and `layer` is None.
+        """
+        model, X = self._ready(X)
+        return self._layers(model.gates(X), layer)
+
+    def predict_experts(self, X, layer=None):
+        """What each expert says, whether it is asked or not.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+        layer : int, optional
+            Only this layer of a deep mixture.
+
+        Returns
+        -------
+        answers : ndarray of shape (n_samples, n_experts[, n_outputs]), or a list of them
+            In the units of y if the mixture is shallow: then ``predict`` is
+            ``predict_shared`` plus the sum of these weighted by ``predict_gates``. Layers of
+            a deep mixture answer in the units of its hidden state.
+        """
+        model, X = self._ready(X)
+        return self._layers(self._expert_answers(model, X), layer)
+
+    def apply(self, X):
+        """The expert with the largest weight.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Features.
+
+        Returns
+        -------
+        experts : ndarray of shape (n_samples,), or (n_samples, n_layers) if deep
+            Indices of experts.
+        """
+        model, X = self._ready(X)
+        return self._layers(list(model.top_experts(X).T), None, stack=True).T
+
+    @property
+    def net_(self):
+        """The trained torch module, in evaluation mode."""
+        check_is_fitted(self)
+        return self._model.net
+
+    # Their steps.
+
+    def _ready(self, X) -> tuple[FittedModel, np.ndarray]:
+        """The model, read once so that a refit in another thread cannot mix in; and X."""
+        check_is_fitted(self)
+        model = self._model
+        return model, check_features(self, X)
+
+    def _like_y(self, y):
+        return y.ravel() if self._y_ndim == 1 else y
+
+    def _as_y(self, y, X):
+        """In the shape of y and the precision of X."""
+        return self._like_y(y).astype(X.dtype, copy=False)
+
+    def _distribution(self, model: FittedModel, X) -> Distribution:
+        if not model.is_distribution:
+            raise ValueError(
+                "The predicted distribution is known with loss='gaussian_nll' only. "
+                f"Got loss={self.loss!r}."
+            )
+        return model.distribution(X)
+
+    @abstractmethod
+    def _layers(self, arrays: list, layer: int | None, stack: bool = False):
+        """One array for each layer in the form that users get."""
+
+    @abstractmethod
+    def _expert_answers(self, model: FittedModel, X) -> list[np.ndarray]:
+        """Answers of the experts, for each layer."""
