@@ -2,6 +2,10 @@
 
 from skmoe.datasets.experiments import make_circle_regression, make_cube_regression
 from skmoe.datasets.generators import make_compositional_regression, make_manifold_regression
+from skmoe.datasets.iterated import (
+    make_iterated_regression,
+    make_multiplication_regression,
+)
 from skmoe.datasets.loaders import load_airfoil, load_concrete
 
 __all__ = [
@@ -10,5 +14,7 @@ __all__ = [
     "make_circle_regression",
     "make_compositional_regression",
     "make_cube_regression",
+    "make_iterated_regression",
     "make_manifold_regression",
+    "make_multiplication_regression",
 ]

@@ -9,12 +9,12 @@ does not depend on the embedding: same seed, same y, for every `n_features`.
 
 import numpy as np
 
+from skmoe.datasets._cells import draw_cells, draw_rows
 from skmoe.datasets._generation import check_integer, check_real, deliver, streams_of
 from skmoe.datasets.manifolds import MANIFOLDS, build_embedding
 from skmoe.datasets.targets import COMBINERS, PIECES, TARGETS, Composition
 
 BLOCK_FREQUENCY = 12.0  # waves of a block: at most two periods across it
-MAX_CELLS = 10_000_000  # of a held-out draw, which lists all cells
 
 
 def make_manifold_regression(
@@ -247,7 +247,7 @@ def make_compositional_regression(
     check_integer("n_regions", n_regions, 1)
     check_integer("block_dim", block_dim, 1)
     streams = streams_of(random_state, task_random_state)
-    held_cells = _draw_cells(holdout_cells, n_blocks, n_regions, streams.holdout)
+    held_cells = draw_cells(holdout_cells, n_blocks, n_regions, streams.holdout)
     function = _build_composition(
         n_blocks, n_regions, block_dim, pieces, combine, streams.target
     )
@@ -257,7 +257,13 @@ def make_compositional_regression(
         streams.embedding,
     )  # fmt: skip
 
-    latent, holdout = _draw_rows(n_samples, dim, function, held_cells, streams.rows)
+    latent, holdout = draw_rows(
+        n_samples,
+        lambda n: streams.rows.uniform(size=(n, dim)),
+        function.regions,
+        held_cells,
+        n_regions,
+    )
     return deliver(
         embed(latent),
         function(latent),
@@ -308,52 +314,3 @@ def _build_composition(n_blocks, n_regions, block_dim, pieces, combine, generato
 
 def _probe_size(n_regions) -> int:
     return max(2000, 50 * n_regions)
-
-
-def _draw_cells(share, n_blocks, n_regions, generator) -> np.ndarray:
-    """The held-out cells, shape (n_held, n_blocks).
-
-    E cells in which every region of every block occurs once are always seen.
-    """
-    check_real("holdout_cells", share)
-    if share == 0:
-        return np.empty((0, n_blocks), dtype=np.int64)
-    n_cells = n_regions**n_blocks
-    if n_cells > MAX_CELLS:
-        raise ValueError(
-            f"holdout_cells needs n_regions ** n_blocks to be at most {MAX_CELLS}. "
-            f"Got n_regions={n_regions} and n_blocks={n_blocks}."
-        )
-    n_held = max(1, round(share * n_cells))
-    if n_held > n_cells - n_regions:
-        raise ValueError(
-            f"holdout_cells must be at most {1 - n_regions / n_cells:.3g} for "
-            f"n_regions={n_regions} and n_blocks={n_blocks}, so that every region is in a "
-            f"seen cell. Got holdout_cells={share!r}."
-        )
-    shape = (n_regions,) * n_blocks
-    seen = np.ravel_multi_index([generator.permutation(n_regions) for _ in shape], shape)
-    others = np.setdiff1d(np.arange(n_cells), seen)
-    held = generator.choice(others, n_held, replace=False)
-    return np.column_stack(np.unravel_index(np.sort(held), shape))
-
-
-def _draw_rows(n_seen, dim, function, held_cells, generator):
-    """Uniform rows until `n_seen` of them are in seen cells, and which are not."""
-    latent = generator.uniform(size=(n_seen, dim))
-    holdout = _is_in(function.regions(latent), held_cells, function)
-    while (~holdout).sum() < n_seen:
-        more = generator.uniform(size=(n_seen, dim))
-        latent = np.vstack([latent, more])
-        holdout = np.append(holdout, _is_in(function.regions(more), held_cells, function))
-    end = np.flatnonzero(~holdout)[n_seen - 1] + 1
-    return latent[:end], holdout[:end]
-
-
-def _is_in(regions, cells, function) -> np.ndarray:
-    """Which rows of `regions` are among `cells`."""
-    if len(cells) == 0:
-        return np.zeros(len(regions), dtype=bool)
-    shape = [block.n_regions for block in function.blocks]
-    ids = [np.ravel_multi_index(list(table.T), shape) for table in (regions, cells)]
-    return np.isin(*ids)
