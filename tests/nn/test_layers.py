@@ -22,11 +22,16 @@ def build(generator, n_blocks=B, n_experts=E, **settings):
     return layer.double()
 
 
-@pytest.mark.parametrize("gate", GATES)
-@pytest.mark.parametrize("router", ROUTERS)
-@pytest.mark.parametrize("expert", EXPERTS)
-@pytest.mark.parametrize("top_k", [None, 1, 2])
-@pytest.mark.parametrize("n_shared_experts", [0, 2])
+# Every two kinds of different parts meet once, beside the usual third.
+PAIRS = sorted(
+    {(gate, router, "mlp") for gate in GATES for router in ROUTERS}
+    | {(gate, "softmax", expert) for gate in GATES for expert in EXPERTS}
+    | {("linear", router, expert) for router in ROUTERS for expert in EXPERTS}
+)
+
+
+@pytest.mark.parametrize(("gate", "router", "expert"), PAIRS)
+@pytest.mark.parametrize(("top_k", "n_shared_experts"), [(None, 0), (1, 0), (2, 2)])
 def test_output_is_shared_plus_weighted_experts(
     gate, router, expert, top_k, n_shared_experts, randn, generator
 ):
