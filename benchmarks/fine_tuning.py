@@ -2,8 +2,8 @@
 
 Run ``python -m benchmarks.fine_tuning [--seeds 5]``. A `MoERegressor` with 16 experts, two of
 them asked, is fitted; then the function changes in one region, and rows of that region are
-learned by the experts that they ask (`fine_tune`), for several thresholds, or by all weights,
-in as many steps of the same size. *Gain* is the fall of the error on new test rows over that
+learned by the experts that they ask (`fine_tune`), for several thresholds, by adapters or by
+all weights, in as many steps of the same size. *Gain* is the fall of the error on new test rows over that
 of tuning all weights; *forgotten* the rise of the error on test rows elsewhere, over the old
 error.
 """
@@ -24,11 +24,12 @@ COLUMNS = ("task", "seed", "contestant", "status", "error", "elsewhere", "weight
 N_TRAIN, N_NEW, N_TEST = 4000, 400, 4000
 N_EXPERTS, TOP_K = 16, 2
 BEFORE, ALL = "before", "all weights"
-TUNED = {
+TUNED: dict[str, dict] = {
     f"{score}, threshold {threshold}": {"score": score, "threshold": threshold}
     for score, thresholds in (("gate", (0.1, 0.3, 0.6, 0.9)), ("token", (0.2, 0.6, 0.9)))
     for threshold in thresholds
 }
+TUNED["adapters"] = {"method": "adapters"}
 FIRST_SEED = 1000
 
 
@@ -66,8 +67,8 @@ def shifted(data):
 
 def run(store: Store, task: str, seed: int) -> None:
     """All contestants, from one fit."""
-    everyone = [BEFORE, ALL, *TUNED]
-    if all(store.status(task, seed, name) is not None for name in everyone):
+    missing = [n for n in (BEFORE, ALL, *TUNED) if store.status(task, seed, n) is None]
+    if not missing:
         return
     X, old, new, region = shifted(TASKS[task](seed))
     moe = MoERegressor(N_EXPERTS, top_k=TOP_K, random_state=seed)
@@ -76,7 +77,7 @@ def run(store: Store, task: str, seed: int) -> None:
     learned, test = np.flatnonzero(region[rest])[:N_NEW] + N_TRAIN, rest[-N_TEST:]
     here, elsewhere = test[region[test]], test[~region[test]]
     here = np.setdiff1d(here, learned)
-    for name in everyone:
+    for name in missing:
         tuned = copy.deepcopy(moe)
         weights = 0.0
         if name != BEFORE:

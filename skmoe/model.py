@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from skmoe.batches import Rows
 from skmoe.distribution import Distribution, calibrating_factor
+from skmoe.nn.adapters import NETWORKS, AdaptedNetwork
 from skmoe.nn.base import Network, Step
 from skmoe.nn.losses import GaussianNLL
-from skmoe.nn.networks import NETWORKS
 from skmoe.scaling import Scaling
 
 # Rows per chunk: the experts' answers of one chunk stay in a CPU's cache, and memory stays
@@ -144,6 +144,13 @@ class FittedModel:
     def states(self, X) -> list[NDArray[np.float64]]:
         """The state ``(n, M)`` that each layer leaves, in the network's units."""
         return self._per_layer(X, lambda step: step.state_BTM)
+
+    def added(self, X) -> NDArray[np.float64] | float:
+        """What adapters add to the answer ``(n, O)``, in the network's units; 0 without any."""
+        if not isinstance(self.net, AdaptedNetwork):
+            return 0.0
+        network = self.net
+        return self._collect_from(X, lambda x: [network.added(x)])[0]
 
     def _per_layer(self, X, view: Callable[[Step], torch.Tensor]) -> list[NDArray[np.float64]]:
         """An array for each layer, from a view that has the blocks on its first axis."""

@@ -7,7 +7,7 @@ ask, and `freeze_all_but` keeps the others as they are, to the bit.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skmoe._registry import Part, part
-from skmoe.model import FittedModel
+from skmoe.model import Architecture, FittedModel
+from skmoe.nn.adapters import NETWORKS, AdaptedNetwork
 from skmoe.nn.base import Network
 from skmoe.nn.base_experts import Experts
 from skmoe.nn.factorized import three_factors
@@ -56,6 +57,8 @@ def compressed(model: FittedModel, method: str, rank: int, X=None) -> Compressio
     X : ndarray of shape (n, n_features), optional
         Rows by which errors of a map count, for "latent".
     """
+    if isinstance(model.net, AdaptedNetwork):
+        raise ValueError("A model with adapters cannot be compressed: compress it before.")
     for layer in model.net.moe_layers():
         _check_plain(layer.experts, method)
         _check_rank(rank, layer.experts, method)
@@ -291,32 +294,87 @@ def only_experts_learn(network: Network, chosen: list[NDArray[np.intp]]) -> Iter
     The experts of a layer share tensors, so gradients of the others are set to zero. Without
     weight decay, Adam then leaves them as they are, to the bit.
     """
-    learned = {name: weight.requires_grad for name, weight in network.named_parameters()}
-    network.requires_grad_(False)
     hooks, n_weights, gates = [], 0, iter(chosen)
-    for layer in network.moe_layers():
-        experts = layer.experts
-        ids = [
-            block * experts.n_experts + expert
-            for block in range(experts.n_blocks)
-            for expert in next(gates)
-        ]
-        for tensor in experts.own():
-            mask = torch.zeros_like(tensor)
-            mask[ids] = 1.0
-            tensor.requires_grad_(True)
-            hooks.append(tensor.register_hook(mask.mul))
-            n_weights += int(mask.sum())
+    with _restored(network):
+        network.requires_grad_(False)
+        for layer in network.moe_layers():
+            experts = layer.experts
+            ids = [
+                block * experts.n_experts + expert
+                for block in range(experts.n_blocks)
+                for expert in next(gates)
+            ]
+            for tensor in experts.own():
+                mask = torch.zeros_like(tensor)
+                mask[ids] = 1.0
+                tensor.requires_grad_(True)
+                hooks.append(tensor.register_hook(mask.mul))
+                n_weights += int(mask.sum())
+        try:
+            yield n_weights
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+
+@contextmanager
+def all_learn(network: Network) -> Iterator[int]:
+    """Let all weights learn, but not fixed coordinates; their number."""
+    fixed = {
+        id(weight)
+        for module in network.modules()
+        if isinstance(module, Network) and module.axes is not None
+        for weight in module.axes.parameters()
+    }
+    with _restored(network):
+        for weight in network.parameters():
+            weight.requires_grad_(id(weight) not in fixed)
+        yield sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+
+
+@contextmanager
+def only_adapters_learn(network: AdaptedNetwork) -> Iterator[int]:
+    """Freeze everything but adapters and what mixes them; the number of their weights."""
+    with _restored(network):
+        network.requires_grad_(False)
+        for weight in network.adapters():
+            weight.requires_grad_(True)
+        yield sum(weight.numel() for weight in network.adapters())
+
+
+@contextmanager
+def _restored(network: Network) -> Iterator[None]:
+    """Leave it as it was which weights learn."""
+    learned = {name: weight.requires_grad for name, weight in network.named_parameters()}
     try:
-        yield n_weights
+        yield
     finally:
-        for hook in hooks:
-            hook.remove()
         for name, weight in network.named_parameters():
             weight.requires_grad_(learned[name])
 
 
+def with_adapters(model: FittedModel, settings: dict[str, Any], seed: int) -> FittedModel:
+    """The model with fresh adapters around its network, unless it has some."""
+    if isinstance(model.net, AdaptedNetwork):
+        return model
+    inside = model.architecture
+    spec = part("adapted", **settings)
+    NETWORKS.resolve(spec)  # refuses unknown settings
+    if taken := settings.keys() & {"base", "base_arguments"}:
+        raise ValueError(f"adapters must not set {sorted(taken)}.")
+    arguments = {
+        **{name: inside.arguments[name] for name in ("n_inputs", "n_outputs")},
+        "base": inside.network,
+        "base_arguments": inside.arguments,
+        **settings,
+    }
+    architecture = Architecture("adapted", arguments)
+    net = architecture.build(torch.Generator().manual_seed(seed))
+    net = cast(AdaptedNetwork, net.to(model.device, model.dtype))
+    net.base.load_state_dict(model.net.state_dict())
+    return replace(model, architecture=architecture, net=net.eval())
+
+
 def modules_at_rest(network: Network) -> list[torch.nn.Module]:
     """Gates and routers: without noise, and with the temperatures and counts of before."""
-    layers = network.moe_layers()
-    return [part for layer in layers for part in (layer.gate, layer.router)]
+    return [piece for layer in network.moe_layers() for piece in (layer.gate, layer.router)]

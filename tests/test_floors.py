@@ -38,6 +38,7 @@ FLOORS = [
     {"nn.base"},
     {"nn.ensemble"},
     {"nn.networks"},
+    {"nn.adapters"},
     {"batches", "optimizer"},
     {"model"},
     {"training", "initialization", "linear_solve", "second_order", "surgery", "folds"},

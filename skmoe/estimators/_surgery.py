@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from sklearn.utils import check_random_state
 
@@ -19,9 +19,10 @@ from skmoe._validation import (
 )
 from skmoe.estimators import _auto
 from skmoe.model import FittedModel
+from skmoe.nn.adapters import AdaptedNetwork
 from skmoe.training import TrainingPlan, TrainingResult
 
-METHODS = ("experts", "all")
+METHODS = ("experts", "adapters", "all")
 SCORES = ("gate", "token")
 # Scores of the experts that are tuned add up to this. The paper takes 0.1 and 0.2, of 64
 # experts in each of many layers; of a few in one layer, that leaves half of the gain.
@@ -48,18 +49,20 @@ class AfterFit:
         method="experts",
         score="gate",
         threshold=THRESHOLD,
+        adapters=None,
         learning_rate=None,
         max_epochs=None,
         X_val=None,
         y_val=None,
         sample_weight_val=None,
     ):
-        """Go on learning on new rows, with the experts that these ask.
+        """Go on learning on new rows, with some of the weights.
 
         Expert-specialised fine-tuning (Wang et al., "Let the Expert Stick to His Last", 2024):
         the experts with the largest scores learn, all else is frozen: gates, the other
         experts, shared experts and the scaling stay as they are, to the bit. A row that only
-        frozen experts answer keeps its prediction.
+        frozen experts answer keeps its prediction. Or adapters are put around the model, all
+        of which then is frozen (`skmoe.nn.adapters`).
 
         Parameters
         ----------
@@ -69,14 +72,17 @@ class AfterFit:
             Their targets.
         sample_weight : array-like of shape (n_samples,), optional
             Their weights.
-        method : {"experts", "all"}, default="experts"
-            "all" lets all weights learn, for comparison.
+        method : {"experts", "adapters", "all"}, default="experts"
+            "adapters": small new maps, which add nothing at first; the next call goes on with
+            them. "all" lets all weights learn, for comparison.
         score : {"gate", "token"}, default="gate"
             What counts of an expert: its mean weight on X, or the share of the rows' choices
             that it is, which needs `top_k`. Scores of a layer add up to one.
         threshold : float, default=0.9
             The fewest experts of each layer are tuned whose scores add up to this, in (0, 1];
             1 takes all that are asked. See `benchmarks.fine_tuning` for what less costs.
+        adapters : dict, optional
+            Settings of new adapters: `rank` (8), `bottleneck` (16) and `router` ("sigmoid").
         learning_rate : float, optional
             Largest step. By default that of the fit.
         max_epochs : int, optional
@@ -87,8 +93,9 @@ class AfterFit:
         Returns
         -------
         self : object
-            With `expert_scores_` of shape (n_layers, n_experts), `tuned_experts_`, an array of
-            experts for each layer, and `n_tuned_weights_`, how many weights learned.
+            With `n_tuned_weights_`, how many weights learned; `expert_scores_` of shape
+            (n_layers, n_experts), and `tuned_experts_`, an array of experts for each layer,
+            which tell what "experts" tunes.
 
         Raises
         ------
@@ -117,20 +124,27 @@ class AfterFit:
         else:
             X, y, weight, held_out = self._hold_out(X, y, weight, random)
         model = replace(self._model, net=copy.deepcopy(self._model.net))
+        plan = self._tuning_plan(len(X), model.net, learning_rate, max_epochs)
+        if method == "adapters":
+            if model.is_distribution:
+                raise ValueError("method='adapters' needs a loss of predictions.")
+            seed = int(random.randint(2**31 - 1))
+            model = surgery.with_adapters(model, adapters or {}, seed)
         scores = surgery.expert_scores(model, X, score)
         chosen = surgery.experts_to_tune(scores, threshold)
-        plan = self._tuning_plan(len(X), model.net, learning_rate, max_epochs)
         rows = model.rows(X, y, weight)
         held_out = None if held_out is None else model.rows(*held_out)
-        with _auto.threads(len(X)):
-            if method == "all":
-                n_weights = sum(w.numel() for w in model.net.parameters() if w.requires_grad)
-                result = self._train(model, rows, held_out, plan, random, keep=False)
-            else:
-                resting = surgery.modules_at_rest(model.net)
-                plan = replace(plan, at_rest=resting, weight_decay=0.0)
-                with surgery.only_experts_learn(model.net, chosen) as n_weights:
-                    result = self._train(model, rows, held_out, plan, random, keep=False)
+        if method == "all":
+            learning = surgery.all_learn(model.net)
+        elif method == "adapters":
+            adapted = cast(AdaptedNetwork, model.net)
+            learning = surgery.only_adapters_learn(adapted)
+            plan = replace(plan, at_rest=list(adapted.base.modules()))
+        else:
+            learning = surgery.only_experts_learn(model.net, chosen)
+            plan = replace(plan, at_rest=surgery.modules_at_rest(model.net), weight_decay=0.0)
+        with _auto.threads(len(X)), learning as n_weights:
+            result = self._train(model, rows, held_out, plan, random, keep=False)
         self.expert_scores_, self.tuned_experts_ = scores, chosen
         self.n_tuned_weights_ = n_weights
         return self._finish(model, result, X, y_ndim, keep_optimizer=False)

@@ -154,7 +154,7 @@ class MoERegressor(BaseMoERegressor):
             intercept then is part of every expert.
         """
         model, X = self._ready(X)
-        shared = model.shared(X)[0][:, : model.n_targets]
+        shared = model.shared(X)[0][:, : model.n_targets] + model.added(X)
         if not self._intercept_in_experts(model):
             shared = model.y_scaling.invert(shared)
         return self._like_y(shared)
