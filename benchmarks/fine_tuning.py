@@ -3,9 +3,9 @@
 Run ``python -m benchmarks.fine_tuning [--seeds 5]``. A `MoERegressor` with 16 experts, two of
 them asked, is fitted; then the function changes in one region, and rows of that region are
 learned by the experts that they ask (`fine_tune`), for several thresholds, by adapters or by
-all weights, in as many steps of the same size. *Gain* is the fall of the error on new test rows over that
-of tuning all weights; *forgotten* the rise of the error on test rows elsewhere, over the old
-error.
+all weights, in as many steps of the same size. *Gain* is the fall of the error on new test rows
+over that of tuning all weights; *forgotten* the rise of the error on test rows elsewhere, over
+the old error.
 """
 
 import argparse
