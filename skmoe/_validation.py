@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.base import _fit_context
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import (
+    HasMethods,
     Interval,
     InvalidParameterError,
     StrOptions,
@@ -24,6 +25,7 @@ __all__ = [
     "check_validation_rows",
     "check_weight",
     "fit_context",
+    "fitted_estimator",
     "fraction",
     "not_negative",
     "one_of",
@@ -59,6 +61,11 @@ def fraction() -> Interval:
 def not_negative() -> Interval:
     """Numbers from 0 on."""
     return Interval(Real, 0, None, closed="left")
+
+
+def fitted_estimator() -> HasMethods:
+    """An estimator that can predict."""
+    return HasMethods("predict")
 
 
 def one_of(*names: str) -> StrOptions:

@@ -42,7 +42,7 @@ FLOORS = [
     {"batches", "optimizer"},
     {"model"},
     {"training", "initialization", "linear_solve", "second_order", "surgery", "folds"},
-    {"structure", "regions"},
+    {"structure", "regions", "upcycling"},
     {
         "estimators._auto",
         "estimators._attempts",

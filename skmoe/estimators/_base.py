@@ -43,6 +43,7 @@ from skmoe.nn.base import Network
 from skmoe.nn.losses import LOSSES
 from skmoe.scaling import Scaling
 from skmoe.training import TrainingPlan, TrainingResult, train
+from skmoe.upcycling import dense_net_of, upcycle
 
 
 class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
@@ -177,6 +178,9 @@ class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEs
         scaled = x_scaling.apply_softly(X)
         axes = self._axes(scaled, weight)
         arguments |= self._shared_arguments(scaled, weight, y.shape[1], solver, axes)
+        dense = dense_net_of(self.init) if isinstance(self.init, BaseEstimator) else None
+        if dense is not None:
+            arguments |= dense.arguments()
         architecture = Architecture(name, arguments)
         net = architecture.build(torch.Generator().manual_seed(seed)).to(device, dtype)
         if axes is not None:
@@ -184,6 +188,9 @@ class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEs
         model = FittedModel(architecture, net, x_scaling, Scaling.of_targets(y, weight))
         if model.is_distribution:
             check_weights_sum_to_one(net)
+        if dense is not None:
+            upcycle(model, dense)
+            return model
         start, settings = INITS.resolve(_auto.init(self.init, solver))
         start(net, model.rows(X, y, weight), seed, **settings)
         return model

@@ -164,7 +164,10 @@ init : {inits} or "auto", part(...) or function, default="auto"
     `embedding`) with "auto" looks for regions three times, each time in a brief fit from those
     found before, trains from the best of these starts for four tenths of the epochs, with
     borders placed by logistic regression amid training, and also without regions; validation
-    rows choose between the two.
+    rows choose between the two. Of one layer, it may be a fitted dense net as well, an
+    `MLPRegressor` with one hidden layer or a `MoERegressor` with one expert and no embedding:
+    all experts start as copies of it. Wrap it in scikit-learn's `FrozenEstimator` where the
+    mixture is cloned, as in a search.
 solver : {{"auto", "adam", "ridge", "adam+ridge", "adam+lbfgs"}}, default="auto"
     "auto" is "adam+ridge" where that is possible, else "adam"; and "adam" for an ensemble.
     With one layer, it tries "ridge" first and stays with it if that leaves hardly any error

@@ -3,7 +3,9 @@
 import copy
 from collections.abc import Iterator
 
-from skmoe._validation import PartOf, one_of
+from sklearn.base import BaseEstimator
+
+from skmoe._validation import PartOf, fitted_estimator, one_of
 from skmoe.estimators import _auto, _closed_form
 from skmoe.estimators._attempts import Attempt
 from skmoe.estimators._base import BaseMoERegressor
@@ -11,7 +13,7 @@ from skmoe.estimators._brief import ROUGH, brief_fit, copied
 from skmoe.estimators._parameters import documented
 from skmoe.estimators._regions import start_layer_at_regions
 from skmoe.estimators._settling import settling
-from skmoe.initialization import principal_axes
+from skmoe.initialization import INITS, principal_axes
 from skmoe.nn.gates import GATES
 
 # Regions are looked for so many times, from the second on in a brief fit at those of before.
@@ -82,6 +84,7 @@ class MoERegressor(BaseMoERegressor):
     _parameter_constraints: dict = {
         **BaseMoERegressor._parameter_constraints,
         "gate": [one_of("auto"), PartOf(GATES)],
+        "init": [one_of("auto"), PartOf(INITS), fitted_estimator()],
     }
 
     def __init__(
@@ -163,7 +166,7 @@ class MoERegressor(BaseMoERegressor):
         return "shallow", {}
 
     def _axes(self, X, weight):
-        if not _auto.is_auto(self.embedding):
+        if not _auto.is_auto(self.embedding) or isinstance(self.init, BaseEstimator):
             return None
         return principal_axes(X, weight, _auto.MAX_AXES)
 
