@@ -1,0 +1,103 @@
+"""Does a nonlinear gate save half of the layers?
+
+Run ``python -m benchmarks.gate_depth [--seeds 5]``. Wang & E (2025), section 6: with a gate that
+is a two-layer net, L layers represent what takes 2 L layers with linear gates. Here both are
+trained, as stacks of layers on a product of two factors of four regions each, with the same
+steps and defaults but for depth and gate. Results are test RMSE over the standard deviation of
+the target.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.environment import default_threads, describe, record, set_threads
+from benchmarks.headline import measure
+from benchmarks.store import Store, read_rows, write_text
+from skmoe import DeepMoERegressor
+from skmoe.datasets import make_compositional_regression
+
+COLUMNS = ("task", "seed", "contestant", "status", "nrmse", "seconds")
+N_TRAIN, N_TEST = 4000, 5000
+TASK = "product of two factors"
+CONTESTANTS = {
+    f"{gate} gate, {n_layers} layers": {"gate": gate, "n_layers": n_layers}
+    for gate in ("linear", "mlp")
+    for n_layers in (1, 2, 4)
+}
+FIRST_SEED = 1000
+
+
+def run(store: Store, seed: int) -> None:
+    """What is missing of one seed."""
+    X, y = make_compositional_regression(
+        N_TRAIN + N_TEST, n_blocks=2, random_state=FIRST_SEED + seed
+    )
+    split = X[:N_TRAIN], y[:N_TRAIN], X[N_TRAIN:], y[N_TRAIN:]
+    for name, settings in CONTESTANTS.items():
+        if store.status(TASK, seed, name) is None:
+            model = DeepMoERegressor(arrangement="stack", random_state=seed, **settings)
+            row = {"task": TASK, "seed": seed, "contestant": name, "status": "ok"}
+            store.add({**row, **measure(model, *split)})
+
+
+def report(store: Store) -> str:
+    """The table in Markdown, and the claim."""
+    rows = {(row["seed"], row["contestant"]): row for row in read_rows(store.table)}
+    seeds = sorted({seed for seed, _ in rows})
+    errors = {
+        name: np.array([float(rows[seed, name]["nrmse"]) for seed in seeds])
+        for name in CONTESTANTS
+    }
+    lines = [
+        "# A nonlinear gate, or twice the layers",
+        "",
+        f"`python -m benchmarks.gate_depth`: stacks on a {TASK}, {N_TRAIN} rows. NRMSE, median "
+        f"of {len(seeds)} seeds [smallest, largest].",
+        "",
+        describe(store.run()["sessions"][-1]),
+        "",
+        "| contestant | NRMSE | fit s |",
+        "|---|---|---|",
+    ]
+    for name, values in errors.items():
+        seconds = np.median([float(rows[seed, name]["seconds"]) for seed in seeds])
+        lines.append(f"| {name} | {_cell(values)} | {seconds:.0f} |")
+    lines += [
+        "",
+        "| mlp gate, L layers / linear gate, 2 L layers | ratio of errors |",
+        "|---|---|",
+    ]
+    for n_layers in (1, 2):
+        ratios = (
+            errors[f"mlp gate, {n_layers} layers"]
+            / errors[f"linear gate, {2 * n_layers} layers"]
+        )
+        lines.append(f"| L = {n_layers} | {_cell(ratios)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values) -> str:
+    return f"{np.median(values):.3f} [{values.min():.3f}, {values.max():.3f}]"
+
+
+def main(arguments=None) -> None:
+    """Read the command line, run, report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("results/gate_depth"))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=default_threads())
+    options = parser.parse_args(arguments)
+    set_threads(options.threads)
+    with Store(options.output, COLUMNS) as store:
+        store.start_session({}, record(options.threads))
+        for seed in range(options.seeds):
+            run(store, seed)
+        text = report(store)
+    write_text(options.output / "report.md", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
