@@ -1,8 +1,8 @@
 """Does a nonlinear gate save half of the layers?
 
 Run ``python -m benchmarks.gate_depth [--seeds 5]``. Wang & E (2025), section 6: with a gate
-that is a two-layer net, L layers represent what takes 2 L layers with linear gates. Here both are
-trained, as stacks of layers on a product of two factors of four regions each, with the same
+that is a two-layer net, L layers represent what takes 2 L layers with linear gates. Here both
+are trained, as stacks of layers on a product of two factors of four regions each, with the same
 steps and defaults but for depth and gate. Results are test RMSE over the standard deviation of
 the target.
 """
