@@ -61,6 +61,8 @@ FLOORS = [
     {"estimators"},
     {"probing", "search"},
     {"inspection"},
+    {"plotting._matplotlib"},
+    {"plotting.curves", "plotting.probes", "plotting.routing"},
     {"plotting"},
     {""},  # skmoe/__init__.py
 ]

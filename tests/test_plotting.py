@@ -6,9 +6,17 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import NotFittedError
 
-from skmoe import MoERegressor
-from skmoe.plotting import ExpertsCurveDisplay, LayerProbeDisplay
+from skmoe import DeepMoERegressor, MoERegressor
+from skmoe.inspection import expert_usage
+from skmoe.plotting import (
+    ExpertsCurveDisplay,
+    ExpertUsageDisplay,
+    LayerProbeDisplay,
+    LearningCurveDisplay,
+    RoutingMapDisplay,
+)
 from skmoe.search import ExpertsCurve
 
 mpl.use("Agg")
@@ -85,3 +93,60 @@ def test_probe_display_takes_names_from_a_data_frame():
     display = LayerProbeDisplay.from_estimator(moe, X, targets)
     assert [line.get_label() for line in display.lines_] == ["y", "side"]
     assert display.scores.shape == (2, 2)
+
+
+@pytest.fixture(params=["shallow", "deep"])
+def fitted(request):
+    X = np.random.default_rng(0).uniform(-1, 1, (80, 3))
+    kind = MoERegressor if request.param == "shallow" else DeepMoERegressor
+    sizes = {} if request.param == "shallow" else {"n_layers": 2}
+    settings = {"solver": "adam", "max_epochs": 4, "random_state": 0, "early_stopping": True}
+    return kind(n_experts=3, **sizes, **settings).fit(X, X[:, 0] ** 2), X
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_usage_display_has_a_bar_for_each_expert_and_layer(fitted):
+    moe, X = fitted
+    for display, usage in (
+        (ExpertUsageDisplay.from_estimator(moe), moe.expert_usage_),
+        (ExpertUsageDisplay.from_estimator(moe, X[:20]), expert_usage(moe, X[:20])),
+    ):
+        heights = [[bar.get_height() for bar in bars] for bars in display.bars_]
+        assert np.allclose(heights, np.atleast_2d(usage))
+    assert [line.get_ydata()[0] for line in display.lines_] == pytest.approx([1 / 3, 0.1 / 3])
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_learning_curve_shows_the_history(fitted):
+    moe, _ = fitted
+    display = LearningCurveDisplay.from_estimator(moe)
+    for line, key in zip(display.lines_, ("train_loss", "valid_loss"), strict=True):
+        assert np.array_equal(line.get_xdata(), [1, 2, 3, 4])
+        assert np.array_equal(line.get_ydata(), [epoch[key] for epoch in moe.history_])
+    assert display.ax_.get_yscale() == "log"
+    negative = LearningCurveDisplay([{"train_loss": 0.5}, {"train_loss": -0.5}]).plot()
+    assert negative.ax_.get_yscale() == "linear"
+    assert LearningCurveDisplay([{}]).plot().lines_ == []
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_routing_map_colours_rows_by_their_expert(fitted):
+    moe, X = fitted
+    display = RoutingMapDisplay.from_estimator(moe, X, features=(2, 0))
+    experts = moe.apply(X)
+    experts = experts if experts.ndim == 1 else experts[:, 0]
+    assert np.array_equal(display.points_.get_offsets(), X[:, [2, 0]])
+    assert np.array_equal(display.points_.get_array(), experts)
+    assert display.ax_.get_xlabel() == "feature 2"
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    named = MoERegressor(2, solver="ridge", hidden_dim=4).fit(frame, X[:, 0])
+    assert RoutingMapDisplay.from_estimator(named, frame).ax_.get_ylabel() == "b"
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [ExpertUsageDisplay.from_estimator, LearningCurveDisplay.from_estimator],
+)
+def test_displays_need_a_fit(draw):
+    with pytest.raises(NotFittedError):
+        draw(MoERegressor())

@@ -1,21 +1,10 @@
-"""Displays: arrays that were computed elsewhere, and how they are drawn.
-
-Contract. A display holds what it draws, has `plot(ax=None)`, and leaves axes, figure and
-lines in ``ax_``, ``figure_`` and ``lines_``; `from_estimator` computes and draws. matplotlib
-is imported when something is drawn, not before.
-"""
-
-from typing import Any
+"""Displays of curves: scores over the number of experts, losses over the epochs."""
 
 import numpy as np
 
-from skmoe._optional import import_optional
-from skmoe.probing import concept_depth, layer_probe
+from skmoe._validation import check_is_fitted
+from skmoe.plotting._matplotlib import pyplot
 from skmoe.search import DEFAULT_CURVE, ExpertsCurve, experts_curve
-
-
-def _pyplot() -> Any:
-    return import_optional("matplotlib.pyplot", "Plots need matplotlib", "plot")
 
 
 class ExpertsCurveDisplay:
@@ -74,7 +63,7 @@ class ExpertsCurveDisplay:
         display : ExpertsCurveDisplay
             The curve that was drawn is in its `curve`.
         """
-        _pyplot()  # before the fits, not after
+        pyplot()  # before the fits, not after
         curve = experts_curve(estimator, X, y, n_experts=n_experts, **settings)
         return cls(curve).plot(ax=ax)
 
@@ -92,7 +81,7 @@ class ExpertsCurveDisplay:
             The display.
         """
         if ax is None:
-            _, ax = _pyplot().subplots()
+            _, ax = pyplot().subplots()
         curve = self.curve
         self.ax_, self.figure_, self.lines_ = ax, ax.figure, []
         for scores, label in ((curve.train_scores, "training"), (curve.test_scores, "test")):
@@ -111,15 +100,18 @@ class ExpertsCurveDisplay:
         return self
 
 
-class LayerProbeDisplay:
-    """Scores of linear probes over the layers, one line for each target.
+def _standard_error(scores):
+    n_folds = scores.shape[1]
+    return scores.std(axis=1, ddof=1) / np.sqrt(n_folds) if n_folds > 1 else 0.0
+
+
+class LearningCurveDisplay:
+    """Losses over the epochs of a fit.
 
     Parameters
     ----------
-    scores : ndarray of shape (n_layers + 1, n_targets)
-        As `skmoe.inspection.layer_probe` returns them.
-    target_names : list of str, optional
-        By default "target 0" and so on.
+    history : list of dict
+        As `history_` of a fitted estimator.
 
     Attributes
     ----------
@@ -128,56 +120,43 @@ class LayerProbeDisplay:
     figure_ : matplotlib Figure
         The figure of it.
     lines_ : list of matplotlib Line2D
-        One for each target; its marker is filled where the target is known first
-        (`skmoe.inspection.concept_depth`).
+        Loss on training rows, and on validation rows if there were any.
 
     Examples
     --------
-    >>> from skmoe import DeepMoERegressor
+    >>> from skmoe import MoERegressor
     >>> from skmoe.datasets import make_circle_regression
-    >>> from skmoe.plotting import LayerProbeDisplay
+    >>> from skmoe.plotting import LearningCurveDisplay
     >>> X, y = make_circle_regression(200, random_state=0)
-    >>> moe = DeepMoERegressor(2, arrangement="stack", random_state=0).fit(X, y)
-    >>> display = LayerProbeDisplay.from_estimator(moe, X, y)
-    >>> [label.get_text() for label in display.ax_.get_xticklabels()]
-    ['X', '1', '2']
+    >>> moe = MoERegressor(4, solver="adam", max_epochs=20, random_state=0).fit(X, y)
+    >>> len(LearningCurveDisplay.from_estimator(moe).lines_)
+    1
     """
 
-    def __init__(self, scores, target_names=None):
-        self.scores = scores
-        self.target_names = target_names
+    def __init__(self, history):
+        self.history = history
 
     @classmethod
-    def from_estimator(
-        cls, estimator, X, targets, *, target_names=None, ax=None, **settings
-    ) -> "LayerProbeDisplay":
-        """Probe the layers, and draw the scores.
+    def from_estimator(cls, estimator, *, ax=None) -> "LearningCurveDisplay":
+        """Draw the losses of the last fit.
 
         Parameters
         ----------
         estimator : MoERegressor or DeepMoERegressor
-            Fitted.
-        X, targets : array-like
-            Rows, and what to tell of them.
-        target_names : list of str, optional
-            By default the names of the columns of a data frame, else "target 0" and so on.
+            Fitted by gradient descent.
         ax : matplotlib Axes, optional
             Where to draw; by default a new figure.
-        **settings
-            Further arguments of `skmoe.inspection.layer_probe`.
 
         Returns
         -------
-        display : LayerProbeDisplay
-            The scores that were drawn are in its `scores`.
+        display : LearningCurveDisplay
+            What was drawn is in its `history`.
         """
-        _pyplot()  # before the probes, not after
-        if target_names is None and hasattr(targets, "columns"):
-            target_names = [str(name) for name in targets.columns]
-        return cls(layer_probe(estimator, X, targets, **settings), target_names).plot(ax=ax)
+        check_is_fitted(estimator)
+        return cls(estimator.history_).plot(ax=ax)
 
-    def plot(self, ax=None) -> "LayerProbeDisplay":
-        """Draw the scores.
+    def plot(self, ax=None) -> "LearningCurveDisplay":
+        """Draw the losses, on a logarithmic scale if all are positive.
 
         Parameters
         ----------
@@ -186,26 +165,24 @@ class LayerProbeDisplay:
 
         Returns
         -------
-        self : LayerProbeDisplay
+        self : LearningCurveDisplay
             The display.
         """
         if ax is None:
-            _, ax = _pyplot().subplots()
-        table = np.asarray(self.scores)
-        table = table.reshape(len(table), -1)
-        names = self.target_names or [f"target {i}" for i in range(table.shape[1])]
+            _, ax = pyplot().subplots()
         self.ax_, self.figure_, self.lines_ = ax, ax.figure, []
-        for name, scores, depth in zip(names, table.T, concept_depth(table), strict=True):
-            (line,) = ax.plot(scores, marker="o", fillstyle="none", label=name)
-            if depth >= 0:
-                ax.plot(depth, scores[depth], marker="o", color=line.get_color())
-            self.lines_.append(line)
-        ax.set(xlabel="layer", ylabel="score of a linear probe")
-        ax.set_xticks(range(len(table)), ["X", *map(str, range(1, len(table)))])
-        ax.legend()
+        lowest = np.inf
+        for key, label in (("train_loss", "training"), ("valid_loss", "validation")):
+            known = [
+                (i + 1, epoch[key]) for i, epoch in enumerate(self.history) if key in epoch
+            ]
+            if known:
+                epochs, losses = zip(*known, strict=True)
+                self.lines_ += ax.plot(epochs, losses, label=label)
+                lowest = min(lowest, *losses)
+        if 0 < lowest < np.inf:
+            ax.set_yscale("log")
+        ax.set(xlabel="epoch", ylabel="loss, on standardised targets")
+        if self.lines_:
+            ax.legend()
         return self
-
-
-def _standard_error(scores):
-    n_folds = scores.shape[1]
-    return scores.std(axis=1, ddof=1) / np.sqrt(n_folds) if n_folds > 1 else 0.0

@@ -1,0 +1,10 @@
+"""matplotlib, imported when something is drawn."""
+
+from typing import Any
+
+from skmoe._optional import import_optional
+
+
+def pyplot() -> Any:
+    """``matplotlib.pyplot``, or an error that says what to install."""
+    return import_optional("matplotlib.pyplot", "Plots need matplotlib", "plot")
