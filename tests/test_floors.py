@@ -188,3 +188,13 @@ def test_importing_needs_no_optional_package(module):
     known = {IMPORT_NAMES.get(name, name) for name in required} | {"skmoe"}
     used = top_level(run_at_import(MODULES[module].body)) - sys.stdlib_module_names
     assert used <= known, f"Import these inside the function that needs them: {used - known}"
+
+
+def test_all_packages_are_installed():
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "packages"
+    ]
+    found = {
+        ".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")
+    }
+    assert set(named) == found
