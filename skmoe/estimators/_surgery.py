@@ -2,9 +2,12 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
 from skmoe import surgery
@@ -20,6 +23,7 @@ from skmoe._validation import (
 from skmoe.estimators import _auto
 from skmoe.model import FittedModel
 from skmoe.nn.adapters import AdaptedNetwork
+from skmoe.nn.base import Network
 from skmoe.training import TrainingPlan, TrainingResult
 
 METHODS = ("experts", "adapters", "all")
@@ -134,15 +138,7 @@ class AfterFit:
         chosen = surgery.experts_to_tune(scores, threshold)
         rows = model.rows(X, y, weight)
         held_out = None if held_out is None else model.rows(*held_out)
-        if method == "all":
-            learning = surgery.all_learn(model.net)
-        elif method == "adapters":
-            adapted = cast(AdaptedNetwork, model.net)
-            learning = surgery.only_adapters_learn(adapted)
-            plan = replace(plan, at_rest=list(adapted.base.modules()))
-        else:
-            learning = surgery.only_experts_learn(model.net, chosen)
-            plan = replace(plan, at_rest=surgery.modules_at_rest(model.net), weight_decay=0.0)
+        learning, plan = _what_learns(method, model.net, chosen, plan)
         with _auto.threads(len(X)), learning as n_weights:
             result = self._train(model, rows, held_out, plan, random, keep=False)
         self.expert_scores_, self.tuned_experts_ = scores, chosen
@@ -213,6 +209,20 @@ class AfterFit:
             singular_values_=result.singular_values,
         )
         return small
+
+
+def _what_learns(
+    method: str, network: Network, chosen: list[NDArray[np.intp]], plan: TrainingPlan
+) -> tuple[AbstractContextManager[int], TrainingPlan]:
+    """A context in which only the right weights learn, and the plan for it."""
+    if method == "all":
+        return surgery.all_learn(network), plan
+    if method == "adapters":
+        adapted = cast(AdaptedNetwork, network)
+        plan = replace(plan, at_rest=list(adapted.base.modules()))
+        return surgery.only_adapters_learn(adapted), plan
+    plan = replace(plan, at_rest=surgery.modules_at_rest(network), weight_decay=0.0)
+    return surgery.only_experts_learn(network, chosen), plan
 
 
 def _check_name(parameter: str, value, valid) -> None:

@@ -81,33 +81,23 @@ class MoELayer(nn.Module):
         self.experts: Experts = EXPERTS.build(
             expert, n_blocks, n_experts, n_inputs, n_outputs, **given
         )
-        if not self.experts.asks_some and top_k is not None and top_k < n_experts:
-            raise ValueError(
-                f"expert={name_of(expert)!r} answers for all experts at once. Use top_k=None. "
-                f"Got top_k={top_k} and n_experts={n_experts}."
-            )
-        seen = self.experts.input_dim
+        _check_top_k(top_k, self.experts, expert)
         self.router: Router = ROUTERS.build(router, top_k)
         self.router.prepare(n_blocks, n_experts)
         gate = _gate_for(self.router, gate)
-        kind, _ = GATES.resolve(gate)
-        self.gate_sees = "input" if getattr(kind, "before_encoder", False) else gate_sees
+        raw = getattr(GATES.resolve(gate)[0], "before_encoder", False)
+        self.gate_sees = "input" if raw else gate_sees
         self.gate: Gate = GATES.build(
             gate,
             n_blocks,
-            n_inputs if self.gate_sees == "input" else seen,
+            n_inputs if self.gate_sees == "input" else self.experts.input_dim,
             self.router.n_scores(n_experts),
             generator=generator,
             **self.router.gate_settings(n_experts),
         )
         self.shared: Experts | None = None
         if n_shared_experts:
-            kind = self.experts.on_encoded_input()
-            if isinstance(self.experts, kind):
-                given |= EXPERTS.resolve(expert)[1]
-            self.shared = EXPERTS.build(
-                kind, n_blocks, n_shared_experts, seen, n_outputs, **given
-            )
+            self.shared = _shared_experts(self.experts, n_shared_experts, expert, given)
 
     def forward(self, x_BTD: Tensor, how: str = "auto") -> tuple[Tensor, Routing]:
         """Output ``y_BTO`` and the routing that made it."""
@@ -175,6 +165,23 @@ class MoELayer(nn.Module):
         if self.shared is None:
             return x_BTD.new_zeros(*x_BTD.shape[:2], self.experts.output_dim)
         return self.shared.answer_all(x_BTD).sum(2)
+
+
+def _check_top_k(top_k: int | None, experts: Experts, kind) -> None:
+    """Refuse to ask some of experts that can only answer together."""
+    if not experts.asks_some and top_k is not None and top_k < experts.n_experts:
+        raise ValueError(
+            f"expert={name_of(kind)!r} answers for all experts at once. Use top_k=None. "
+            f"Got top_k={top_k} and n_experts={experts.n_experts}."
+        )
+
+
+def _shared_experts(routed: Experts, n_shared: int, kind, given: dict[str, Any]) -> Experts:
+    """Experts beside the routed ones, of their kind, behind their encoder."""
+    on_encoded = routed.on_encoded_input()
+    settings = EXPERTS.resolve(kind)[1] if isinstance(routed, on_encoded) else {}
+    sizes = routed.n_blocks, n_shared, routed.input_dim, routed.output_dim
+    return EXPERTS.build(on_encoded, *sizes, **{**given, **settings})
 
 
 def _gate_for(router: Router, gate):
