@@ -184,6 +184,15 @@ class MixedExperts(Experts):
         Kind of each expert.
     hidden_dim : int, default=32
         Width of an expert, for the kinds that have one.
+
+    Examples
+    --------
+    >>> from skmoe import MoERegressor
+    >>> from skmoe.datasets import make_circle_regression
+    >>> X, y = make_circle_regression(200, random_state=0)
+    >>> moe = MoERegressor(expert=["linear", "mlp", "mlp"], random_state=0).fit(X, y)
+    >>> moe.predict_experts(X).shape
+    (200, 3)
     """
 
     slices = False

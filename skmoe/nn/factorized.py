@@ -111,6 +111,15 @@ class CPExperts(_Multilinear):
         Width of that layer.
     activation : {"relu", "gelu", "silu", "tanh"}, default="gelu"
         Its nonlinearity.
+
+    Examples
+    --------
+    >>> import torch
+    >>> experts = CPExperts(1, 1000, 4, 2, rank=8, affine=True)
+    >>> sum(weight.numel() for weight in experts.parameters())
+    8056
+    >>> experts.expert_weights(17).shape  # its bias in the last row
+    torch.Size([1, 5, 2])
     """
 
     def __init__(
@@ -179,6 +188,13 @@ class TensorRingExperts(_Multilinear):
         Width of that layer.
     activation : {"relu", "gelu", "silu", "tanh"}, default="gelu"
         Its nonlinearity.
+
+    Examples
+    --------
+    >>> import torch
+    >>> experts = TensorRingExperts(1, 100, 4, 2, affine=True, levels=(10, 10))
+    >>> experts.expert_weights(17).shape  # its bias in the last row
+    torch.Size([1, 5, 2])
     """
 
     def __init__(
@@ -265,6 +281,14 @@ class MPOExperts(MLPExperts):
         Nonlinearity of its hidden layer.
     depth : int, default=0
         Residual layers between the hidden layer and the output, which share nothing.
+
+    Examples
+    --------
+    >>> from skmoe.nn.mlp_experts import MLPExperts
+    >>> sizes = 1, 16, 64, 1
+    >>> shared, own = MPOExperts(*sizes, bond=8), MLPExperts(*sizes)
+    >>> [sum(weight.numel() for weight in e.parameters()) for e in (shared, own)]
+    [5136, 33808]
     """
 
     def __init__(

@@ -284,6 +284,14 @@ class HashGate(Gate):
         Number of directions.
     width : float, default=2.0
         Width w of a cell along each of them, in standard deviations of the features.
+
+    Examples
+    --------
+    >>> import torch
+    >>> gate = HashGate(1, 3, 4, generator=torch.Generator().manual_seed(0))
+    >>> x_BTD = torch.zeros(1, 2, 3)
+    >>> bool((gate(x_BTD) == gate(x_BTD + 1e-6)).all())
+    True
     """
 
     before_encoder = True

@@ -148,6 +148,14 @@ def mutual_information(routing: Routing, sample_weight_T: Tensor) -> Tensor:
     From ``-log E``, if each row is sure of its expert and all experts get the same, to 0, if
     all rows are routed alike: evenly or to one expert (Chen et al., Mod-Squad, 2023, with rows
     in place of tasks). So it asks for balance and for decisions at once.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmoe.nn.routers import SoftmaxRouter
+    >>> sure = SoftmaxRouter()(99 * torch.eye(4).unsqueeze(0))
+    >>> mutual_information(sure, torch.ones(4))  # minus the logarithm of 4
+    tensor(-1.3863)
     """
     scores_BTE = routing.scores_BTE
     tiny = torch.finfo(scores_BTE.dtype).tiny
@@ -184,6 +192,16 @@ class GroupSparsity:
     width : (float, float), default=(10.0, 1.0)
         Standard deviation of the filter at the start and at the end of training, in experts;
         it falls fast at first, ``start - (start - end) t^0.2``.
+
+    Examples
+    --------
+    >>> from skmoe import MoERegressor, part
+    >>> from skmoe.datasets import make_circle_regression
+    >>> X, y = make_circle_regression(200, random_state=0)
+    >>> losses = {part("group_sparsity", shape=(2, 4)): 0.01}
+    >>> moe = MoERegressor(8, solver="adam", auxiliary_losses=losses, random_state=0).fit(X, y)
+    >>> "group_sparsity_loss" in moe.history_[-1]
+    True
     """
 
     def __init__(

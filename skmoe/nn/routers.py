@@ -50,6 +50,11 @@ class NoisyTopKRouter(SoftmaxRouter):
         instead if it is given there.
     renormalize : bool or None, default=None
         As of every router.
+
+    Examples
+    --------
+    >>> NoisyTopKRouter(2).gate_settings(n_experts=4)
+    {'noise': 0.25}
     """
 
     usual_top_k = 2
@@ -84,6 +89,14 @@ class HierarchicalRouter(SoftmaxRouter):
         `n_experts` that divides it.
     renormalize : bool or None, default=None
         As of every router.
+
+    Examples
+    --------
+    >>> import torch
+    >>> router = HierarchicalRouter(n_groups=2)
+    >>> router.prepare(n_blocks=1, n_experts=4)
+    >>> router(torch.zeros(1, 1, router.n_scores(4))).weights_BTK
+    tensor([[[0.2500, 0.2500, 0.2500, 0.2500]]])
     """
 
     def __init__(
@@ -138,6 +151,12 @@ class NormalizedSigmoidRouter(Router):
         DeepSeek-V3, with 0.001) and never enters a weight. Needs `top_k`.
     renormalize : bool or None, default=None
         As of every router.
+
+    Examples
+    --------
+    >>> import torch
+    >>> NormalizedSigmoidRouter()(torch.zeros(1, 1, 2)).weights_BTK
+    tensor([[[0.5000, 0.5000]]])
     """
 
     bias_B1E: Tensor
@@ -195,6 +214,12 @@ class SigmoidRouter(Router):
         Largest value of a learned threshold.
     renormalize : bool, default=False
         Whether the weights are scaled to sum to one, if there are any.
+
+    Examples
+    --------
+    >>> import torch
+    >>> SigmoidRouter(threshold=0.5)(torch.tensor([[[-1.0, 0.0, 2.0]]])).weights_BTK
+    tensor([[[0.0000, 0.0000, 0.3808]]])
     """
 
     sums_to_one = False
@@ -241,6 +266,15 @@ class ExpertChoiceRouter(SoftmaxRouter):
         Experts per sample, in the mean; "auto" is 2.
     renormalize : bool or None, default=None
         As of every router.
+
+    Examples
+    --------
+    >>> import torch
+    >>> router = ExpertChoiceRouter(2)
+    >>> router.prepare(n_blocks=1, n_experts=4)
+    >>> logits = torch.arange(32.0).sin().view(1, 8, 4)
+    >>> (router(logits).weights_BTK > 0).sum(1).tolist()  # 8 rows, 2 of 4 experts each
+    [[4, 4, 4, 4]]
     """
 
     usual_top_k = 2
@@ -291,6 +325,15 @@ class HashRouter(Router):
         Experts per sample; "auto" is 1.
     renormalize : bool or None, default=None
         False leaves each weight at ``1 / n_experts``; otherwise they sum to one.
+
+    Examples
+    --------
+    >>> from skmoe import MoERegressor
+    >>> from skmoe.datasets import make_circle_regression
+    >>> X, y = make_circle_regression(200, random_state=0)
+    >>> moe = MoERegressor(4, router="hash", max_epochs=5, random_state=0).fit(X, y)
+    >>> (moe.predict_gates(X) == 1).sum(axis=1).max()
+    np.int64(1)
     """
 
     usual_top_k = 1
