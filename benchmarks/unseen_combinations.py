@@ -71,8 +71,8 @@ def report(store: Store) -> str:
     lines = [
         "# Combinations that were never seen",
         "",
-        "`python -m benchmarks.unseen_combinations`: stacks of layers with eight experts or one "
-        f"(dense), {N_TRAIN} rows, a quarter of the cells held out. NRMSE, median of "
+        "`python -m benchmarks.unseen_combinations`: stacks of layers with eight experts or "
+        f"one (dense), {N_TRAIN} rows, a quarter of the cells held out. NRMSE, median of "
         f"{n_seeds} seeds [smallest, largest].",
         "",
         describe(store.run()["sessions"][-1]),
