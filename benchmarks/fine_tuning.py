@@ -8,15 +8,14 @@ over that of tuning all weights; *forgotten* the rise of the error on test rows 
 the old error.
 """
 
-import argparse
 import copy
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.environment import default_threads, describe, record, set_threads
-from benchmarks.store import Store, read_rows, write_text
+from benchmarks.environment import describe
+from benchmarks.frame import command_line, run_and_report, spread
+from benchmarks.store import Store, read_rows
 from skmoe import MoERegressor
 from skmoe.datasets import make_compositional_regression, make_manifold_regression
 
@@ -121,7 +120,7 @@ def report(store: Store) -> str:
         lines.append("|---|---|---|---|---|")
         for name in (BEFORE, ALL, *TUNED):
             own = [figures[task, seed, name] for seed in seeds]
-            cells = [_cell([float(row["error"]) for row in own], 3)]
+            cells = [spread([float(row["error"]) for row in own], 3)]
             if name != BEFORE:
                 start = [figures[task, seed, BEFORE] for seed in seeds]
                 full = [figures[task, seed, ALL] for seed in seeds]
@@ -134,32 +133,22 @@ def report(store: Store) -> str:
                     float(o["elsewhere"]) / float(b["elsewhere"]) - 1
                     for o, b in zip(own, start, strict=True)
                 ]
-                cells += [_cell(gains), _cell([float(o["weights"]) for o in own]), _cell(lost)]
+                weights = [float(row["weights"]) for row in own]
+                cells += [spread(values, 2) for values in (gains, weights, lost)]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(values: list[float], digits: int = 2) -> str:
-    low, middle, high = (f"{f(values):.{digits}f}" for f in (min, np.median, max))
-    return f"{middle} [{low}, {high}]"
-
-
 def main(arguments=None) -> None:
     """Read the command line, run, report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("results/fine_tuning"))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=default_threads())
-    options = parser.parse_args(arguments)
-    set_threads(options.threads)
-    with Store(options.output, COLUMNS) as store:
-        store.start_session({}, record(options.threads))
+    options = command_line(__doc__, "fine_tuning").parse_args(arguments)
+
+    def work(store: Store) -> None:
         for seed in range(options.seeds):
             for task in TASKS:
                 run(store, task, seed)
-        text = report(store)
-    write_text(options.output / "report.md", text)
-    print(text)
+
+    run_and_report(options, COLUMNS, work, report)
 
 
 if __name__ == "__main__":

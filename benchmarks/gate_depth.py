@@ -7,14 +7,12 @@ steps and defaults but for depth and gate. Results are test RMSE over the standa
 the target.
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 
-from benchmarks.environment import default_threads, describe, record, set_threads
+from benchmarks.environment import describe
+from benchmarks.frame import command_line, run_and_report, spread
 from benchmarks.headline import measure
-from benchmarks.store import Store, read_rows, write_text
+from benchmarks.store import Store, read_rows
 from skmoe import DeepMoERegressor
 from skmoe.datasets import make_compositional_regression
 
@@ -63,7 +61,7 @@ def report(store: Store) -> str:
     ]
     for name, values in errors.items():
         seconds = np.median([float(rows[seed, name]["seconds"]) for seed in seeds])
-        lines.append(f"| {name} | {_cell(values)} | {seconds:.0f} |")
+        lines.append(f"| {name} | {spread(values, 3)} | {seconds:.0f} |")
     lines += [
         "",
         "| mlp gate, L layers / linear gate, 2 L layers | ratio of errors |",
@@ -74,29 +72,19 @@ def report(store: Store) -> str:
             errors[f"mlp gate, {n_layers} layers"]
             / errors[f"linear gate, {2 * n_layers} layers"]
         )
-        lines.append(f"| L = {n_layers} | {_cell(ratios)} |")
+        lines.append(f"| L = {n_layers} | {spread(ratios, 3)} |")
     return "\n".join(lines) + "\n"
-
-
-def _cell(values) -> str:
-    return f"{np.median(values):.3f} [{values.min():.3f}, {values.max():.3f}]"
 
 
 def main(arguments=None) -> None:
     """Read the command line, run, report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("results/gate_depth"))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=default_threads())
-    options = parser.parse_args(arguments)
-    set_threads(options.threads)
-    with Store(options.output, COLUMNS) as store:
-        store.start_session({}, record(options.threads))
+    options = command_line(__doc__, "gate_depth").parse_args(arguments)
+
+    def work(store: Store) -> None:
         for seed in range(options.seeds):
             run(store, seed)
-        text = report(store)
-    write_text(options.output / "report.md", text)
-    print(text)
+
+    run_and_report(options, COLUMNS, work, report)
 
 
 if __name__ == "__main__":

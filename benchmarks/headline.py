@@ -8,7 +8,6 @@ row as ours. Results are NRMSE, test RMSE over the standard deviation of the tes
 medians over seeds or splits with their range.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,9 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from benchmarks.dense_twin import matched_grid
-from benchmarks.environment import default_threads, describe, record, set_threads
-from benchmarks.store import Store, read_rows, write_text
+from benchmarks.environment import describe
+from benchmarks.frame import command_line, run_and_report
+from benchmarks.store import Store, read_rows
 from skmoe import DeepMoERegressor, MoERegressor
 from skmoe.datasets import make_compositional_regression
 
@@ -124,22 +124,17 @@ def _errors(rows, task: str, contestant: str, column: str = "nrmse") -> dict[str
 
 def main() -> None:
     """Read the command line, run, report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line(__doc__, "headline", seeds=3)
     parser.add_argument("--data", type=Path, nargs="*", default=[])
-    parser.add_argument("--output", type=Path, default=Path("results/headline"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=default_threads())
     options = parser.parse_args()
-    set_threads(options.threads)
     tasks = {file.stem: table(file) for file in options.data}
     tasks = tasks or {f"composition, 64 pieces, n = {N_TRAIN:,}, D = 32": composition}
-    with Store(options.output, COLUMNS) as store:
-        store.start_session({}, record(options.threads))
+
+    def work(store: Store) -> None:
         for name, draw in tasks.items():
             run(store, name, draw, options.seeds)
-        text = report(store)
-    write_text(options.output / "report.md", text)
-    print(text)
+
+    run_and_report(options, COLUMNS, work, report)
 
 
 if __name__ == "__main__":

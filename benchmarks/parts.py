@@ -7,18 +7,17 @@ factors of three regions each and a sum of three, concrete and airfoil. Nobody i
 are test errors over that of the default, seed by seed.
 """
 
-import argparse
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from benchmarks.environment import default_threads, describe, record, set_threads
+from benchmarks.environment import describe
+from benchmarks.frame import command_line, run_and_report, spread
 from benchmarks.headline import Split, measure
-from benchmarks.store import Store, read_rows, write_text
+from benchmarks.store import Store, read_rows
 from skmoe import MoERegressor, part
 from skmoe.datasets import (
     load_airfoil,
@@ -172,7 +171,7 @@ def report(store: Store) -> str:
         cells, logs = [], []
         for task in tasks:
             ratios = _ratios(figures, [task], name, "nrmse")
-            cells.append(_cell(ratios))
+            cells.append(spread(ratios, 2))
             logs += [np.log(np.median(ratios))] if ratios else []
         if logs:
             mean = f"{np.exp(np.mean(logs)):.2f}"
@@ -193,31 +192,20 @@ def _ratios(figures, tasks, name: str, column: str) -> list[float]:
     ]
 
 
-def _cell(ratios: list[float]) -> str:
-    if not ratios:
-        return "-"
-    return f"{np.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}]"
-
-
 def main(arguments=None) -> None:
     """Read the command line, run, report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("results/parts"))
-    parser.add_argument("--seeds", type=int, default=5)
+    parser = command_line(__doc__, "parts")
     parser.add_argument("--parts", metavar="PATTERN", default="", help="only parts it matches")
     parser.add_argument("--tasks", metavar="PATTERN", default="", help="likewise, tasks")
-    parser.add_argument("--threads", type=int, default=default_threads())
     options = parser.parse_args(arguments)
-    set_threads(options.threads)
-    measure(model_of(DEFAULT, 0), *TASKS["concrete"](0))  # what is slow the first time
-    with Store(options.output, COLUMNS) as store:
-        store.start_session({}, record(options.threads))
+
+    def work(store: Store) -> None:
+        measure(model_of(DEFAULT, 0), *TASKS["concrete"](0))  # what is slow the first time
         for task in TASKS:
             if re.search(options.tasks, task):
                 run(store, task, options.seeds, options.parts)
-        text = report(store)
-    write_text(options.output / "report.md", text)
-    print(text)
+
+    run_and_report(options, COLUMNS, work, report)
 
 
 if __name__ == "__main__":

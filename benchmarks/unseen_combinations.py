@@ -9,15 +9,14 @@ parameters. Results are RMSE over the standard deviation of the target, on fresh
 and of held-out cells.
 """
 
-import argparse
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from benchmarks.environment import default_threads, describe, record, set_threads
-from benchmarks.store import Store, read_rows, write_text
+from benchmarks.environment import describe
+from benchmarks.frame import command_line, run_and_report, spread
+from benchmarks.store import Store, read_rows
 from skmoe import DeepMoERegressor
 from skmoe.datasets import make_iterated_regression, make_multiplication_regression
 
@@ -89,31 +88,23 @@ def report(store: Store) -> str:
             own = [r for r in rows if r["task"] == task and r["contestant"] == name]
             seen, unseen = (np.array([float(r[c]) for r in own]) for c in ("seen", "unseen"))
             if own:
-                cells = " | ".join(_cell(values) for values in (seen, unseen, unseen / seen))
+                cells = " | ".join(
+                    spread(values, 3) for values in (seen, unseen, unseen / seen)
+                )
                 lines.append(f"| {name} | {cells} |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(values) -> str:
-    return f"{np.median(values):.3f} [{values.min():.3f}, {values.max():.3f}]"
-
-
 def main(arguments=None) -> None:
     """Read the command line, run, report."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=Path("results/unseen_combinations"))
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=default_threads())
-    options = parser.parse_args(arguments)
-    set_threads(options.threads)
-    with Store(options.output, COLUMNS) as store:
-        store.start_session({}, record(options.threads))
+    options = command_line(__doc__, "unseen_combinations").parse_args(arguments)
+
+    def work(store: Store) -> None:
         for seed in range(options.seeds):
             for task in TASKS:
                 run(store, task, seed)
-        text = report(store)
-    write_text(options.output / "report.md", text)
-    print(text)
+
+    run_and_report(options, COLUMNS, work, report)
 
 
 if __name__ == "__main__":

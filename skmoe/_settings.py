@@ -18,12 +18,15 @@ def check_number(
     *,
     smallest: float = 0.0,
     below: float = math.inf,
+    largest: float = math.inf,
     open_: bool = False,
 ) -> float:
-    """A finite number from `smallest` (left out if `open_`) to below `below`."""
+    """A finite number from `smallest` (left out if `open_`) to `largest`, or below `below`."""
     number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     if not number or value < smallest or value >= below or (open_ and value == smallest):
         above = f"above {smallest:g}" if open_ else f"of at least {smallest:g}"
         limit = "" if below == math.inf else f" and below {below:g}"
         raise ValueError(f"{name} must be a number {above}{limit}. Got {value!r}.")
+    if value > largest:
+        raise ValueError(f"{name} must be at most {largest:g}. Got {value!r}.")
     return float(value)

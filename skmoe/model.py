@@ -150,7 +150,7 @@ class FittedModel:
         if not isinstance(self.net, AdaptedNetwork):
             return 0.0
         network = self.net
-        return self._collect_from(X, lambda x: [network.added(x)])[0]
+        return self._collect_from(X, lambda x: [network.added(x, network.weights(x))])[0]
 
     def _per_layer(self, X, view: Callable[[Step], torch.Tensor]) -> list[NDArray[np.float64]]:
         """An array for each layer, from a view that has the blocks on its first axis."""

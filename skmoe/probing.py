@@ -136,8 +136,7 @@ def concept_depth(scores: ArrayLike, share: float = 0.95):
     2
     """
     table = check_array(scores, ensure_2d=False, dtype=np.float64, input_name="scores")
-    if check_number("share", share, open_=True) > 1:
-        raise ValueError(f"share must be at most 1. Got {share!r}.")
+    share = check_number("share", share, largest=1, open_=True)
     best = np.max(table, axis=0)
     depth = np.where(best > 0, (table >= share * best).argmax(axis=0), -1)
     return int(depth) if depth.ndim == 0 else depth

@@ -2,7 +2,8 @@
 
 `compressed` makes a smaller model of the same function, as far as that is possible. Experts'
 hidden maps are factorised; all else stays. `experts_to_tune` chooses the experts that new rows
-ask, and `freeze_all_but` keeps the others as they are, to the bit.
+ask, and `only_experts_learn` keeps the others as they are, to the bit; or `with_adapters` puts
+adapters around all that there is.
 """
 
 from collections.abc import Iterator

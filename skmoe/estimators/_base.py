@@ -79,10 +79,8 @@ class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEs
         """
         X, y, weight, y_ndim = check_rows(self, X, y, sample_weight, reset=True)
         random = check_random_state(self.random_state)
-        if X_val is not None:
-            held_out = check_validation_rows(self, X_val, y_val, sample_weight_val, y.shape[1])
-        else:
-            X, y, weight, held_out = self._hold_out(X, y, weight, random)
+        given = X_val, y_val, sample_weight_val
+        X, y, weight, held_out = self._with_validation(X, y, weight, given, random)
         with _auto.threads(len(X)):
             model, result = self._solve(X, y, weight, held_out, random)
         return self._finish(model, result, X, y_ndim, keep_optimizer=self.warm_start)
@@ -129,6 +127,12 @@ class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEs
             _auto.top_k(self, self.n_experts)
         check_gate_and_router(self.gate, self.router)
         auxiliary_losses(self.auxiliary_losses)  # refuses unknown ones
+
+    def _with_validation(self, X, y, weight, given: tuple[Any, Any, Any], random):
+        """Rows to learn from, and to judge by: those given for it, or some held out."""
+        if given[0] is None:
+            return self._hold_out(X, y, weight, random)
+        return X, y, weight, check_validation_rows(self, *given, y.shape[1])
 
     def _hold_out(self, X, y, weight, random):
         """Split off validation rows if there is to be early stopping."""

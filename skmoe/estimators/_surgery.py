@@ -18,7 +18,6 @@ from skmoe._validation import (
     check_is_fitted,
     check_outputs,
     check_rows,
-    check_validation_rows,
 )
 from skmoe.estimators import _auto
 from skmoe.model import FittedModel
@@ -39,7 +38,7 @@ class AfterFit:
 
     random_state: Any
     _model: FittedModel
-    _hold_out: Callable[..., tuple]
+    _with_validation: Callable[..., tuple]
     _plan: Callable[..., TrainingPlan]
     _train: Callable[..., TrainingResult]
     _finish: Callable[..., Any]
@@ -119,14 +118,12 @@ class AfterFit:
         check_is_fitted(self)
         _check_name("method", method, METHODS)
         _check_name("score", score, SCORES)
-        threshold = _share("threshold", threshold)
+        threshold = check_number("threshold", threshold, largest=1, open_=True)
         X, y, weight, y_ndim = check_rows(self, X, y, sample_weight, reset=False)
         check_outputs(y, len(self._model.y_scaling.center))
         random = check_random_state(self.random_state)
-        if X_val is not None:
-            held_out = check_validation_rows(self, X_val, y_val, sample_weight_val, y.shape[1])
-        else:
-            X, y, weight, held_out = self._hold_out(X, y, weight, random)
+        given = X_val, y_val, sample_weight_val
+        X, y, weight, held_out = self._with_validation(X, y, weight, given, random)
         model = replace(self._model, net=copy.deepcopy(self._model.net))
         plan = self._tuning_plan(len(X), model.net, learning_rate, max_epochs)
         if method == "adapters":
@@ -231,9 +228,3 @@ def _check_name(parameter: str, value, valid) -> None:
             f"{parameter} must be one of {list(valid)}. Got {value!r}."
             f"{did_you_mean(value, valid)}"
         )
-
-
-def _share(name: str, value) -> float:
-    if check_number(name, value, open_=True) > 1:
-        raise ValueError(f"{name} must be at most 1. Got {value!r}.")
-    return float(value)

@@ -78,16 +78,15 @@ class AdaptedNetwork(Network):
         """Weights of the adapters, ``w_TA``."""
         return self.router(self.gate(x_TD.unsqueeze(0))).dense_weights()[0]
 
-    def added(self, x_TD: Tensor) -> Tensor:
-        """What the adapters add to the base's answer, ``y_TO``."""
-        weights_TA = self.weights(x_TD)
+    def added(self, x_TD: Tensor, weights_TA: Tensor) -> Tensor:
+        """What the adapters add to the base's answer with these weights, ``y_TO``."""
         bottleneck_TO = self.outer(self.activation(self.inner(x_TD)))
         return weights_TA[:, 1:2] * self.low_rank(x_TD) + weights_TA[:, 2:] * bottleneck_TO
 
     def answers(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
-        seen_TD = x_TD + self.weights(x_TD)[:, :1] * self.input_bias
-        y_MTO, steps = self.base.answers(seen_TD)
-        return y_MTO + self.added(x_TD), steps
+        weights_TA = self.weights(x_TD)
+        y_MTO, steps = self.base.answers(x_TD + weights_TA[:, :1] * self.input_bias)
+        return y_MTO + self.added(x_TD, weights_TA), steps
 
     def adapters(self) -> list[nn.Parameter]:
         """All that is trained."""

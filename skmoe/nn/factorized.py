@@ -358,7 +358,7 @@ class MPOLinear(nn.Module):
         self.core = nn.Parameter(draw_normal((n_blocks, a, i2, j2, b), scale, generator))
         bound = n_inputs**-0.5
         self.bias = nn.Parameter(draw_uniform((n_maps, 1, n_outputs), bound, generator))
-        self.core_update_prob = _probability("core_update_prob", core_update_prob)
+        self.core_update_prob = check_number("core_update_prob", core_update_prob, largest=1)
         self.core.requires_grad_(self.core_update_prob > 0)
         self.generator: Generator | None = None  # of the core's steps; set by the trainer
 
@@ -368,9 +368,6 @@ class MPOLinear(nn.Module):
         left, right = (t.unflatten(0, (len(core), -1)) for t in (self.left, self.right))
         weight = torch.einsum("neija,naklb,nebmp->neikmjlp", left, core, right)
         return weight.flatten(5).flatten(2, 4).flatten(0, 1)
-
-    def forward(self, x_GCD: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias, x_GCD, self.weight)
 
     def _core_learns(self) -> bool:
         if not self.training or self.core_update_prob in (0, 1):
@@ -384,10 +381,3 @@ def three_factors(n: int) -> tuple[int, int, int]:
     first = max(f for f in range(1, round(n ** (1 / 3)) + 1) if n % f == 0)
     second = max(f for f in range(1, isqrt(n // first) + 1) if n // first % f == 0)
     return first, n // first // second, second
-
-
-def _probability(name: str, value) -> float:
-    value = check_number(name, value)
-    if value > 1:
-        raise ValueError(f"{name} must be at most 1. Got {value!r}.")
-    return value

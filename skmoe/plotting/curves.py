@@ -3,7 +3,7 @@
 import numpy as np
 
 from skmoe._validation import check_is_fitted
-from skmoe.plotting._matplotlib import pyplot
+from skmoe.plotting._matplotlib import axes, pyplot
 from skmoe.search import DEFAULT_CURVE, ExpertsCurve, experts_curve
 
 
@@ -80,8 +80,7 @@ class ExpertsCurveDisplay:
         self : ExpertsCurveDisplay
             The display.
         """
-        if ax is None:
-            _, ax = pyplot().subplots()
+        ax = axes(ax)
         curve = self.curve
         self.ax_, self.figure_, self.lines_ = ax, ax.figure, []
         for scores, label in ((curve.train_scores, "training"), (curve.test_scores, "test")):
@@ -168,8 +167,7 @@ class LearningCurveDisplay:
         self : LearningCurveDisplay
             The display.
         """
-        if ax is None:
-            _, ax = pyplot().subplots()
+        ax = axes(ax)
         self.ax_, self.figure_, self.lines_ = ax, ax.figure, []
         lowest = np.inf
         for key, label in (("train_loss", "training"), ("valid_loss", "validation")):

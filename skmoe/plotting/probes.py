@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skmoe.plotting._matplotlib import pyplot
+from skmoe.plotting._matplotlib import axes, pyplot
 from skmoe.probing import concept_depth, layer_probe
 
 
@@ -84,8 +84,7 @@ class LayerProbeDisplay:
         self : LayerProbeDisplay
             The display.
         """
-        if ax is None:
-            _, ax = pyplot().subplots()
+        ax = axes(ax)
         table = np.asarray(self.scores)
         table = table.reshape(len(table), -1)
         names = self.target_names or [f"target {i}" for i in range(table.shape[1])]

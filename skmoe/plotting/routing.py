@@ -4,7 +4,7 @@ import numpy as np
 
 from skmoe._validation import check_is_fitted
 from skmoe.inspection import expert_usage
-from skmoe.plotting._matplotlib import pyplot
+from skmoe.plotting._matplotlib import axes, pyplot
 
 
 class ExpertUsageDisplay:
@@ -81,8 +81,7 @@ class ExpertUsageDisplay:
         self : ExpertUsageDisplay
             The display.
         """
-        if ax is None:
-            _, ax = pyplot().subplots()
+        ax = axes(ax)
         layers = np.atleast_2d(self.usage)
         n_layers, n_experts = layers.shape
         width = 0.8 / n_layers
@@ -188,11 +187,9 @@ class RoutingMapDisplay:
         self : RoutingMapDisplay
             The display.
         """
-        plt = pyplot()
-        if ax is None:
-            _, ax = plt.subplots()
+        ax = axes(ax)
         self.ax_, self.figure_ = ax, ax.figure
-        colors = plt.get_cmap("tab20" if self.n_experts <= 20 else "turbo", self.n_experts)
+        colors = pyplot().get_cmap("tab20" if self.n_experts <= 20 else "turbo", self.n_experts)
         limits = {"vmin": -0.5, "vmax": self.n_experts - 0.5}
         self.points_ = ax.scatter(*self.points.T, c=self.experts, cmap=colors, s=12, **limits)
         ax.set(xlabel=self.names[0], ylabel=self.names[1])
