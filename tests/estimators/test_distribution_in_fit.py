@@ -5,18 +5,12 @@ import pickle
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from small import ESTIMATORS, every_estimator
 
 from skmoe import DeepMoERegressor, MoERegressor, part
 from skmoe.distribution import log_density
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-ESTIMATORS = {
-    "shallow": MoERegressor,
-    "parallel": lambda **p: DeepMoERegressor(2, arrangement="parallel", **p),
-    "stack": lambda **p: DeepMoERegressor(2, arrangement="stack", **p),
-    "ensemble": lambda **p: DeepMoERegressor(4, arrangement="ensemble", **p),
-}
-every_estimator = pytest.mark.parametrize("kind", ESTIMATORS)
 
 
 def noisy(n, seed):

@@ -7,20 +7,14 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from sklearn.base import clone
+from small import ESTIMATORS, every_estimator
 
-from skmoe import DeepMoERegressor, MoERegressor, part
+from skmoe import MoERegressor, part
 from skmoe.datasets import make_manifold_regression
 from skmoe.nn.experts import EXPERTS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-ESTIMATORS = {
-    "shallow": MoERegressor,
-    "parallel": lambda **p: DeepMoERegressor(2, arrangement="parallel", **p),
-    "stack": lambda **p: DeepMoERegressor(2, arrangement="stack", **p),
-    "ensemble": lambda **p: DeepMoERegressor(4, arrangement="ensemble", **p),
-}
 every_expert = pytest.mark.parametrize("expert", EXPERTS)
-every_estimator = pytest.mark.parametrize("kind", ESTIMATORS)
 in_one_tensor = pytest.mark.parametrize("expert", ["cp", "tensor_ring"])
 
 

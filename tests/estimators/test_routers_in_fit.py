@@ -6,20 +6,14 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from sklearn.model_selection import GridSearchCV
+from small import ESTIMATORS, every_estimator
 
-from skmoe import DeepMoERegressor, MoERegressor, part
+from skmoe import MoERegressor, part
 from skmoe.nn.routers import ROUTERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
-ESTIMATORS = {
-    "shallow": MoERegressor,
-    "parallel": lambda **p: DeepMoERegressor(2, arrangement="parallel", **p),
-    "stack": lambda **p: DeepMoERegressor(2, arrangement="stack", **p),
-    "ensemble": lambda **p: DeepMoERegressor(4, arrangement="ensemble", **p),
-}
 every_router = pytest.mark.parametrize("router", ROUTERS)
-every_estimator = pytest.mark.parametrize("kind", ESTIMATORS)
 
 
 def data(n=200):

@@ -5,13 +5,12 @@ import sys
 
 import pytest
 import torch
+from routing import E, build, route
 from torch.testing import assert_close
 
-from skmoe._registry import part
 from skmoe.nn.base_routers import Routing, largest
 from skmoe.nn.routers import ROUTERS
 
-E = 5
 HAVE_OWN_TESTS = ("expert_choice", "hash")
 TOP_KS = [None, *range(1, E + 1)]
 every_router = pytest.mark.parametrize("kind", ROUTERS)
@@ -22,16 +21,6 @@ every_top_k = pytest.mark.parametrize("top_k", TOP_KS)
 normalizing = pytest.mark.parametrize(
     "kind", [kind for kind in ROUTERS if ROUTERS[kind].sums_to_one and kind != "hash"]
 )
-
-
-def build(kind, top_k=None, n_experts=E, **settings):
-    router = ROUTERS.build(part(kind, **settings), top_k).double()
-    router.prepare(2, n_experts)
-    return router.double()
-
-
-def route(kind, said_BTS, top_k=None, **settings) -> Routing:
-    return build(kind, top_k, said_BTS.shape[-1], **settings)(said_BTS)
 
 
 def asked(routing: Routing) -> torch.Tensor:
@@ -389,194 +378,3 @@ def test_usage_counts_a_row_of_weight_two_as_two_rows(kind, top_k, randn):
     weighted = route(kind, logits, top_k).usage(repeats.double())
     repeated = route(kind, logits.repeat_interleave(repeats, 1), top_k).usage()
     assert_close(weighted, repeated)
-
-
-# Groups of experts
-
-
-@pytest.mark.parametrize(("n_experts", "n_scores"), [(1, 1), (4, 6), (5, 5), (8, 10), (36, 42)])
-def test_default_number_of_groups_divides_the_experts(n_experts, n_scores):
-    router = build("hierarchical", n_experts=n_experts)
-    assert router.n_scores(n_experts) == n_scores
-
-
-def test_hierarchical_weights_are_a_product_of_two_softmaxes(randn):
-    said = randn(2, 9, 6 + 3)
-    router = build("hierarchical", n_experts=6, n_groups=3)
-    weights = router(said).weights_BTK
-    groups = said[..., 6:].softmax(-1)
-    within = [said[..., 2 * g : 2 * g + 2].softmax(-1) for g in range(3)]
-    assert_close(weights, torch.cat([groups[..., g, None] * within[g] for g in range(3)], -1))
-    assert_close(weights.unflatten(-1, (3, 2)).sum(-1), groups)
-
-
-def test_one_group_is_the_softmax_to_the_bit(randn):
-    logits = randn(2, 9, E)
-    hierarchical = route("hierarchical", logits, 2, n_groups=1)
-    assert torch.equal(
-        hierarchical.dense_weights(), route("softmax", logits, 2).dense_weights()
-    )
-
-
-def test_constants_added_within_a_group_or_to_all_groups_change_nothing(randn):
-    router, said = build("hierarchical", n_experts=6, n_groups=3), randn(2, 9, 9)
-    shifts = torch.tensor([1.0, 1, -2, -2, 5, 5, 7, 7, 7], dtype=torch.float64)
-    assert_close(router(said + shifts).weights_BTK, router(said).weights_BTK)
-
-
-def test_the_experts_asked_are_the_likeliest_of_all_groups(randn):
-    router, said = build("hierarchical", 2, n_experts=6, n_groups=3), randn(2, 9, 9)
-    routing = router(said)
-    likeliest = routing.scores_BTE.topk(2).indices.sort(-1)[0]
-    assert torch.equal(routing.expert_ids_BTK.sort(-1)[0], likeliest)
-
-
-def test_groups_that_do_not_divide_the_experts_are_refused():
-    with pytest.raises(ValueError, match="n_groups must divide n_experts"):
-        build("hierarchical", n_experts=6, n_groups=4)
-
-
-# Noise
-
-
-@pytest.mark.parametrize(("settings", "noise"), [({}, 0.2), ({"noise": 0.7}, 0.7)])
-def test_noisy_router_asks_the_gate_for_noise(settings, noise):
-    assert build("noisy_top_k", **settings).gate_settings(E) == {"noise": noise}
-
-
-# Each expert for itself
-
-
-@every_top_k
-def test_sigmoid_formula(top_k, randn):
-    logits = randn(2, 9, E)
-    routing = route("sigmoid", logits, top_k, threshold=0.3)
-    expected = (logits.sigmoid() - 0.3).clamp_min(0)
-    chosen = routing.dense_weights() > 0
-    assert_close(routing.dense_weights(), expected * chosen)
-    assert (chosen.sum(-1) <= (top_k or E)).all()
-
-
-def test_sigmoid_without_threshold_is_soft(randn):
-    logits = randn(2, 9, E)
-    assert_close(route("sigmoid", logits).weights_BTK, logits.sigmoid())
-
-
-def test_learned_threshold_is_the_last_score(randn):
-    said, router = randn(2, 9, E + 1), build("sigmoid", threshold="learn", max_threshold=0.4)
-    assert router.n_scores(E) == E + 1
-    threshold = 0.4 * said[..., -1:].sigmoid()
-    assert_close(router(said).weights_BTK, (said[..., :-1].sigmoid() - threshold).clamp_min(0))
-    assert torch.equal(router(said).logits_BTE, said[..., :-1])
-
-
-def test_learned_threshold_has_a_gradient(randn):
-    said = randn(2, 9, E + 1).requires_grad_()
-    build("sigmoid", threshold="learn")(said).weights_BTK.sum().backward()
-    assert (said.grad[..., -1] < 0).all()  # asks fewer experts as it rises
-
-
-def test_a_row_may_ask_any_number_of_experts():
-    logits = torch.tensor([[[-9.0, -9, -9], [9, -9, -9], [9, 9, -9], [9, 9, 9]]])
-    routing = route("sigmoid", logits, threshold=0.5)
-    assert (routing.weights_BTK > 0).sum(-1).tolist() == [[0, 1, 2, 3]]
-
-
-@pytest.mark.parametrize("threshold", [-0.1, 1.0, "lern", None])
-def test_sigmoid_refuses_other_thresholds(threshold):
-    with pytest.raises(ValueError, match="threshold must be a number of at least 0 and below"):
-        build("sigmoid", threshold=threshold)
-
-
-# Balance by a bias
-
-
-def test_selection_bias_steers_the_choice_and_enters_no_weight(randn):
-    router, logits = build("normalized_sigmoid", 2, balance_rate=0.1), randn(2, 9, E)
-    router.bias_B1E[..., 3] = 2.0  # more than a sigmoid can be
-    routing = router.eval()(logits)
-    assert (routing.expert_ids_BTK == 3).any(-1).all()
-    sigmoid = logits.sigmoid().gather(-1, routing.expert_ids_BTK)
-    assert_close(routing.weights_BTK, sigmoid / sigmoid.sum(-1, keepdim=True))
-
-
-def test_selection_bias_rises_for_experts_asked_too_seldom():
-    router = build("normalized_sigmoid", 1, balance_rate=0.1)
-    logits = torch.tensor([[1.0, 0, 0, 0, 0]]).double().expand(2, 9, E)
-    router(logits)
-    assert_close(router.bias_B1E[0, 0], torch.tensor([-0.1, 0.1, 0.1, 0.1, 0.1]).double())
-    for _ in range(50):
-        router(logits)
-    load = torch.stack([router(logits).usage() for _ in range(200)]).mean(0)
-    assert (load > 0.1).all()  # at first: 1, 0, 0, 0, 0
-
-
-def test_selection_bias_rests_in_evaluation(randn):
-    router = build("normalized_sigmoid", 2, balance_rate=0.1).eval()
-    router(randn(2, 9, E))
-    assert not router.bias_B1E.any()
-
-
-def test_selection_bias_needs_top_k():
-    with pytest.raises(ValueError, match="balance_rate steers which experts are asked"):
-        build("normalized_sigmoid", balance_rate=0.1)
-
-
-# Experts choose
-
-
-@pytest.mark.parametrize("top_k", [1, 2, 4])
-def test_experts_choose_exactly_the_same_number_of_rows_in_training(top_k, randn):
-    n_rows = 20
-    routing = route("expert_choice", randn(2, n_rows, E), top_k)
-    chosen = routing.dense_weights() > 0
-    assert (chosen.sum(1) == n_rows * top_k / E).all()
-
-
-def test_experts_choose_the_rows_that_they_score_highest(randn):
-    routing = route("expert_choice", randn(2, 20, E), 2)
-    chosen = routing.dense_weights() > 0
-    worst_chosen = routing.scores_BTE.where(chosen, torch.inf).amin(1)
-    best_other = routing.scores_BTE.where(~chosen, -torch.inf).amax(1)
-    assert (worst_chosen > best_other).all()
-
-
-def test_expert_choice_predicts_each_row_whatever_the_others_are(randn):
-    router, logits = build("expert_choice", 2), randn(2, 40, E)
-    for _ in range(3):
-        router(randn(2, 100, E))
-    router.eval()
-    alone = torch.cat([router(row).dense_weights() for row in logits.split(1, 1)], 1)
-    assert_close(router(logits).dense_weights(), alone)
-
-
-def test_expert_choice_asks_about_top_k_experts_in_prediction(randn):
-    router = build("expert_choice", 2)
-    for _ in range(200):
-        router(randn(2, 100, E))
-    asked_experts = (router.eval()(randn(2, 5000, E)).dense_weights() > 0).sum(-1)
-    assert asked_experts.min() == 1
-    assert abs(asked_experts.double().mean() - 2) < 0.15
-
-
-def test_a_row_that_no_expert_chooses_goes_to_its_likeliest_one(randn):
-    router, logits = build("expert_choice", 2).eval(), randn(2, 9, E)
-    chosen = router(logits).dense_weights()  # no thresholds were counted yet
-    assert_close(chosen, torch.nn.functional.one_hot(logits.argmax(-1), E).double())
-
-
-def test_thresholds_of_expert_choice_rest_in_evaluation(randn):
-    router = build("expert_choice", 2)
-    router(randn(2, 20, E))
-    before = router.threshold_BE.clone()
-    router.eval()(randn(2, 20, E))
-    assert torch.equal(router.threshold_BE, before)
-
-
-# A hash
-
-
-@pytest.mark.parametrize("top_k", [1, 2, 4])
-def test_hashed_rows_ask_experts_with_equal_weights(top_k, randn):
-    weights = route("hash", randn(2, 9, E), top_k).weights_BTK
-    assert_close(weights, torch.full_like(weights, 1 / top_k))
