@@ -221,7 +221,7 @@ def router_saturation(gates: Gates, final: Gates, top_k: int | None = None):
     return 1 - routing_change_rate(gates, final, top_k)
 
 
-def voronoi_loss(weights, parameters, true_weights, true_parameters) -> float:
+def voronoi_loss(weights, parameters, true_weights, true_parameters, *, exponents=2.0) -> float:
     """Distance of fitted experts from the true ones, if there may be more of them than these.
 
     Each fitted expert i belongs to the true one j whose parameters are nearest, in the cell
@@ -243,6 +243,10 @@ def voronoi_loss(weights, parameters, true_weights, true_parameters) -> float:
         with a norm of its own, and these are added.
     true_weights, true_parameters : array-like or list of them
         Likewise, of the true experts.
+    exponents : float, callable, or list of these, default=2.0
+        In place of the square, for all groups or, in a list, for each. A callable is given
+        ``|V_j|``, the number of fitted experts in a cell (an int array): linear experts behind
+        a softmax converge the more slowly the more of them share a true one.
 
     Returns
     -------
@@ -252,7 +256,8 @@ def voronoi_loss(weights, parameters, true_weights, true_parameters) -> float:
     Raises
     ------
     ValueError
-        If numbers of experts or parameters do not fit together, or a weight is negative.
+        If numbers of experts, parameters or exponents do not fit together, or a weight is
+        negative.
 
     Examples
     --------
@@ -275,10 +280,15 @@ def voronoi_loss(weights, parameters, true_weights, true_parameters) -> float:
     )
     nearest_N = (distances_GNM**2).sum(0).argmin(1)
     own_GN = distances_GNM[:, np.arange(len(w_N)), nearest_N]
-    counts_M = np.bincount(nearest_N, minlength=len(true_w_M))
-    alone_N = counts_M[nearest_N] == 1
+    in_cell_N = np.bincount(nearest_N, minlength=len(true_w_M))[nearest_N]
+    exponents_GN = np.stack(
+        [
+            np.where(in_cell_N == 1, 1.0, power)
+            for power in _powers(exponents, groups, in_cell_N)
+        ]
+    )
     mass_M = np.bincount(nearest_N, w_N, minlength=len(true_w_M))
-    apart_N = np.where(alone_N, own_GN, own_GN**2).sum(0)
+    apart_N = (own_GN**exponents_GN).sum(0)
     return float(np.abs(mass_M - true_w_M).sum() + w_N @ apart_N)
 
 
@@ -291,6 +301,17 @@ def _atoms(weights, parameters, name: str) -> tuple[NDArray, list[NDArray]]:
     groups = [check_array(group, dtype=np.float64) for group in groups]
     check_consistent_length(w_N, *groups)
     return w_N, groups
+
+
+def _powers(exponents, groups: list[NDArray], in_cell_N: NDArray) -> list:
+    """The exponents of each group in cells of several experts."""
+    powers = exponents if isinstance(exponents, list) else [exponents] * len(groups)
+    if len(powers) != len(groups):
+        raise ValueError(
+            "exponents must be one for all groups of parameters or a list of one for each. Got "
+            f"{len(powers)} for {len(groups)} groups."
+        )
+    return [power(in_cell_N) if callable(power) else power for power in powers]
 
 
 def _is_list_of_tables(values) -> bool:

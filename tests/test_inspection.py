@@ -158,6 +158,21 @@ def test_the_voronoi_loss_away_from_the_truth(truth, step):
     assert voronoi_loss(heavier, groups, *truth) == pytest.approx(step)
 
 
+def test_exponents_of_each_group_and_of_crowded_cells(truth):
+    """Experts alone are linear whatever the exponents are."""
+    weights, groups = truth
+    split = np.array([0, 0, 1, 2])
+    halves = weights[split] * [0.5, 0.5, 1, 1]
+    moved = [group[split] for group in groups]
+    moved[0] = moved[0] + [[0.1, 0], [0, 0], [0, 0], [0, 0]]
+    moved[1] = moved[1] + [[0.2], [0], [0], [0.3]]
+    loss = voronoi_loss(halves, moved, *truth, exponents=[lambda counts: 2.0 * counts, 3])
+    expected = 0.5 * weights[0] * (0.1**4 + 0.2**3) + weights[2] * 0.3
+    assert loss == pytest.approx(expected)
+    with pytest.raises(ValueError, match=r"exponents must be one for all groups.*3 for 2"):
+        voronoi_loss(halves, moved, *truth, exponents=[2, 2, 2])
+
+
 def test_norms_of_groups_are_added_and_those_of_one_array_are_not():
     at, away = [[0.0, 0.0]], [[3.0, 4.0]]
     assert voronoi_loss([1.0], away, [1.0], at) == 5
