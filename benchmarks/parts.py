@@ -53,7 +53,7 @@ def _parts() -> dict[str, Settings]:
     found["top 2, normalized_sigmoid, balanced"] = {"router": balanced, "top_k": 2}
     found["top 1, router hash"] = {"router": "hash", "top_k": 1}
     found["one shared expert"] = {"n_shared_experts": 1}
-    for expert in ("linear", "constant", "latent", "cp", "tensor_ring", "mpo"):
+    for expert in ("linear", "constant", "latent", "merged", "cp", "tensor_ring", "mpo"):
         found[f"expert {expert}"] = {"expert": expert}
     found["expert cp, 256 of them, entmax"] = {
         "expert": "cp",

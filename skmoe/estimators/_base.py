@@ -32,7 +32,7 @@ from skmoe.estimators._parameters import (
     auxiliary_losses,
     check_gate_and_router,
     check_gates_can_learn,
-    check_weights_sum_to_one,
+    check_is_distribution,
 )
 from skmoe.estimators._surgery import AfterFit
 from skmoe.estimators._views import Views
@@ -191,7 +191,7 @@ class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEs
             net.set_axes(*map(torch.as_tensor, axes))
         model = FittedModel(architecture, net, x_scaling, Scaling.of_targets(y, weight))
         if model.is_distribution:
-            check_weights_sum_to_one(net)
+            check_is_distribution(net)
         if dense is not None:
             upcycle(model, dense)
             return model

@@ -95,12 +95,19 @@ def check_gates_can_learn(network: Network) -> None:
         )
 
 
-def check_weights_sum_to_one(network: Network) -> None:
-    """Refuse a mixture of distributions with weights that are none."""
-    if isinstance(network, MoENetwork) and not network.layer.router.weights_sum_to_one:
+def check_is_distribution(network: Network) -> None:
+    """Refuse a mixture of distributions with weights or parts that are none."""
+    if not isinstance(network, MoENetwork):
+        return
+    if not network.layer.router.weights_sum_to_one:
         raise ValueError(
             "loss='gaussian_nll' needs weights that sum to one. Use top_k=None, or top_k=2 or "
             "more, with a router whose weights do."
+        )
+    if not network.layer.experts.sums:
+        raise ValueError(
+            "loss='gaussian_nll' needs a distribution from each expert, and expert='merged' "
+            "makes one net of them. Use another kind of expert."
         )
 
 
@@ -109,9 +116,9 @@ top_k : int, None or "auto", default="auto"
     Experts asked for each sample. None asks all (a soft mixture), "auto" all of up to
     eight, and of more two, or eight with one layer and ``solver="ridge"``; two where gates
     start at regions (see `init`), or where the router is "noisy_top_k" or "expert_choice"; one
-    for "hash"; all of "cp" and "tensor_ring" experts, which cannot be asked one by one.
-    The weights of the chosen are renormalised for `top_k` of 2 and more; for 1 the weight is
-    the chosen expert's share among all, so that the gate learns.
+    for "hash"; all of "cp", "tensor_ring" and "merged" experts, which cannot be asked one by
+    one. The weights of the chosen are renormalised for `top_k` of 2 and more; for 1 the weight
+    is the chosen expert's share among all, so that the gate learns.
 n_shared_experts : int, default=0
     Experts that answer for every sample, with weight 1, beside the routed ones.
 gate : {gates}, part(...) or class, default={gate}

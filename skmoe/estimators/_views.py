@@ -99,7 +99,8 @@ class Views(ABC):
         answers : ndarray of shape (n_samples, n_experts[, n_outputs]), or a list of them
             In the units of y if the mixture is shallow: then ``predict`` is
             ``predict_shared`` plus the sum of these weighted by ``predict_gates``. Layers of
-            a deep mixture answer in the units of its hidden state.
+            a deep mixture answer in the units of its hidden state. Experts that are "merged"
+            answer each by itself, and add up to nothing.
         """
         model, X = self._ready(X)
         return self._layers(self._expert_answers(model, X), layer)

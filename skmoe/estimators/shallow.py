@@ -42,8 +42,9 @@ class MoERegressor(BaseMoERegressor):
         smooth; on few axes from 2,000 rows on, one of SiLU and two residual layers. "latent"
         puts a low-dimensional linear encoder in front of gate and experts. "cp" and
         "tensor_ring" are linear maps of features that all experts share, in one factorised
-        tensor, so that there may be thousands; "mpo" nets share the core of their maps. A
-        list of kinds makes experts of several kinds, `n_experts` of them ("auto": as many).
+        tensor, so that there may be thousands; "mpo" nets share the core of their maps;
+        "merged" ones are one net for each row, of the mean of their weights. A list of
+        kinds makes experts of several kinds, `n_experts` of them ("auto": as many).
     hidden_dim : int or "auto", default="auto"
         Width of an expert, for the kinds that have a hidden layer. "auto" is 64, and 32
         up to 512 rows; with ``solver="ridge"`` such that the hidden units of all experts

@@ -34,6 +34,7 @@ class Experts(nn.Module, ABC):
 
     slices = True  # whether a dispatcher may run some of them by themselves
     asks_some = True  # whether a router may ask some of them; else it asks all, softly
+    sums = True  # whether a mixture is the weighted sum of what they say
 
     @abstractmethod
     def stacked(self) -> tuple[Tensor, ...]:

@@ -21,7 +21,7 @@ from skmoe._registry import Registry
 from skmoe._settings import check_integer, check_number
 from skmoe.nn.base_experts import EndInMap, Experts, with_one
 from skmoe.nn.factorized import CPExperts, MPOExperts, TensorRingExperts
-from skmoe.nn.mlp_experts import MLPExperts
+from skmoe.nn.mlp_experts import MergedExperts, MLPExperts
 from skmoe.nn.stacked import StackedLinear
 
 
@@ -231,6 +231,8 @@ class MixedExperts(Experts):
             )
             for experts in self.members
         )
+        if not all(stack.sums for stack in self._stacks()):
+            raise ValueError("A list of experts must not have 'merged' ones: they are one net.")
         order = torch.tensor([expert for experts in self.members for expert in experts])
         self.places_E = order.argsort().tolist()
 
@@ -277,6 +279,7 @@ EXPERTS = ExpertRegistry(
         "linear": LinearExperts,
         "constant": ConstantExperts,
         "latent": LatentExperts,
+        "merged": MergedExperts,
         "cp": CPExperts,
         "tensor_ring": TensorRingExperts,
         "mpo": MPOExperts,

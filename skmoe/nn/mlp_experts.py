@@ -1,4 +1,4 @@
-"""`MLPExperts`: nets, the experts of which others are made."""
+"""Nets as experts: `MLPExperts`, of which others are made, and `MergedExperts`."""
 
 from collections.abc import Callable
 from typing import cast
@@ -105,3 +105,58 @@ class MLPExperts(EndInMap):
         hidden_BTEH = hidden_BTF.unflatten(-1, (self.n_experts, -1)) * weights_BTE[..., None]
         bias_BTO = torch.bmm(weights_BTE, b_output.squeeze(2))
         return torch.baddbmm(bias_BTO, hidden_BTEH.flatten(2), w_output.flatten(1, 2))
+
+
+class MergedExperts(MLPExperts):
+    """Nets of which each row gets one, by the mean of their weights, not of what they say.
+
+    ``y(x) = V (act(W x + b)) + c`` with ``W = sum_e w_e(x) W_e`` and likewise for b, V and c:
+    soft merging of experts (Muqeeth et al., SMEAR, 2023; section 3.3 of the survey of Cai et
+    al., 2024), for each row by itself. As the net is not linear in W, a prediction is no longer
+    the sum of experts' answers: `predict_experts` has what each would say alone, and no last
+    map is solved for after training. It costs what a soft mixture costs.
+
+    Parameters
+    ----------
+    hidden_dim : int, default=32
+        Width H of one expert.
+    activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
+        Nonlinearity of its hidden layer.
+    hidden_gain : float, default=1.0
+        Scale of the initial weights of the hidden layer.
+    depth : int, default=0
+        Residual layers between the hidden layer and the output, merged as well.
+
+    Examples
+    --------
+    >>> import torch
+    >>> experts = MergedExperts(1, 4, 3, 2)
+    >>> experts.mix_all(torch.zeros(1, 5, 3), torch.full((1, 5, 4), 0.25)).shape
+    torch.Size([1, 5, 2])
+    """
+
+    asks_some = False
+    sums = False
+
+    def mix_all(self, x_BTD: Tensor, weights_BTE: Tensor) -> Tensor:
+        def merged(map_: StackedLinear, x_BTD: Tensor) -> Tensor:
+            """Every row by the mean of the experts' maps, as one wide product."""
+            w_BED, b_BEO = (
+                t.unflatten(0, (self.n_blocks, -1)) for t in (map_.weight, map_.bias)
+            )
+            weighted_BTED = weights_BTE[..., None] * x_BTD[:, :, None]
+            bias_BTO = torch.bmm(weights_BTE, b_BEO.squeeze(2))
+            return torch.baddbmm(bias_BTO, weighted_BTED.flatten(2), w_BED.flatten(1, 2))
+
+        h_BTH = self.activation(merged(self.hidden, x_BTD))
+        for layer in self._residuals():
+            inner_BTH = layer.activation(merged(layer.hidden, layer.norm(h_BTH)))
+            h_BTH = h_BTH + merged(layer.output, inner_BTH)
+        return merged(self.output, h_BTH)
+
+    def output_map(self):
+        return None
+
+    @classmethod
+    def on_encoded_input(cls):
+        return MLPExperts

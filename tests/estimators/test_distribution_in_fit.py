@@ -143,6 +143,7 @@ def test_other_losses_have_no_distribution(ask):
     [
         ({"router": "sigmoid"}, "needs weights that sum to one"),
         ({"top_k": 1}, "needs weights that sum to one"),
+        ({"expert": "merged"}, "needs a distribution from each expert"),
         ({"solver": "ridge"}, "needs loss='squared_error'"),
         ({"solver": "adam+lbfgs"}, "needs a loss of predictions"),
     ],

@@ -320,6 +320,11 @@ def test_a_list_of_another_length_is_refused(kinds):
         EXPERTS.build(kinds, 1, 2, D, OUT)
 
 
+def test_merged_experts_are_refused_in_a_list():
+    with pytest.raises(ValueError, match="must not have 'merged' ones"):
+        EXPERTS.build(["mlp", "merged"], 1, 2, D, OUT)
+
+
 def test_an_empty_list_is_refused():
     with pytest.raises(ValueError, match="must not be empty"):
         EXPERTS.resolve([])

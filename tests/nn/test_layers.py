@@ -23,10 +23,11 @@ def build(generator, n_blocks=B, n_experts=E, **settings):
 
 
 # Every two kinds of different parts meet once, beside the usual third.
+SUMS = [expert for expert in EXPERTS if EXPERTS[expert].sums]
 PAIRS = sorted(
     {(gate, router, "mlp") for gate in GATES for router in ROUTERS}
-    | {(gate, "softmax", expert) for gate in GATES for expert in EXPERTS}
-    | {("linear", router, expert) for router in ROUTERS for expert in EXPERTS}
+    | {(gate, "softmax", expert) for gate in GATES for expert in SUMS}
+    | {("linear", router, expert) for router in ROUTERS for expert in SUMS}
 )
 
 
