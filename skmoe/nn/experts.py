@@ -30,6 +30,15 @@ class LinearExperts(EndInMap):
 
     Softmax gates estimate linear experts slowly (arXiv 2503.03213); the
     ``normalized_sigmoid`` router does not have this defect.
+
+    Examples
+    --------
+    >>> from skmoe import MoERegressor
+    >>> from skmoe.datasets import make_circle_regression
+    >>> X, y = make_circle_regression(200, random_state=0)
+    >>> moe = MoERegressor(expert="linear", router="normalized_sigmoid", random_state=0)
+    >>> moe.fit(X, y).predict(X[:3]).shape
+    (3,)
     """
 
     def __init__(
@@ -58,7 +67,15 @@ class LinearExperts(EndInMap):
 
 
 class ConstantExperts(Experts):
-    """One number for each output: the gate does all the work."""
+    """One number for each output: the gate does all the work.
+
+    Examples
+    --------
+    >>> import torch
+    >>> experts = ConstantExperts(1, n_experts=4, n_inputs=3, n_outputs=1)
+    >>> bool(experts.answer_all(torch.randn(1, 5, 3)).std(1).max() == 0)  # alike for all rows
+    True
+    """
 
     def __init__(
         self,
@@ -112,6 +129,13 @@ class LatentExperts(MLPExperts):
         Scale of the initial weights of the hidden layer.
     depth : int, default=0
         Residual layers between the hidden layer and the output.
+
+    Examples
+    --------
+    >>> import torch
+    >>> experts = LatentExperts(1, 4, n_inputs=20, n_outputs=1, latent_dim=2)
+    >>> experts.encode(torch.zeros(1, 5, 20))[0].shape  # what gate and experts see
+    torch.Size([1, 5, 2])
     """
 
     def __init__(

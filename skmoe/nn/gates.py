@@ -38,6 +38,19 @@ class LinearGate(Gate):
     ----------
     gain : float, default=1.0
         Scale of the initial weights; with 0 all experts have the same score at first.
+
+    Examples
+    --------
+    >>> import torch
+    >>> gate = LinearGate(1, n_inputs=1, n_experts=3)
+    >>> gate.load_state_dict({  # e x - e (e - 1) / 2: largest on [e - 1, e]
+    ...     **gate.state_dict(),
+    ...     "linear.weight": torch.tensor([[[1.0, 2.0, 3.0]]]),
+    ...     "linear.bias": torch.tensor([[[0.0, -1.0, -3.0]]]),
+    ... })
+    <All keys matched successfully>
+    >>> gate(torch.tensor([[[0.5], [1.5], [2.5]]])).argmax(-1)
+    tensor([[0, 1, 2]])
     """
 
     def __init__(
@@ -67,6 +80,16 @@ class RegionGate(Gate):
     ``logit_e = (a_r.x + b_r) / T + c_e.x + d_e`` for expert e in region r: a hierarchy of two
     levels (Jordan & Jacobs, 1994). The temperature T sharpens the choice of a region only, so
     that the experts of one region all go on learning, however sharp its borders become.
+
+    Examples
+    --------
+    >>> import torch
+    >>> gate = RegionGate(1, n_inputs=1, n_experts=4)
+    >>> slopes, offsets = torch.tensor([[[-9.0], [9.0], [0.0], [0.0]]]), torch.zeros(1, 4)
+    >>> cells = torch.zeros(1, 4, 1), offsets
+    >>> gate.set_regions(torch.tensor([[0, 0, 1, 1]]), (slopes, offsets), cells)
+    >>> gate(torch.ones(1, 1, 1)).softmax(-1).round(decimals=2)  # two regions of two experts
+    tensor([[[0.0000, 0.0000, 0.5000, 0.5000]]], grad_fn=<RoundBackward1>)
     """
 
     def __init__(self, n_blocks, n_inputs, n_experts, *, generator=None, **shared):
@@ -123,6 +146,15 @@ class MLPGate(Gate):
         Width of the hidden layer.
     activation : {"relu", "gelu", "silu", "tanh"}, default="relu"
         Its nonlinearity.
+
+    Examples
+    --------
+    >>> from skmoe import MoERegressor, part
+    >>> from skmoe.datasets import make_circle_regression
+    >>> X, y = make_circle_regression(200, random_state=0)
+    >>> moe = MoERegressor(4, gate=part("mlp", hidden_dim=16), random_state=0).fit(X, y)
+    >>> moe.predict_gates(X).shape
+    (200, 4)
     """
 
     def __init__(
@@ -162,6 +194,12 @@ class DeepGate(Gate):
         Residual layers.
     scale : float, default=3.0
         Factor of the scores: with 1, all experts would weigh about the same at first.
+
+    Examples
+    --------
+    >>> import torch
+    >>> DeepGate(2, n_inputs=3, n_experts=4, depth=1)(torch.zeros(2, 5, 3)).shape  # two blocks
+    torch.Size([2, 5, 4])
     """
 
     def __init__(
@@ -195,10 +233,19 @@ class DeepGate(Gate):
 
 
 class PrototypeGate(Gate):
-    """Each expert has a centre c: ``logit = b (2 c.x - |c|^2)``.
+    """Each expert has a centre c: ``logit = b (2 c.x - |c|^2)`` (Xu, Jordan & Hinton, 1995).
 
     Up to a term that all experts share, this is ``-b |x - c|^2``: the regions are the
     Voronoi cells of the centres. The sharpness b > 0 is learned, one for each block.
+
+    Examples
+    --------
+    >>> import torch
+    >>> gate = PrototypeGate(1, n_inputs=2, n_experts=2)
+    >>> gate.place(torch.tensor([[[0.0, 0.0], [4.0, 0.0]]]), sharpness_B=torch.ones(1))
+    True
+    >>> gate(torch.tensor([[[1.0, 0.0], [3.0, 0.0]]])).argmax(-1)  # the nearest centre
+    tensor([[0, 1]])
     """
 
     def __init__(self, n_blocks, n_inputs, n_experts, *, generator=None, **shared):
@@ -227,6 +274,14 @@ class CosineGate(Gate):
     ----------
     scale : float, default=4.0
         Initial factor before the cosine; it is learned.
+
+    Examples
+    --------
+    >>> import torch
+    >>> gate = CosineGate(1, n_inputs=3, n_experts=4)
+    >>> x_BTD = torch.ones(1, 1, 3)
+    >>> torch.allclose(gate(x_BTD), gate(7 * x_BTD), atol=1e-5)  # lengths do not matter
+    True
     """
 
     def __init__(
@@ -253,6 +308,13 @@ class QuadraticGate(Gate):
     ----------
     rank : int, default=4
         Rank of each expert's quadratic form; at least D gives every quadratic form.
+
+    Examples
+    --------
+    >>> import torch
+    >>> gate = QuadraticGate(1, n_inputs=3, n_experts=4, rank=2)
+    >>> sum(weight.numel() for weight in gate.parameters())  # E (D + 1 + 2 rank D)
+    64
     """
 
     def __init__(

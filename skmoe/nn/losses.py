@@ -48,12 +48,18 @@ class AbsoluteError(FitLoss):
 
 
 class Huber(FitLoss):
-    """Squared for small residuals, absolute for large ones.
+    """Squared for small residuals, absolute for large ones (Huber, 1964).
 
     Parameters
     ----------
     delta : float, default=1.345
         Where the two meet, in standard deviations of the target.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Huber(delta=1.0)(torch.zeros(2, 1), torch.tensor([[0.5], [3.0]]))
+    tensor([0.1250, 2.5000])
     """
 
     def __init__(self, *, delta: float = 1.345):
@@ -67,12 +73,18 @@ class Huber(FitLoss):
 
 
 class Quantile(FitLoss):
-    """Pinball loss: predicts a quantile.
+    """Pinball loss: predicts a quantile (Koenker & Bassett, 1978).
 
     Parameters
     ----------
     quantile : float, default=0.5
         Which one, strictly between 0 and 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Quantile(quantile=0.9)(torch.zeros(2, 1), torch.tensor([[1.0], [-1.0]]))
+    tensor([0.9000, 0.1000])
     """
 
     def __init__(self, *, quantile: float = 0.5):
@@ -118,6 +130,14 @@ def switch(routing: Routing, sample_weight_T: Tensor) -> Tensor:
 
     `usage` is the share of samples whose first choice is e, `score` their mean score
     (Fedus et al., 2022, eq. 4). Only the scores pass a gradient.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmoe.nn.routers import SoftmaxRouter
+    >>> collapsed = SoftmaxRouter()(torch.tensor([[[99.0, 0.0, 0.0, 0.0]]]))
+    >>> switch(collapsed, torch.ones(1))
+    tensor(4.)
     """
     weight_T = sample_weight_T / sample_weight_T.sum()
     scores_BE = torch.einsum("bte,t->be", routing.scores_BTE, weight_T)
@@ -130,6 +150,13 @@ def importance(routing: Routing, sample_weight_T: Tensor) -> Tensor:
     """Squared coefficient of variation of the experts' total score: 0 when equal.
 
     Shazeer et al. (2017), eq. 7.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmoe.nn.routers import SoftmaxRouter
+    >>> importance(SoftmaxRouter()(torch.zeros(1, 5, 4)), torch.ones(5))
+    tensor(0.)
     """
     scores_BE = torch.einsum("bte,t->be", routing.scores_BTE, sample_weight_T)
     mean_B1 = scores_BE.mean(-1, keepdim=True)
@@ -137,7 +164,15 @@ def importance(routing: Routing, sample_weight_T: Tensor) -> Tensor:
 
 
 def z(routing: Routing, sample_weight_T: Tensor) -> Tensor:
-    """Mean of ``logsumexp(logits)^2``, which keeps logits small (Zoph et al., 2022)."""
+    """Mean of ``logsumexp(logits)^2``, which keeps logits small (Zoph et al., 2022).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skmoe.nn.routers import SoftmaxRouter
+    >>> z(SoftmaxRouter()(torch.zeros(1, 5, 4)), torch.ones(5))  # log(4)^2
+    tensor(1.9218)
+    """
     squares_BT = torch.logsumexp(routing.logits_BTE, -1).square()
     return (squares_BT @ (sample_weight_T / sample_weight_T.sum())).mean()
 

@@ -25,6 +25,13 @@ class MLPExperts(EndInMap):
         at first and learns functions that oscillate faster.
     depth : int, default=0
         Residual layers between the hidden layer and the output.
+
+    Examples
+    --------
+    >>> import torch
+    >>> experts = MLPExperts(1, n_experts=4, n_inputs=3, n_outputs=2, hidden_dim=8)
+    >>> experts.answer_all(torch.zeros(1, 5, 3)).shape  # block, row, expert, output
+    torch.Size([1, 5, 4, 2])
     """
 
     def __init__(

@@ -28,7 +28,15 @@ MOMENTUM = 0.05
 
 
 class SoftmaxRouter(Router):
-    """``exp(logit_e) / sum_j exp(logit_j)``; a constant added to all logits changes nothing."""
+    """``exp(logit_e) / sum_j exp(logit_j)``; a constant added to all logits changes nothing.
+
+    Examples
+    --------
+    >>> import torch
+    >>> router = SoftmaxRouter(top_k=2)
+    >>> router(torch.tensor([[[0.0, 0.0, -1.0]]])).weights_BTK
+    tensor([[[0.5000, 0.5000]]])
+    """
 
     def scores(self, said_BTS: Tensor) -> Tensor:
         return softmax_over_experts(self.logits(said_BTS))
@@ -364,6 +372,12 @@ class EntmaxRouter(Router):
         Above 1. Towards 1 it becomes softmax; 2 is sparsemax (Martins & Astudillo, 2016).
     renormalize : bool or None, default=None
         As of every router.
+
+    Examples
+    --------
+    >>> import torch
+    >>> EntmaxRouter()(torch.tensor([[[0.0, 0.0, -4.0]]])).weights_BTK
+    tensor([[[0.5000, 0.5000, 0.0000]]])
     """
 
     def __init__(
