@@ -40,13 +40,17 @@ N_PROJECTION = 1_000_000
 N_SHARED, N_ROUTED = 2, 3
 JITTER = 0.1
 FIRST_SEED = 1000
-SLOW_FROM = 1000
-"""Rows from which on the second slope is taken."""
+# Rows from which on the second slope is taken: losses of fewer have large squares.
+MANY_ROWS = 1000
 
 
 def _r(counts):
     """Exponents of linear experts that share a cell (2.1 of the paper)."""
     return np.where(counts > 2, 6.0, 4.0)
+
+
+def _half_r(counts):
+    return _r(counts) / 2
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,6 @@ RELU_SHARED = _experts([[6.0, 0.0]], 0.25, -8.0)
 RELU_ROUTED = _experts([[-12.0, 0.0], [12.0, 0.0]], 0.4, 4.0)
 LINEAR_SHARED = _experts([[2.0, 0.0]], 0.2)
 LINEAR_ROUTED = _experts([[8.0, 2.0], [-6.0, 1.0]], 0.4)
-
-
-def _half_r(counts):
-    return _r(counts) / 2
 
 
 CASES = (
@@ -207,7 +207,7 @@ def report(store: Store) -> str:
         describe(store.run()["sessions"][-1]),
         "",
         "| case | paper | slope over 1/n | over log(n)/n | "
-        f"over 1/n, n >= {SLOW_FROM:,} | over log(n)/n, n >= {SLOW_FROM:,} |",
+        f"over 1/n, n >= {MANY_ROWS:,} | over log(n)/n, n >= {MANY_ROWS:,} |",
         "|---|---|---|---|---|---|",
     ]
     for case in CASES:
@@ -227,7 +227,7 @@ def _slopes(own: dict[int, list[float]]) -> str:
     sizes = np.array(list(own), dtype=float)
     medians = np.array([np.median(values) for values in own.values()])
     cells = []
-    for mask in (sizes > 0, sizes >= SLOW_FROM):
+    for mask in (sizes > 0, sizes >= MANY_ROWS):
         for logs in (False, True):
             enough = mask.sum() > 1
             cells.append(f"{slope(sizes[mask], medians[mask], logs):.3f}" if enough else "-")
