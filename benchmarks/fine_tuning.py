@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from benchmarks.environment import describe
-from benchmarks.frame import command_line, run_and_report, spread
+from benchmarks.frame import command_line, run_tasks, spread
 from benchmarks.store import Store, read_rows
 from skmoe import MoERegressor
 from skmoe.datasets import make_compositional_regression, make_manifold_regression
@@ -142,13 +142,7 @@ def report(store: Store) -> str:
 def main(arguments=None) -> None:
     """Read the command line, run, report."""
     options = command_line(__doc__, "fine_tuning").parse_args(arguments)
-
-    def work(store: Store) -> None:
-        for seed in range(options.seeds):
-            for task in TASKS:
-                run(store, task, seed)
-
-    run_and_report(options, COLUMNS, work, report)
+    run_tasks(options, COLUMNS, TASKS, run, report)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """What small benchmarks share: the command line, the session, and cells of their tables."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.environment import default_threads, record, set_threads
-from benchmarks.store import Store, write_text
+from benchmarks.store import Row, Store, write_text
 
 
 def command_line(description: str, folder: str, seeds: int = 5) -> argparse.ArgumentParser:
@@ -33,6 +33,37 @@ def run_and_report(
         text = report(store)
     write_text(options.output / "report.md", text)
     print(text)
+
+
+def run_tasks(
+    options: argparse.Namespace,
+    columns: Sequence[str],
+    tasks: Iterable[str],
+    run: Callable[[Store, str, int], None],
+    report: Callable[[Store], str],
+) -> None:
+    """Likewise, with a `run` of each task and seed."""
+
+    def work(store: Store) -> None:
+        for seed in range(options.seeds):
+            for task in tasks:
+                run(store, task, seed)
+
+    run_and_report(options, columns, work, report)
+
+
+def ratios(
+    rows: Iterable[Row], tasks: Sequence[str], contestant: str, other: str, column: str
+) -> list[float]:
+    """A contestant's figures over those of another one, task by task and seed by seed."""
+    figures = {
+        (row["task"], row["seed"], row["contestant"]): float(row[column]) for row in rows
+    }
+    return [
+        value / figures[task, seed, other]
+        for (task, seed, name), value in figures.items()
+        if name == contestant and task in tasks and (task, seed, other) in figures
+    ]
 
 
 def spread(values: Sequence[float] | np.ndarray, digits: int) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.model_selection import train_test_split
 
 from benchmarks.environment import describe
-from benchmarks.frame import command_line, run_and_report, spread
+from benchmarks.frame import command_line, ratios, run_and_report, spread
 from benchmarks.headline import Split, measure
 from benchmarks.store import Store, read_rows
 from skmoe import MoERegressor, part
@@ -166,30 +166,22 @@ def report(store: Store) -> str:
         "| part | " + " | ".join(tasks) + " | mean | time | weights |",
         "|---|" + "---|" * (len(tasks) + 3),
     ]
-    figures = {(row["task"], row["seed"], row["contestant"]): row for row in rows}
     for name in PARTS:
         cells, logs = [], []
         for task in tasks:
-            ratios = _ratios(figures, [task], name, "nrmse")
-            cells.append(spread(ratios, 2))
-            logs += [np.log(np.median(ratios))] if ratios else []
+            errors = ratios(rows, [task], name, DEFAULT, "nrmse")
+            cells.append(spread(errors, 2))
+            logs += [np.log(np.median(errors))] if errors else []
         if logs:
             mean = f"{np.exp(np.mean(logs)):.2f}"
             rest = [
-                np.median(_ratios(figures, tasks, name, c)) for c in ("seconds", "n_weights")
+                np.median(ratios(rows, tasks, name, DEFAULT, column))
+                for column in ("seconds", "n_weights")
             ]
             cells += [mean, *(f"{value:.2f}" for value in rest)]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     lines += ["", "*mean*: geometric, over the tasks' medians.", ""]
     return "\n".join(lines)
-
-
-def _ratios(figures, tasks, name: str, column: str) -> list[float]:
-    return [
-        float(row[column]) / float(figures[task, seed, DEFAULT][column])
-        for (task, seed, contestant), row in figures.items()
-        if contestant == name and task in tasks and (task, seed, DEFAULT) in figures
-    ]
 
 
 def main(arguments=None) -> None:

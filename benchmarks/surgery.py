@@ -18,8 +18,8 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.environment import describe
-from benchmarks.frame import command_line, run_and_report, spread
-from benchmarks.headline import Split
+from benchmarks.frame import command_line, ratios, run_tasks, spread
+from benchmarks.headline import Split, nrmse
 from benchmarks.parts import DEFAULT, TASKS, model_of
 from benchmarks.store import Store, read_rows
 from skmoe import MoERegressor
@@ -90,18 +90,11 @@ def run(store: Store, task: str, seed: int) -> None:
     """All contestants, from one fit."""
     if all(store.status(task, seed, name) is not None for name in names()):
         return
-    split = scaled(TASKS[task](seed))
-    X, y = split[:2]
+    X, y, *test = scaled(TASKS[task](seed))
     moe = model_of(DEFAULT, seed).fit(X, y)
     for name, model in chain(factorised(moe, X, y), dense(X, y, seed)):
-        figures = {"nrmse": error(model, split), "n_weights": n_weights(model)}
+        figures = {"nrmse": nrmse(model, *test), "n_weights": n_weights(model)}
         store.add({"task": task, "seed": seed, "contestant": name, "status": "ok", **figures})
-
-
-def error(model, split: Split) -> float:
-    """Test RMSE over the standard deviation of the test targets."""
-    *_, X, y = split
-    return float(np.sqrt(np.mean((model.predict(X) - y) ** 2)) / np.std(y))
 
 
 def n_weights(model) -> int:
@@ -114,9 +107,8 @@ def n_weights(model) -> int:
 def report(store: Store) -> str:
     """The table in Markdown."""
     rows = read_rows(store.table)
-    figures = {(row["task"], row["seed"], row["contestant"]): row for row in rows}
     tasks = [task for task in TASKS if any(row["task"] == task for row in rows)]
-    seeds = sorted({row["seed"] for row in rows})
+    seeds = {row["seed"] for row in rows}
     lines = [
         "# Factorised experts, and dense nets as a start",
         "",
@@ -130,32 +122,16 @@ def report(store: Store) -> str:
         "|---|" + "---|" * (len(tasks) + 1),
     ]
     for name in names():
-        cells = [spread(_ratios(figures, [task], seeds, name, "nrmse"), 2) for task in tasks]
-        weights = np.median(_ratios(figures, tasks, seeds, name, "n_weights"))
+        cells = [spread(ratios(rows, [task], name, FITTED, "nrmse"), 2) for task in tasks]
+        weights = np.median(ratios(rows, tasks, name, FITTED, "n_weights"))
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {weights:.2f} |")
     return "\n".join(lines) + "\n"
-
-
-def _ratios(figures, tasks, seeds, name: str, column: str) -> list[float]:
-    pairs = [
-        (figures[task, seed, name], figures[task, seed, FITTED])
-        for task in tasks
-        for seed in seeds
-        if (task, seed, name) in figures
-    ]
-    return [float(own[column]) / float(fitted[column]) for own, fitted in pairs]
 
 
 def main(arguments=None) -> None:
     """Read the command line, run, report."""
     options = command_line(__doc__, "surgery").parse_args(arguments)
-
-    def work(store: Store) -> None:
-        for seed in range(options.seeds):
-            for task in TASKS:
-                run(store, task, seed)
-
-    run_and_report(options, COLUMNS, work, report)
+    run_tasks(options, COLUMNS, TASKS, run, report)
 
 
 if __name__ == "__main__":

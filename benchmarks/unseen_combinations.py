@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from benchmarks.environment import describe
-from benchmarks.frame import command_line, run_and_report, spread
+from benchmarks.frame import command_line, run_tasks, spread
 from benchmarks.store import Store, read_rows
 from skmoe import DeepMoERegressor
 from skmoe.datasets import make_iterated_regression, make_multiplication_regression
@@ -98,13 +98,7 @@ def report(store: Store) -> str:
 def main(arguments=None) -> None:
     """Read the command line, run, report."""
     options = command_line(__doc__, "unseen_combinations").parse_args(arguments)
-
-    def work(store: Store) -> None:
-        for seed in range(options.seeds):
-            for task in TASKS:
-                run(store, task, seed)
-
-    run_and_report(options, COLUMNS, work, report)
+    run_tasks(options, COLUMNS, TASKS, run, report)
 
 
 if __name__ == "__main__":
