@@ -7,19 +7,13 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from sklearn.exceptions import NotFittedError
+from small import ESTIMATORS, every_estimator
 
-from skmoe import DeepMoERegressor, MoERegressor, part
+from skmoe import MoERegressor, part
 from skmoe.nn.experts import EXPERTS
 from skmoe.surgery import experts_to_tune, with_adapters
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-ESTIMATORS = {
-    "shallow": MoERegressor,
-    "parallel": lambda **p: DeepMoERegressor(2, arrangement="parallel", **p),
-    "stack": lambda **p: DeepMoERegressor(2, arrangement="stack", **p),
-    "ensemble": lambda **p: DeepMoERegressor(4, arrangement="ensemble", **p),
-}
-every_estimator = pytest.mark.parametrize("kind", ESTIMATORS)
 every_method = pytest.mark.parametrize("method", ["latent", "mpo"])
 
 
