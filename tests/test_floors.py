@@ -17,6 +17,7 @@ FLOORS = [
     {
         "nn",
         "nn.stacked",
+        "nn.soft_mixture",
         "nn.base_routers",
         "nn.base_gates",
         "datasets._generation",

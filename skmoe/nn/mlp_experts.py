@@ -8,6 +8,7 @@ from torch import Generator, Tensor, nn
 
 from skmoe._settings import check_integer, check_number
 from skmoe.nn.base_experts import EndInMap, with_one
+from skmoe.nn.soft_mixture import soft_mixture
 from skmoe.nn.stacked import ACTIVATIONS, StackedLinear, StackedResidual
 
 
@@ -59,6 +60,7 @@ class MLPExperts(EndInMap):
         )
         self.output = StackedLinear(n_maps, hidden_dim, n_outputs, generator=generator)
         self.activation: Callable[[Tensor], Tensor] = ACTIVATIONS[activation]
+        self.activation_name = activation
 
     def stacked(self) -> tuple[Tensor, ...]:
         maps = [self.hidden]
@@ -102,16 +104,7 @@ class MLPExperts(EndInMap):
     def mix_all(self, x_BTD: Tensor, weights_BTE: Tensor) -> Tensor:
         if self.layers or not self._evaluates_a_net:
             return super().mix_all(x_BTD, weights_BTE)
-        # The experts of a block as one net of width F = E H, weighted in its hidden layer:
-        # two wide products instead of 2 E narrow ones.
-        w_hidden, b_hidden, w_output, b_output = (
-            tensor.unflatten(0, (self.n_blocks, -1)) for tensor in self.stacked()
-        )
-        w_BDF = w_hidden.transpose(1, 2).flatten(2)
-        hidden_BTF = self.activation(torch.baddbmm(b_hidden.flatten(1)[:, None], x_BTD, w_BDF))
-        hidden_BTEH = hidden_BTF.unflatten(-1, (self.n_experts, -1)) * weights_BTE[..., None]
-        bias_BTO = torch.bmm(weights_BTE, b_output.squeeze(2))
-        return torch.baddbmm(bias_BTO, hidden_BTEH.flatten(2), w_output.flatten(1, 2))
+        return soft_mixture(x_BTD, weights_BTE, self.stacked(), self.activation_name)
 
 
 class MergedExperts(MLPExperts):
