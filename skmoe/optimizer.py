@@ -7,6 +7,7 @@ optimisers make in each step.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -17,6 +18,8 @@ from skmoe.nn.base import Network
 
 WARMUP = 0.05
 MAX_GRADIENT_NORM = 1.0
+# Those of torch.
+BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
 class FlatAdamW(torch.optim.AdamW):
@@ -41,9 +44,7 @@ class FlatAdamW(torch.optim.AdamW):
         weight_decay: float,
         state: dict[str, Any] | None = None,
     ):
-        weights = [(name, w) for name, w in network.named_parameters() if w.requires_grad]
-        decayed = [w for name, w in weights if decays(name, w)]
-        kept = [w for name, w in weights if not decays(name, w)]
+        decayed, kept = (list(named.values()) for named in by_decay(network))
         groups = [
             (flatten(group), decay)
             for group, decay in ((decayed, weight_decay), (kept, 0.0))
@@ -71,27 +72,166 @@ class FlatAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure=None):
-        """One step: ``v -= rate (m / (1 - b1^t) / (sqrt(s / (1 - b2^t)) + eps) + decay v)``."""
-        norms = torch.stack([torch.linalg.vector_norm(grad) for grad in self.gradients])
-        # The sum keeps a gradient of zero from making a factor of infinity.
-        factor = MAX_GRADIENT_NORM / (torch.linalg.vector_norm(norms) + 1e-6)
-        factor.clamp_(max=1.0)
-        for group, vector, grad in zip(
+        """One step on all weights."""
+        factor = _clipping(torch.stack([torch.linalg.vector_norm(g) for g in self.gradients]))
+        for group, vector, gradient in zip(
             self.param_groups, self.vectors, self.gradients, strict=True
         ):
-            state, rate = self.state[vector], group["lr"]
+            state = self.state[vector]
             state["step"] += 1
-            first, second = (1 - beta ** state["step"].item() for beta in group["betas"])
-            grad.mul_(factor)
-            mean, square = state["exp_avg"], state["exp_avg_sq"]
-            mean.lerp_(grad, 1 - group["betas"][0])
-            square.mul_(group["betas"][1]).addcmul_(grad, grad, value=1 - group["betas"][1])
-            size = (square / second).sqrt_().add_(group["eps"])
+            change = direction(
+                gradient.mul_(factor),
+                (state["exp_avg"], state["exp_avg_sq"]),
+                int(state["step"]),
+                group["betas"],
+                group["eps"],
+            )
             if group["weight_decay"]:
-                vector.mul_(1 - rate * group["weight_decay"])
-            vector.addcdiv_(mean, size, value=-rate / first)
+                vector.mul_(1 - group["lr"] * group["weight_decay"])
+            vector.add_(change, alpha=-group["lr"])
 
     step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it in a profiler's mark
+
+
+class StackedAdamW:
+    """The same steps for M networks of one shape, each with a learning rate of its own.
+
+    Parameters
+    ----------
+    networks : sequence of Network
+        Their weights become views of `stacked`.
+    weight_decays : sequence of float
+        One for each network.
+
+    Attributes
+    ----------
+    stacked : dict of str to Tensor
+        By name, the weights of all networks, with M on the first axis: leaves for autograd.
+    """
+
+    def __init__(self, networks: Sequence[Network], weight_decays: Sequence[float]):
+        self.n_steps = 0
+        self.decays_M1 = torch.tensor(weight_decays, dtype=torch.float64)[:, None]
+        self._lay_out(networks)
+        self.moments = torch.zeros_like(self.gradient), torch.zeros_like(self.gradient)
+
+    def _lay_out(self, networks: Sequence[Network]) -> None:
+        """Weights that decay come first; those of one name lie next to each other."""
+        named = [by_decay(network) for network in networks]
+        self.n_decayed = len(named[0][0])
+        weights = [{**decayed, **kept} for decayed, kept in named]
+        stacks = [torch.stack([own[name].detach() for own in weights]) for name in weights[0]]
+        vector = torch.cat([stack.flatten() for stack in stacks])
+        self.gradient = torch.zeros_like(vector)
+        self.sizes = [stack.numel() for stack in stacks]
+        self.weights_MP, self.gradients_MP = self._blocks(vector), self._blocks(self.gradient)
+        self.stacked = {}
+        for name, stack, values, gradient in zip(
+            weights[0], stacks, self.weights_MP, self.gradients_MP, strict=True
+        ):
+            leaf = self.stacked[name] = values.detach().view_as(stack).requires_grad_()
+            leaf.grad = gradient.view_as(stack)
+            for own, row in zip(weights, leaf.detach(), strict=True):
+                own[name].data = row
+
+    def _blocks(self, vector: Tensor) -> list[Tensor]:
+        """The part of each name, with a row for each network."""
+        return [part.view(len(self.decays_M1), -1) for part in vector.split(self.sizes)]
+
+    def keep(self, kept: Sequence[int], networks: Sequence[Network]) -> None:
+        """Go on with some of the networks: those at these places."""
+        mean, square = (
+            torch.cat([block[kept].flatten() for block in self._blocks(moment)])
+            for moment in self.moments
+        )
+        self.moments = mean, square
+        self.decays_M1 = self.decays_M1[kept]
+        self._lay_out(networks)
+
+    def zero_grad(self) -> None:
+        """Set all gradients to zero."""
+        self.gradient.zero_()
+
+    @torch.no_grad()
+    def step(self, learning_rates: Sequence[float]) -> None:
+        """One step, with a learning rate for each network."""
+        self.n_steps += 1
+        norms = [torch.linalg.vector_norm(block, dim=1) for block in self.gradients_MP]
+        factor_M1 = _clipping(torch.stack(norms))[:, None]
+        for block in self.gradients_MP:
+            block.mul_(factor_M1)
+        rates_M1 = torch.tensor(learning_rates, dtype=torch.float64)[:, None]
+        shrink_M1 = (1 - rates_M1 * self.decays_M1).to(self.gradient)
+        rates_M1 = rates_M1.to(self.gradient)
+        changes_MP = self._blocks(direction(self.gradient, self.moments, self.n_steps))
+        for weights in self.weights_MP[: self.n_decayed]:
+            weights.mul_(shrink_M1)
+        for weights, change in zip(self.weights_MP, changes_MP, strict=True):
+            weights.sub_(change.mul_(rates_M1))
+
+    def arrays(self, m: int) -> dict[str, Any]:
+        """State of one network's optimiser, as `optimizer_arrays` has it."""
+        moments = [self._blocks(moment) for moment in self.moments]
+        parts = slice(0, self.n_decayed), slice(self.n_decayed, None)
+        groups = [
+            [torch.cat([b[m] for b in bs[part]]) for bs in moments]
+            for part in parts
+            if self.weights_MP[part]
+        ]
+        return {
+            str(number): {
+                "step": np.float32(self.n_steps),
+                "exp_avg": mean.cpu().numpy(),
+                "exp_avg_sq": square.cpu().numpy(),
+            }
+            for number, (mean, square) in enumerate(groups)
+        }
+
+
+def direction(
+    gradient: Tensor,
+    moments: tuple[Tensor, Tensor],
+    n_steps: int,
+    betas: tuple[float, float] = BETAS,
+    eps: float = EPSILON,
+) -> Tensor:
+    """Where AdamW steps: ``m / (1 - b1^t) / (sqrt(s / (1 - b2^t)) + eps)``.
+
+    Parameters
+    ----------
+    gradient : Tensor
+        Of a vector of weights.
+    moments : (Tensor, Tensor)
+        Running means m of the gradient and s of its square, which are updated.
+    n_steps : int
+        Number t of this step, from 1.
+    betas : (float, float)
+        What the running means keep in each step.
+    eps : float
+        Keeps weights without a gradient where they are.
+    """
+    mean, square = moments
+    first, second = (1 - beta**n_steps for beta in betas)
+    mean.lerp_(gradient, 1 - betas[0])
+    square.mul_(betas[1]).addcmul_(gradient, gradient, value=1 - betas[1])
+    size = (square / second).sqrt_().add_(eps)
+    return torch.div(mean, size, out=size).div_(first)
+
+
+def _clipping(norms: Tensor) -> Tensor:
+    """Factor of gradients, from the norms of their parts along the first axis."""
+    # The sum keeps a gradient of zero from making a factor of infinity.
+    norm = torch.linalg.vector_norm(norms, dim=0)
+    return (MAX_GRADIENT_NORM / (norm + 1e-6)).clamp_(max=1.0)
+
+
+def by_decay(network: Network) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+    """The weights that are trained: those that decay, and those that do not."""
+    named = {name: w for name, w in network.named_parameters() if w.requires_grad}
+    return (
+        {name: w for name, w in named.items() if decays(name, w)},
+        {name: w for name, w in named.items() if not decays(name, w)},
+    )
 
 
 def decays(name: str, weight: nn.Parameter) -> bool:

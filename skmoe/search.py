@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GridSearchCV, KFold
 
+from skmoe.batched_search import BatchedGridSearchCV
 from skmoe.estimators import _auto
+
+__all__ = ["BatchedGridSearchCV", "ExpertsCurve", "experts_curve", "search_space"]
 
 # Rows that an expert should have to learn from, and most experts of a space.
 ROWS_PER_EXPERT = 25

@@ -12,6 +12,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,29 +20,21 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
-from torch import Tensor
 
 from skmoe.batches import Batches, Rows, Tally, count_batches, of_rows
-from skmoe.nn.base import Network, Step
-from skmoe.nn.base_routers import Routing
+from skmoe.nn.base import Network
 from skmoe.nn.losses import FitLoss, GaussianNLL
+from skmoe.objective import AuxiliaryLoss, auxiliary_losses, fit_loss, validation_loss
 from skmoe.optimizer import FlatAdamW, optimizer_arrays, schedule
 
 # On standardised targets the loss of saying nothing is 1: far above it, the fit is lost.
 DIVERGED_LOSS = 1e4
 MAX_RESTARTS = 6
+# Validation rows that are looked at together, at least.
+VALIDATION_BATCH = 8192
 RESTART_FACTOR = 0.1
 # An epoch that still improves the loss by this share was not the last that paid.
 STILL_IMPROVING = 0.1
-
-
-@dataclass(frozen=True)
-class AuxiliaryLoss:
-    """One auxiliary loss with its weight."""
-
-    name: str
-    weight: float
-    loss: Callable[[Routing, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -116,9 +109,10 @@ def train(
         If the fit diverges with every one of the smaller steps that are tried.
     """
     start = copy.deepcopy(network.state_dict())
+    train_once = TRAINER.get()
     for restart in range(MAX_RESTARTS + 1):
         try:
-            result = _train_once(network, rows, validation, plan, generator, optimizer_state)
+            result = train_once(network, rows, validation, plan, generator, optimizer_state)
         except Diverged:
             network.load_state_dict(start)
             plan = replace(plan, learning_rate=plan.learning_rate * RESTART_FACTOR)
@@ -135,7 +129,15 @@ def train(
     )
 
 
-def _train_once(network, rows, validation, plan, generator, optimizer_state) -> TrainingResult:
+def train_alone(
+    network: Network,
+    rows: Rows,
+    validation: Rows | None,
+    plan: TrainingPlan,
+    generator: torch.Generator,
+    optimizer_state: dict[str, Any] | None = None,
+) -> TrainingResult:
+    """`train` without another try: raises `Diverged`."""
     loop = _Loop(network, plan, validation, generator, optimizer_state).initialize()
     interrupted = False
     loop.notify("on_train_begin", X=rows)
@@ -158,6 +160,11 @@ def _train_once(network, rows, validation, plan, generator, optimizer_state) -> 
     return TrainingResult(
         history, min(losses, default=math.nan), optimizer_arrays(loop.optimizer_), interrupted
     )
+
+
+# Who trains. Fits that run side by side put something in place that trains their networks
+# together.
+TRAINER: ContextVar[Callable[..., TrainingResult]] = ContextVar("TRAINER", default=train_alone)
 
 
 class _Loop(NeuralNet):
@@ -231,13 +238,13 @@ class _Loop(NeuralNet):
         return X, self.validation
 
     def get_iterator(self, dataset, training=False):
-        size = self.batch_size if training else max(self.batch_size, 8192)
+        size = self.batch_size if training else max(self.batch_size, VALIDATION_BATCH)
         return Batches(dataset, size, self.generator if training else None)
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         if iterator is None:
             return
-        if not training and not self._looks_now():
+        if not training and not looks_now(len(self.history), self.plan):
             self.history.record("valid_loss", self.history[-2, "valid_loss"])
             return
         started = time.perf_counter()
@@ -269,61 +276,26 @@ class _Loop(NeuralNet):
         (x, weight), y = batch
         self.optimizer_.zero_grad()
         answers, steps = self.module_.answers(x)
-        fit_loss = self._fit_loss(answers, steps, y, weight)
-        extra = self._auxiliary_losses(steps, of_rows(weight))
-        sum(extra.values(), fit_loss).backward()
+        loss = fit_loss(self.criterion_, self.module_, answers, steps, y, weight)
+        extra = auxiliary_losses(self.plan.auxiliary_losses, steps, of_rows(weight))
+        sum(extra.values(), loss).backward()
         if self.listeners["on_grad_computed"]:
             named = list(self.get_all_learnable_params())
             self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
         self.optimizer_.step()
         values = {f"{name}_loss": value.detach() for name, value in extra.items()}
         return {
-            "loss": fit_loss,
+            "loss": loss,
             "y_pred": answers.detach().mean(0),
-            "values": {"loss": fit_loss.detach(), **values},
+            "values": {"loss": loss.detach(), **values},
             "routings": [step.routing for step in steps],
         }
 
     @torch.no_grad()
     def validation_step(self, batch, **fit_params):
         (x, weight), y = batch
-        answers, steps = self.module_.answers(x)
-        prediction = answers.mean(0)
-        together = weight.ndim == 1 and not isinstance(self.criterion_, GaussianNLL)
-        judged = prediction.unsqueeze(0) if together else answers
-        loss = self._fit_loss(judged, steps, y, weight)
+        loss, prediction = validation_loss(self.criterion_, self.module_, x, y, weight)
         return {"loss": loss, "y_pred": prediction, "values": {"loss": loss}, "routings": []}
-
-    def _fit_loss(self, answers_MTO: Tensor, steps, y_TO: Tensor, weight: Tensor) -> Tensor:
-        """The mean of the members' losses, so that each of them learns for itself."""
-        n_members, n_rows, _ = answers_MTO.shape
-        if isinstance(self.criterion_, GaussianNLL):
-            losses_MT = self.criterion_(*self.module_.mixture(answers_MTO, steps), y_TO)
-        else:
-            targets = y_TO.expand_as(answers_MTO).flatten(0, 1)
-            losses_MT = self.criterion_(answers_MTO.flatten(0, 1), targets)
-        return (losses_MT.view(n_members, n_rows).mT * weight.view(n_rows, -1)).mean()
-
-    def _looks_now(self) -> bool:
-        """Whether to look at the validation rows: seldom where epochs are short."""
-        epoch, looks = len(self.history), self.plan.looks
-        every = max(1, self.max_epochs // looks) if looks else 1
-        return epoch % every == 1 % every or epoch == self.max_epochs
-
-    def _auxiliary_losses(self, steps: list[Step], weight: Tensor) -> dict[str, Tensor]:
-        losses = {
-            term.name: term.weight
-            * torch.stack([term.loss(s.routing, weight) for s in steps]).mean()
-            for term in self.plan.auxiliary_losses
-        }
-        penalties = [
-            (s.routing.reconstruction_BT * weight).mean()
-            for s in steps
-            if s.routing.reconstruction_BT is not None
-        ]
-        if penalties:
-            losses["reconstruction"] = torch.stack(penalties).mean()
-        return losses
 
     def _follow_schedule(self) -> None:
         if self.plan.scheduled:
@@ -333,6 +305,12 @@ class _Loop(NeuralNet):
             for part in self.annealed:
                 part.anneal(progress)
         self.step += 1
+
+
+def looks_now(epoch: int, plan: TrainingPlan) -> bool:
+    """Whether to look at the validation rows: seldom where epochs are short."""
+    every = max(1, plan.max_epochs // plan.looks) if plan.looks else 1
+    return epoch % every == 1 % every or epoch == plan.max_epochs
 
 
 def count_dead(usage: list[list[float]]) -> int:

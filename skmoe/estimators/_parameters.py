@@ -24,7 +24,7 @@ from skmoe.nn.gates import GATES
 from skmoe.nn.losses import LOSSES, build_auxiliary
 from skmoe.nn.networks import MoENetwork
 from skmoe.nn.routers import ROUTERS
-from skmoe.training import AuxiliaryLoss
+from skmoe.objective import AuxiliaryLoss
 
 PARTS = {
     "gate": GATES,

@@ -1,0 +1,351 @@
+"""Many networks of the same kind, trained as one program.
+
+A step of a small network is many short operations; what they cost is mostly the calls. Networks
+of one shape take their steps together: their weights are rows of one matrix, `torch.vmap` runs
+all of them through the same operations, and the optimiser steps on the whole matrix. Each
+network keeps what is its own: rows, batches and their order, learning rate, decay, the norm its
+gradient is clipped to, the moment it stops. So it ends as it would alone, up to rounding.
+"""
+
+import math
+import time
+import warnings
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from skmoe.batches import BATCHES_PER_LOOK, Batches, Rows, count_batches, gate_entropy, of_rows
+from skmoe.nn.base import Network
+from skmoe.objective import auxiliary_losses, fit_loss, validation_loss
+from skmoe.optimizer import StackedAdamW, schedule
+from skmoe.training import (
+    DIVERGED_LOSS,
+    VALIDATION_BATCH,
+    Diverged,
+    TrainingPlan,
+    TrainingResult,
+    count_dead,
+    looks_now,
+    train_alone,
+)
+
+
+@dataclass(eq=False)
+class Request:
+    """A network to be trained: the arguments of `train_alone`, and what came of it."""
+
+    network: Network
+    rows: Rows
+    validation: Rows | None
+    plan: TrainingPlan
+    generator: torch.Generator
+    optimizer_state: dict[str, Any] | None = None
+    outcome: TrainingResult | Exception | None = None
+    """The result, or what `train_alone` would have raised."""
+    seconds: float = 0.0
+    """Its share of the time."""
+    together: int = 1
+    """How many were trained as one program."""
+
+
+def train_requests(requests: Sequence[Request]) -> None:
+    """Train all networks in place, those of the same kind together."""
+    groups: dict[Hashable, list[Request]] = {}
+    for request in requests:
+        groups.setdefault(kind_of(request), []).append(request)
+    for group in groups.values():
+        started = time.perf_counter()
+        _train_group(group)
+        for request in group:
+            request.seconds = (time.perf_counter() - started) / len(group)
+
+
+def _train_group(group: list[Request]) -> None:
+    if len(group) > 1 and _Program.can_run(group):
+        _Program(group).run()
+        for request in group:
+            request.together = len(group)
+        return
+    for request in group:
+        try:
+            request.outcome = train_alone(
+                request.network,
+                request.rows,
+                request.validation,
+                request.plan,
+                request.generator,
+                request.optimizer_state,
+            )
+        except Exception as error:
+            request.outcome = error
+
+
+def kind_of(request: Request) -> Hashable:
+    """What networks must share to be trained together; unique if one must be alone."""
+    plan, rows = request.plan, request.rows
+    own_course = plan.callbacks or plan.before_epoch or plan.at_rest or plan.verbose
+    if own_course or request.optimizer_state is not None:
+        return id(request)
+    terms = [(term.name, term.weight, _settings(term.loss)) for term in plan.auxiliary_losses]
+    course = plan.batch_size, plan.max_epochs, plan.scheduled, plan.looks
+    shapes = rows.x.shape, rows.y.shape, rows.weight.shape, rows.x.dtype, rows.x.device
+    modules = [_describe(module) for module in (request.network, plan.fit_loss)]
+    return str((modules, terms)), course, shapes, request.validation is None
+
+
+def _describe(module: nn.Module) -> list[Any]:
+    """All that decides what a module computes, but for the values of its tensors."""
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    shapes = [(name, tuple(t.shape), t.dtype, t.requires_grad) for name, t in tensors]
+    return [shapes, *((name, _settings(part)) for name, part in module.named_modules())]
+
+
+def _settings(part: Any) -> Any:
+    """Type and plain attributes; of a function, its name."""
+    if not hasattr(part, "__dict__") or isinstance(part, type):
+        return repr(part)
+    if (name := getattr(part, "__qualname__", None)) is not None:
+        return f"{part.__module__}.{name}"
+    kept = {k: v for k, v in vars(part).items() if k[0] != "_" and k not in _NOT_SETTINGS}
+    values = {k: _settings(v) if callable(v) else repr(v) for k, v in kept.items()}
+    return type(part).__qualname__, sorted(values.items())
+
+
+# `limit` of a resistant loss follows the course of a fit, which then has a course of its own.
+_NOT_SETTINGS = {"training", "generator", "limit"}
+
+
+class _Objective(nn.Module):
+    """A network with its losses, so that one call of it is a step's forward pass."""
+
+    def __init__(self, network: Network, plan: TrainingPlan):
+        super().__init__()
+        self.network, self.criterion = network, plan.fit_loss
+        self.terms = plan.auxiliary_losses
+
+    def forward(
+        self, x: Tensor, y: Tensor, weight: Tensor, look: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to follow, and what to keep a record of."""
+        answers, steps = self.network.answers(x)
+        loss = fit_loss(self.criterion, self.network, answers, steps, y, weight)
+        extra = auxiliary_losses(self.terms, steps, of_rows(weight))
+        record = {"loss": loss, **{f"{name}_loss": value for name, value in extra.items()}}
+        if look:
+            routings = [step.routing for step in steps]
+            record["usage"] = torch.cat([r.usage(of_rows(weight)) for r in routings])
+            record["gate_entropy"] = torch.cat([gate_entropy(r) for r in routings])
+        return sum(extra.values(), loss), {name: v.detach() for name, v in record.items()}
+
+
+@dataclass(eq=False)
+class _Model:
+    """One of the networks, and how its fit goes."""
+
+    request: Request
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    best_state: dict[str, Tensor] | None = None
+    misses: int = 0
+
+    def __post_init__(self):
+        self.network, self.rows = self.request.network, self.request.rows
+        self.plan = self.request.plan
+
+    def judge(self, loss: float) -> bool:
+        """Take note of a validation loss; whether it has been too long without a better one."""
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch, self.misses = loss, len(self.history), 0
+            state = self.network.state_dict()
+            self.best_state = {name: tensor.clone() for name, tensor in state.items()}
+        else:
+            self.misses += 1
+        return self.misses == self.plan.patience
+
+    def finish(self, optimizer_state: dict[str, Any]) -> None:
+        """Weights of the best epoch, as tensors of the network's own; and the result."""
+        self.release()
+        if self.best_state is not None and self.best_epoch != len(self.history):
+            self.network.load_state_dict(self.best_state)
+        if not all(bool(weight.isfinite().all()) for weight in self.network.parameters()):
+            self.request.outcome = Diverged()
+            return
+        monitor = "train_loss" if self.request.validation is None else "valid_loss"
+        losses = [epoch[monitor] for epoch in self.history]
+        best = min(losses, default=math.nan)
+        self.request.outcome = TrainingResult(self.history, best, optimizer_state)
+
+    def release(self) -> None:
+        """Give the network tensors of its own again."""
+        for tensor in (*self.network.parameters(), *self.network.buffers()):
+            tensor.data = tensor.data.clone()
+
+
+class _Program:
+    """The training of networks of one kind."""
+
+    def __init__(self, group: Sequence[Request]):
+        self.models = [_Model(request) for request in group]
+        first = group[0]
+        self.plan = first.plan
+        self.n_rows = len(first.rows)
+        self.n_batches = count_batches(self.n_rows, self.plan.batch_size)
+        self.n_steps = self.plan.max_epochs * self.n_batches
+        self.step = 0
+        decays = [model.plan.weight_decay for model in self.models]
+        self.optimizer = StackedAdamW([model.network for model in self.models], decays)
+        self.stack()
+
+    @staticmethod
+    def can_run(group: Sequence[Request]) -> bool:
+        """Whether the parts of these networks can be run side by side: some draw numbers."""
+        probe = _Objective(group[0].network.train(), group[0].plan)
+        weights, buffers = (
+            {name: tensor.detach()[None].clone() for name, tensor in named}
+            for named in (probe.named_parameters(), probe.named_buffers())
+        )
+        # A batch of the usual size: with more rows, few experts are asked in another way.
+        batches = Batches(group[0].rows, group[0].plan.batch_size, None)
+        (x, weight), y = next(iter(batches))
+        try:
+            # What has no rule to be run side by side fails, or warns that it is slow.
+            with torch.no_grad(), warnings.catch_warnings(action="error"):
+                _run(probe, weights, buffers, (x[None], y[None], weight[None]), look=True)
+        except (RuntimeError, NotImplementedError, UserWarning):
+            return False
+        return True
+
+    def stack(self) -> None:
+        """Let autograd see the weights of all models as one, and so their buffers."""
+        networks = [model.network for model in self.models]
+        self.parameters = {f"network.{k}": v for k, v in self.optimizer.stacked.items()}
+        self.buffers = {}
+        for own in zip(*(_untrained(network) for network in networks), strict=True):
+            name = own[0][0]
+            stack = torch.stack([tensor.detach() for _, tensor in own])
+            self.buffers[f"network.{name}"] = stack
+            for m, (_, tensor) in enumerate(own):
+                tensor.data = stack[m]
+        self.objective = _Objective(networks[0], self.plan)
+        gates = [gate for network in networks for gate in network.gates()]
+        self.annealed: list[Any] = [g for g in gates if g.schedule[0] != g.schedule[1]]
+        losses = (term.loss for model in self.models for term in model.plan.auxiliary_losses)
+        self.annealed += [loss for loss in losses if hasattr(loss, "anneal")]
+
+    def run(self) -> None:
+        for epoch in range(1, self.plan.max_epochs + 1):
+            self._train_epoch(epoch)
+            stopped = {model for model in self.models if self._has_ended(model, epoch)}
+            if stopped:
+                self._let_go(stopped)
+            if not self.models:
+                return
+
+    def _train_epoch(self, epoch: int) -> None:
+        started = time.perf_counter()
+        for model in self.models:
+            model.network.train()
+        sums: dict[str, Tensor] = {}
+        n_rows: dict[str, int] = {}
+        for index, batch in enumerate(self._batches()):
+            look = index % BATCHES_PER_LOOK == 0
+            size = batch[0].shape[1]
+            for name, value in self._take_step(batch, look).items():
+                sums[name] = sums.get(name, 0) + value * size
+                n_rows[name] = n_rows.get(name, 0) + size
+        averages = {name: (total / n_rows[name]).tolist() for name, total in sums.items()}
+        seconds = (time.perf_counter() - started) / len(self.models)
+        for m, model in enumerate(self.models):
+            own = {name: values[m] for name, values in averages.items()}
+            entry = {"epoch": epoch, "train_loss": own.pop("loss"), **own}
+            entry["dead_experts"] = count_dead(own["usage"])
+            entry["learning_rate"] = self._rate(model, self.step - 1)
+            model.history.append({**entry, "train_seconds": seconds})
+
+    def _batches(self) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
+        """Each model's next batch, stacked; from batches of its own."""
+        size = self.plan.batch_size
+        own = [Batches(model.rows, size, model.request.generator) for model in self.models]
+        for batches in zip(*own, strict=True):
+            xs, weights, ys = zip(*((x, weight, y) for (x, weight), y in batches), strict=True)
+            yield torch.stack(xs), torch.stack(ys), torch.stack(weights)
+
+    def _take_step(self, batch: tuple[Tensor, ...], look: bool) -> dict[str, Tensor]:
+        progress = self.step / max(self.n_steps - 1, 1)
+        if self.plan.scheduled:
+            for part in self.annealed:
+                part.anneal(progress)
+        self.optimizer.zero_grad()
+        losses, record = _run(self.objective, self.parameters, self.buffers, batch, look)
+        losses.sum().backward()
+        self.optimizer.step([self._rate(model, self.step) for model in self.models])
+        self.step += 1
+        return record
+
+    def _rate(self, model: _Model, step: int) -> float:
+        share = schedule(step / max(self.n_steps - 1, 1)) if self.plan.scheduled else 1.0
+        return model.plan.learning_rate * share
+
+    def _has_ended(self, model: _Model, epoch: int) -> bool:
+        """Whether a model diverged, has done all epochs, or hardly gets better."""
+        if not model.history[-1]["train_loss"] < DIVERGED_LOSS:
+            model.request.outcome = Diverged()
+            return True
+        waits_in_vain = False
+        if (validation := model.request.validation) is not None:
+            loss = model.history[-2]["valid_loss"] if epoch > 1 else math.nan
+            if looks_now(epoch, self.plan):
+                started = time.perf_counter()
+                loss = _mean_validation_loss(model, validation)
+                model.history[-1]["valid_seconds"] = time.perf_counter() - started
+            model.history[-1]["valid_loss"] = loss
+            waits_in_vain = model.judge(loss)
+        return waits_in_vain or epoch == self.plan.max_epochs
+
+    def _let_go(self, stopped: set[_Model]) -> None:
+        """End these models' fits, and go on with the others."""
+        for m, model in enumerate(self.models):
+            if model not in stopped:
+                continue
+            if isinstance(model.request.outcome, Diverged):
+                model.release()
+            else:
+                model.finish(self.optimizer.arrays(m))
+        kept = [m for m, model in enumerate(self.models) if model not in stopped]
+        self.models = [self.models[m] for m in kept]
+        if self.models:
+            self.optimizer.keep(kept, [model.network for model in self.models])
+            self.stack()
+
+
+def _run(objective, parameters, buffers, batch, look: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    """Losses of all models, and their records."""
+
+    def one(parameters, buffers, x, y, weight):
+        return functional_call(objective, (parameters, buffers), (x, y, weight, look))
+
+    return torch.vmap(one)(parameters, buffers, *batch)
+
+
+def _untrained(network: Network) -> list[tuple[str, Tensor]]:
+    """Buffers and frozen weights."""
+    frozen = [(name, w) for name, w in network.named_parameters() if not w.requires_grad]
+    return [*network.named_buffers(), *frozen]
+
+
+@torch.no_grad()
+def _mean_validation_loss(model: _Model, validation: Rows) -> float:
+    network, criterion = model.network.eval(), model.plan.fit_loss.eval()
+    total = torch.zeros(())
+    for (x, weight), y in Batches(
+        validation, max(model.plan.batch_size, VALIDATION_BATCH), None
+    ):
+        loss, _ = validation_loss(criterion, network, x, y, weight)
+        total = total + loss * len(x)
+    criterion.train()
+    return float(total) / len(validation)

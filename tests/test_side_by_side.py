@@ -1,0 +1,204 @@
+"""Networks that are trained as one program end as they would alone."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from skmoe._registry import part
+from skmoe.batches import Rows
+from skmoe.nn.losses import GaussianNLL, Huber, SquaredError, switch
+from skmoe.nn.networks import NETWORKS
+from skmoe.objective import AuxiliaryLoss
+from skmoe.side_by_side import Request, kind_of, train_requests
+from skmoe.training import Diverged, TrainingPlan, TrainingResult, train_alone
+
+LAYER = {"n_experts": 3, "hidden_dim": 5}
+ARGUMENTS = {
+    "shallow": {"embedding": part("piecewise_linear", n_bins=4)},
+    "parallel": {"n_layers": 2, "model_dim": 6},
+    "stack": {"n_layers": 2, "model_dim": 6},
+    "ensemble": {"n_layers": 2, "model_dim": 6, "embedding": part("periodic")},
+}
+PLAN = TrainingPlan(SquaredError(), 0.02, 0.1, batch_size=16, max_epochs=6)
+
+
+def rows(seed, n_rows=40):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n_rows, 3, generator=generator).double()
+    y = (x[:, :1] * x[:, 1:2]).sin() + x[:, 2:].abs()
+    return Rows(x, y, 0.5 + torch.rand(n_rows, generator=generator).double())
+
+
+def request(seed, kind="shallow", plan=PLAN, validation=False, **arguments):
+    generator = torch.Generator().manual_seed(seed)
+    arguments = {**LAYER, **ARGUMENTS[kind], **arguments}
+    network = NETWORKS[kind](
+        3, plan.fit_loss.outputs_per_target, generator=generator, **arguments
+    )
+    held_out = rows(50 + seed, 20) if validation else None
+    order = torch.Generator().manual_seed(99 + seed)
+    return Request(network.double(), rows(seed), held_out, plan, order)
+
+
+def alone(asked):
+    """A copy of the request, trained by itself."""
+    generator = torch.Generator()
+    generator.set_state(asked.generator.get_state())
+    network = copy.deepcopy(asked.network)
+    try:
+        outcome = train_alone(network, asked.rows, asked.validation, asked.plan, generator)
+    except Diverged as error:
+        outcome = error
+    return Request(network, asked.rows, asked.validation, asked.plan, generator, None, outcome)
+
+
+def without_seconds(history):
+    return [{k: v for k, v in epoch.items() if "seconds" not in k} for epoch in history]
+
+
+def assert_same_as_alone(requests, together=True):
+    expected = [alone(asked) for asked in requests]
+    assert (len({kind_of(asked) for asked in requests}) == 1) is together
+    train_requests(requests)
+    for one, other in zip(requests, expected, strict=True):
+        assert type(one.outcome) is type(other.outcome)
+        if not isinstance(one.outcome, TrainingResult):
+            continue
+        assert_close(one.network.state_dict(), other.network.state_dict(), rtol=1e-6, atol=1e-9)
+        assert one.outcome.best_loss == pytest.approx(other.outcome.best_loss, rel=1e-7)
+        histories = (without_seconds(r.outcome.history) for r in (one, other))
+        for epoch, same in zip(*histories, strict=True):
+            assert list(epoch) == list(same)
+            for name, value in epoch.items():
+                expected_value = np.asarray(same[name])
+                assert np.asarray(value) == pytest.approx(expected_value, rel=1e-6, abs=1e-9)
+        for number, state in other.outcome.optimizer_state.items():
+            for name, array in state.items():
+                assert one.outcome.optimizer_state[number][name] == pytest.approx(
+                    array, abs=1e-8
+                )
+        assert torch.equal(one.generator.get_state(), other.generator.get_state())
+
+
+@pytest.mark.parametrize("validation", [False, True])
+@pytest.mark.parametrize("kind", ARGUMENTS)
+def test_each_ends_as_it_would_alone(kind, validation):
+    assert_same_as_alone([request(seed, kind, validation=validation) for seed in range(3)])
+
+
+def test_rates_and_decays_are_their_own():
+    plans = [
+        replace(PLAN, learning_rate=rate, weight_decay=decay)
+        for rate, decay in ((0.001, 0.0), (0.02, 0.1), (0.1, 2.0))
+    ]
+    assert_same_as_alone([request(0, plan=plan) for plan in plans])
+
+
+def test_each_stops_when_it_no_longer_gets_better():
+    plan = replace(PLAN, max_epochs=40, patience=2, learning_rate=0.1)
+    requests = [request(seed, plan=plan, validation=True) for seed in range(4)]
+    assert_same_as_alone(requests)
+    assert len({len(asked.outcome.history) for asked in requests}) > 1
+
+
+def test_validation_rows_may_be_looked_at_seldom():
+    plan = replace(PLAN, max_epochs=12, looks=3)
+    assert_same_as_alone([request(seed, plan=plan, validation=True) for seed in range(2)])
+
+
+def test_one_that_diverges_leaves_the_others_alone():
+    rates = (0.02, 1e12, 0.01)
+    requests = [request(0, plan=replace(PLAN, learning_rate=rate)) for rate in rates]
+    assert_same_as_alone(requests)
+    assert isinstance(requests[1].outcome, Diverged)
+
+
+@pytest.mark.parametrize("loss", [Huber(), GaussianNLL()], ids=type)
+def test_other_losses(loss):
+    plan = replace(PLAN, fit_loss=loss)
+    assert_same_as_alone([request(seed, plan=plan) for seed in range(2)])
+
+
+def test_routing_losses():
+    terms = [AuxiliaryLoss("switch", 0.1, switch)]
+    plan = replace(PLAN, auxiliary_losses=terms)
+    assert_same_as_alone([request(seed, plan=plan) for seed in range(2)])
+
+
+def test_temperatures_are_annealed():
+    gate = part("linear", temperature=(2.0, 0.1))
+    requests = [request(seed, gate=gate) for seed in range(2)]
+    assert_same_as_alone(requests)
+    assert requests[0].network.gates()[0].log_temperature.exp().item() == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"router": "normalized_sigmoid", "top_k": 2},
+        {"router": part("normalized_sigmoid", balance_rate=0.01), "top_k": 2},
+        {"router": "expert_choice", "top_k": 2},
+        {"gate": part("linear", noise=0.5)},
+        {"expert": "cp"},
+        {"expert": ["linear", "mlp", "mlp"]},
+        {"n_shared_experts": 1},
+    ],
+    ids=str,
+)
+def test_whatever_the_parts(layer):
+    assert_same_as_alone([request(seed, **layer) for seed in range(2)])
+
+
+def test_few_of_many_wide_experts():
+    """Rows that are sorted by expert are no program for all: such networks take turns."""
+    wide = {"n_experts": 16, "hidden_dim": 2000, "top_k": 1, "embedding": None}
+    plan = replace(PLAN, max_epochs=2, batch_size=40)
+    assert_same_as_alone([request(seed, plan=plan, **wide) for seed in range(2)])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_epochs": 7},
+        {"batch_size": 8},
+        {"fit_loss": Huber()},
+        {"auxiliary_losses": [AuxiliaryLoss("switch", 0.1, switch)]},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_courses_that_differ_are_not_trained_together(change):
+    assert_same_as_alone([request(0), request(0, plan=replace(PLAN, **change))], together=False)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [{"top_k": 2}, {"n_experts": 4}, {"expert": part("mlp", activation="tanh")}],
+    ids=str,
+)
+def test_nor_are_networks_that_differ(layer):
+    assert_same_as_alone([request(0), request(0, **layer)], together=False)
+
+
+def test_frozen_weights_stay_bitwise():
+    requests = [request(seed) for seed in range(2)]
+    for asked in requests:
+        asked.network.layer.gate.requires_grad_(False)
+    before = [copy.deepcopy(asked.network.layer.gate.state_dict()) for asked in requests]
+    assert_same_as_alone(requests)
+    for asked, state in zip(requests, before, strict=True):
+        assert_close(asked.network.layer.gate.state_dict(), state, rtol=0, atol=0)
+
+
+def test_networks_share_no_memory_afterwards():
+    requests = [request(seed) for seed in range(2)]
+    train_requests(requests)
+    storages = {
+        weight.untyped_storage().data_ptr()
+        for asked in requests
+        for weight in asked.network.parameters()
+    }
+    assert len(storages) == sum(len(list(asked.network.parameters())) for asked in requests)
