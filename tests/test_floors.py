@@ -12,7 +12,7 @@ PACKAGE = ROOT / "skmoe"
 
 # From the ground up. A module imports only from floors above its own line in this list.
 FLOORS = [
-    {"_version", "_registry", "_settings", "_optional"},
+    {"_version", "_registry", "_settings", "_optional", "_fork"},
     {"_validation", "scaling", "model_file", "distribution"},
     {
         "nn",
@@ -39,8 +39,8 @@ FLOORS = [
     {"nn.ensemble"},
     {"nn.networks"},
     {"nn.adapters"},
-    {"batches", "optimizer"},
-    {"model"},
+    {"batches", "optimizer", "checkpoint"},
+    {"model", "plan"},
     {"training", "initialization", "linear_solve", "second_order", "surgery", "folds"},
     {"structure", "regions", "upcycling"},
     {
@@ -53,6 +53,7 @@ FLOORS = [
         "estimators._closed_form",
         "estimators._parameters",
         "estimators._second_order",
+        "estimators._checkpoint",
     },
     {"estimators._combinations", "estimators._settling"},
     {"estimators._blocks", "estimators._surgery", "estimators._views"},
