@@ -160,8 +160,8 @@ def check_rows(estimator, X, y, sample_weight, *, reset: bool):
             multi_output=True,
             y_numeric=True,
         )
-    # As float64: what is finite as float128 or an object may not be after the cast.
-    y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+        # As float64: what is finite as float128 or an object may not be after the cast.
+        y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
     seen = {name: vars(fresh)[name] for name in SEEN if name in vars(fresh)}
     seen["_y_ndim"] = y.ndim
     weight = check_weight(sample_weight, X)
