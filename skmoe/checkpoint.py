@@ -121,7 +121,7 @@ class Checkpoint:
             weights = {name: w.cpu().numpy().copy() for name, w in network.state_dict().items()}
             stages.append({"weights": weights, "result": dict(vars(result))})
             self.under_way = None
-            self.write(dict)
+            self.write()
         self.position += 1
         return result
 
@@ -130,11 +130,11 @@ class Checkpoint:
         taken, self.under_way = self.under_way, None
         return taken
 
-    def write(self, progress: Callable[[], dict[str, Any]]) -> None:
-        """Write what is done, and the progress of the stage under way; not too often."""
+    def write(self, progress: Callable[[], dict[str, Any]] | None = None) -> None:
+        """Write what is done, and the progress of the stage under way if any; not too often."""
         pause = max(SECONDS, TIMES_ITSELF * self.seconds_of_writing)
         if time.monotonic() - self.written >= pause:
-            self._write_now(progress() or None)
+            self._write_now(progress and progress())
 
     def finish(self) -> None:
         """Write that the fit is done."""
