@@ -42,6 +42,7 @@ ROUTERS: tuple[dict[str, Any], ...] = (
 # Seconds that a killed process trains before it is killed.
 SOONEST, LATEST = 0.2, 2.0
 PATIENCE = 300.0
+KILLS_PER_FIT = 6
 
 
 def problem(n_rows: int = 100, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -172,14 +173,14 @@ print(outcome(moe.fit(*problem(400))))
 
 
 def long_fits() -> list[Any]:
-    """Fits of some ten seconds, each with other phases and parts."""
+    """Fits of some seconds, each with other phases and parts."""
     early = {"early_stopping": True, "n_iter_no_change": 400, "batch_size": 32}
     noisy = {"router": "noisy_top_k", "auxiliary_losses": {"switch": 0.01}}
     return [
-        MoERegressor(4, max_epochs=700, random_state=0, **early),
-        MoERegressor(4, max_epochs=1200, random_state=0, solver="adam+lbfgs", **noisy),
-        DeepMoERegressor(max_epochs=250, random_state=0),
-        MoERegressor(4, max_epochs=1500, learning_rate=1e4, random_state=0, batch_size=64),
+        MoERegressor(4, max_epochs=400, random_state=0, **early),
+        MoERegressor(4, max_epochs=600, random_state=0, solver="adam+lbfgs", **noisy),
+        DeepMoERegressor(max_epochs=120, random_state=0),
+        MoERegressor(4, max_epochs=800, learning_rate=1e4, random_state=0, batch_size=64),
     ]
 
 
@@ -218,7 +219,7 @@ def _killed(process: subprocess.Popen, file: Path, delay: float) -> bool:
 
 
 def kills(scale: float, seed: int) -> Figure:
-    """SIGKILL at random moments, again and again until a fit comes to its end."""
+    """SIGKILL at random moments, several times in each fit, until it comes to its end."""
     chance = np.random.default_rng(seed)
     wanted = max(2, round(24 * scale))
     n_killed = n_fits = n_equal = 0
@@ -226,13 +227,13 @@ def kills(scale: float, seed: int) -> Figure:
         while n_killed < wanted:
             number = n_fits % len(long_fits())
             expected, _ = _start(CHILD, number, "").communicate()
-            file, done = Path(folder) / f"fit-{n_fits}", False
+            file, done, left = Path(folder) / f"fit-{n_fits}", False, KILLS_PER_FIT
             while not done:
                 process = _start(CHILD, number, file)
-                # Each start has got through its imports; a few of them are enough.
-                delay = chance.uniform(SOONEST, LATEST) if n_killed < wanted else PATIENCE
+                delay = chance.uniform(SOONEST, LATEST) if left else PATIENCE
                 done = not _killed(process, file, delay)
                 n_killed += not done
+                left -= not done
             found, _ = process.communicate()
             n_equal += found == expected != ""
             n_fits += 1
