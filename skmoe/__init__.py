@@ -1,5 +1,6 @@
 """Mixture-of-experts regression behind scikit-learn's fit and predict."""
 
+import skmoe._fork  # noqa: F401  (children of this process)
 from skmoe._registry import part
 from skmoe._version import __version__
 from skmoe.estimators import DeepMoERegressor, MoERegressor

@@ -1,5 +1,7 @@
 """Validation of parameters and rows. Only this file imports private names of scikit-learn."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 
 import numpy as np
@@ -16,6 +18,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from skmoe._registry import Part, Registry, did_you_mean
 
 __all__ = [
+    "SEEN",
     "PartOf",
     "PartsOf",
     "at_least",
@@ -34,6 +37,10 @@ __all__ = [
 ]
 
 fit_context = _fit_context(prefer_skip_nested_validation=True)
+
+
+# What validation learns of X, as scikit-learn names it.
+SEEN = ("n_features_in_", "feature_names_in_")
 
 
 class _Integers(Interval):
@@ -137,32 +144,47 @@ def check_rows(estimator, X, y, sample_weight, *, reset: bool):
     X : ndarray of shape (n, D), float32 or float64
     y : ndarray of shape (n, n_outputs), float64
     weight : ndarray of shape (n,), float64
-    y_ndim : int
-        1 if y was one-dimensional.
+    seen : dict
+        What the estimator is to remember of X and y, if the fit comes to its end: number and
+        names of the features, and the dimensions of y as `_y_ndim`.
     """
-    X, y = validate_data(
-        estimator,
-        X,
-        y,
-        reset=reset,
-        dtype=(np.float64, np.float32),
-        multi_output=True,
-        y_numeric=True,
-    )
-    # As float64: what is finite as float128 or an object may not be after the cast.
-    y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+    # A fit that fails must not change what the estimator knows.
+    fresh = _remembering(estimator, {}) if reset else estimator
+    with _telling_cures(X, y):
+        X, y = validate_data(
+            fresh,
+            X,
+            y,
+            reset=reset,
+            dtype=(np.float64, np.float32),
+            multi_output=True,
+            y_numeric=True,
+        )
+        # As float64: what is finite as float128 or an object may not be after the cast.
+        y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+    seen = {name: vars(fresh)[name] for name in SEEN if name in vars(fresh)}
+    seen["_y_ndim"] = y.ndim
     weight = check_weight(sample_weight, X)
     kept = weight > 0
     if not kept.all():
         X, y, weight = X[kept], y[kept], weight[kept]
-    return X, y.reshape(len(y), -1), weight, y.ndim
+    return X, y.reshape(len(y), -1), weight, seen
 
 
-def check_validation_rows(estimator, X_val, y_val, sample_weight_val, n_outputs: int):
-    """The user's own validation rows, checked against what `fit` saw."""
+def _remembering(estimator, seen: dict):
+    """An estimator with the same parameters that has seen this."""
+    other = type(estimator)(**estimator.get_params(deep=False))
+    vars(other).update(seen)
+    return other
+
+
+def check_validation_rows(estimator, seen: dict, rows: tuple, n_outputs: int):
+    """The user's own validation rows ``(X, y, weight)``, checked against what `fit` saw."""
+    X_val, y_val, sample_weight_val = rows
     if y_val is None:
         raise ValueError("y_val is required when X_val is given. Got y_val=None.")
-    X, y, weight, _ = check_rows(estimator, X_val, y_val, sample_weight_val, reset=False)
+    fitted = _remembering(estimator, seen)
+    X, y, weight, _ = check_rows(fitted, X_val, y_val, sample_weight_val, reset=False)
     if y.shape[1] != n_outputs:
         raise ValueError(
             f"y_val must have as many outputs as y. Got {y.shape[1]} and {n_outputs}."
@@ -172,7 +194,51 @@ def check_validation_rows(estimator, X_val, y_val, sample_weight_val, n_outputs:
 
 def check_features(estimator, X):
     """Rows to predict for, in the precision that they come in."""
-    return validate_data(estimator, X, reset=False, dtype=(np.float64, np.float32))
+    with _telling_cures(X):
+        return validate_data(estimator, X, reset=False, dtype=(np.float64, np.float32))
+
+
+@contextmanager
+def _telling_cures(X, y=None) -> Iterator[None]:
+    """Add to scikit-learn's errors about missing values and strings what to do."""
+    try:
+        yield
+    except ValueError as error:
+        cure = ""
+        if "could not convert string" in str(error):
+            cure = _cure_of_strings(X, y)
+        elif "X contains NaN" in str(error):
+            cure = (
+                "Fill missing values first, as with "
+                "make_pipeline(sklearn.impute.SimpleImputer(), ...)."
+            )
+        if not cure:
+            raise
+        raise ValueError(f"{error}\n{cure}") from None
+
+
+def _cure_of_strings(X, y) -> str:
+    if y is not None and not _is_numeric(y):
+        return "y must be numeric: these are regressors."
+    columns = getattr(X, "columns", None)
+    if columns is None:
+        X = np.asarray(X)
+        named = {number: X[:, number] for number in range(X.shape[1])} if X.ndim == 2 else {}
+    else:
+        named = {name: X[name] for name in columns}
+    strings = [name for name, values in named.items() if not _is_numeric(values)]
+    return (
+        f"Features must be numeric. Got strings in the columns {strings}. Encode them first, "
+        "with OneHotEncoder or TargetEncoder of sklearn.preprocessing."
+    )
+
+
+def _is_numeric(values) -> bool:
+    try:
+        np.asarray(values).astype(np.float64)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def check_outputs(y, n_outputs: int) -> None:

@@ -63,7 +63,7 @@ class FlatAdamW(torch.optim.AdamW):
                 "exp_avg_sq": torch.zeros_like(vector),
             }
         if state is not None:
-            _load(self, state)
+            load_arrays(self, state)
 
     def zero_grad(self, set_to_none: bool = False) -> None:
         # Never to None: the weights' gradients are views of the vectors' gradients.
@@ -268,7 +268,8 @@ def optimizer_arrays(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     }
 
 
-def _load(optimizer: torch.optim.Optimizer, arrays: dict[str, Any]) -> None:
+def load_arrays(optimizer: torch.optim.Optimizer, arrays: dict[str, Any]) -> None:
+    """Give the optimiser a state that `optimizer_arrays` has told."""
     state = {
         int(index): {name: torch.tensor(value) for name, value in entry.items()}
         for index, entry in arrays.items()

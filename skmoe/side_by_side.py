@@ -22,12 +22,11 @@ from skmoe.batches import BATCHES_PER_LOOK, Batches, Rows, count_batches, gate_e
 from skmoe.nn.base import Network
 from skmoe.objective import auxiliary_losses, fit_loss, validation_loss
 from skmoe.optimizer import StackedAdamW, schedule
+from skmoe.plan import TrainingPlan, TrainingResult
 from skmoe.training import (
     DIVERGED_LOSS,
     VALIDATION_BATCH,
     Diverged,
-    TrainingPlan,
-    TrainingResult,
     count_dead,
     looks_now,
     train_alone,
@@ -44,6 +43,8 @@ class Request:
     plan: TrainingPlan
     generator: torch.Generator
     optimizer_state: dict[str, Any] | None = None
+    restart: int = 0
+    progress: dict[str, Any] | None = None
     outcome: TrainingResult | Exception | None = None
     """The result, or what `train_alone` would have raised."""
     seconds: float = 0.0
@@ -79,6 +80,8 @@ def _train_group(group: list[Request]) -> None:
                 request.plan,
                 request.generator,
                 request.optimizer_state,
+                request.restart,
+                request.progress,
             )
         except Exception as error:
             request.outcome = error
@@ -87,8 +90,8 @@ def _train_group(group: list[Request]) -> None:
 def kind_of(request: Request) -> Hashable:
     """What networks must share to be trained together; unique if one must be alone."""
     plan, rows = request.plan, request.rows
-    own_course = plan.callbacks or plan.before_epoch or plan.at_rest or plan.verbose
-    if own_course or request.optimizer_state is not None:
+    listens = plan.callbacks or plan.before_epoch or plan.verbose or plan.checkpoint
+    if listens or plan.at_rest or request.optimizer_state is not None:
         return id(request)
     terms = [(term.name, term.weight, _settings(term.loss)) for term in plan.auxiliary_losses]
     course = plan.batch_size, plan.max_epochs, plan.scheduled, plan.looks

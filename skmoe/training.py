@@ -8,12 +8,13 @@ a smaller step.
 """
 
 import copy
+import dis
 import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,10 +23,12 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
 
 from skmoe.batches import Batches, Rows, Tally, count_batches, of_rows
+from skmoe.checkpoint import tensors
 from skmoe.nn.base import Network
-from skmoe.nn.losses import FitLoss, GaussianNLL
-from skmoe.objective import AuxiliaryLoss, auxiliary_losses, fit_loss, validation_loss
-from skmoe.optimizer import FlatAdamW, optimizer_arrays, schedule
+from skmoe.nn.losses import GaussianNLL
+from skmoe.objective import auxiliary_losses, fit_loss, validation_loss
+from skmoe.optimizer import FlatAdamW, load_arrays, optimizer_arrays, schedule
+from skmoe.plan import TrainingPlan, TrainingResult
 
 # On standardised targets the loss of saying nothing is 1: far above it, the fit is lost.
 DIVERGED_LOSS = 1e4
@@ -35,40 +38,8 @@ VALIDATION_BATCH = 8192
 RESTART_FACTOR = 0.1
 # An epoch that still improves the loss by this share was not the last that paid.
 STILL_IMPROVING = 0.1
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """Everything that decides how a network is trained."""
-
-    fit_loss: FitLoss | GaussianNLL
-    learning_rate: float
-    weight_decay: float
-    batch_size: int
-    max_epochs: int
-    patience: int | None = None  # epochs without a better validation loss; None: run all
-    looks: int | None = None  # at the validation rows, about; None: after each epoch
-    auxiliary_losses: Sequence[AuxiliaryLoss] = ()
-    callbacks: Sequence[Callback] = ()
-    before_epoch: Callable[[Network, int, int], None] | None = None  # epochs done, and in all
-    at_rest: Sequence[torch.nn.Module] = ()  # stay in evaluation mode, and are not annealed
-    scheduled: bool = True  # False: constant learning rate and temperature (partial_fit)
-    verbose: int = 0
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a training run leaves beside the weights."""
-
-    history: list[dict[str, Any]]
-    best_loss: float
-    optimizer_state: dict[str, Any] = field(repr=False)
-    interrupted: bool = False
-
-
-def is_due(shares: Sequence[float], done: int, in_all: int) -> bool:
-    """Whether one of these shares of all epochs is done just now: for `before_epoch`."""
-    return done in {round(share * in_all) for share in shares}
+# What skorch's early stopping remembers.
+EARLY_STOPPING = ("misses_", "dynamic_threshold_", "best_epoch_", "best_model_weights_")
 
 
 class Diverged(Exception):
@@ -108,24 +79,38 @@ def train(
     FloatingPointError
         If the fit diverges with every one of the smaller steps that are tried.
     """
+
+    def work() -> TrainingResult:
+        return _train_with_restarts(network, rows, validation, plan, generator, optimizer_state)
+
+    result = plan.stage(network, work)
+    _warn_if_unfinished(result.history, plan)
+    return result
+
+
+def _train_with_restarts(network, rows, validation, plan, generator, optimizer_state):
     start = copy.deepcopy(network.state_dict())
     train_once = TRAINER.get()
-    for restart in range(MAX_RESTARTS + 1):
+    progress = plan.checkpoint.take_progress() if plan.checkpoint else None
+    for restart in range(progress["restart"] if progress else 0, MAX_RESTARTS + 1):
+        rate = plan.learning_rate * RESTART_FACTOR**restart
+        slower = replace(plan, learning_rate=rate)
+        given = optimizer_state if restart == 0 else None
         try:
-            result = train_once(network, rows, validation, plan, generator, optimizer_state)
+            result = train_once(
+                network, rows, validation, slower, generator, given, restart, progress
+            )
         except Diverged:
             network.load_state_dict(start)
-            plan = replace(plan, learning_rate=plan.learning_rate * RESTART_FACTOR)
-            optimizer_state = None
+            progress = None
             continue
         if restart:
-            _warn(f"The fit diverged and was repeated with learning_rate={plan.learning_rate}.")
-        _warn_if_unfinished(result.history, plan)
+            _warn(f"The fit diverged and was repeated with learning_rate={rate:g}.")
         network.eval().zero_grad(set_to_none=True)
         return result
     raise FloatingPointError(
         f"The fit diverged: the loss was not finite or above {DIVERGED_LOSS:g} with every "
-        f"learning_rate down to {plan.learning_rate / RESTART_FACTOR:g}."
+        f"learning_rate down to {rate:g}. Give a smaller learning_rate."
     )
 
 
@@ -136,26 +121,34 @@ def train_alone(
     plan: TrainingPlan,
     generator: torch.Generator,
     optimizer_state: dict[str, Any] | None = None,
+    restart: int = 0,
+    progress: dict[str, Any] | None = None,
 ) -> TrainingResult:
-    """`train` without another try: raises `Diverged`."""
-    loop = _Loop(network, plan, validation, generator, optimizer_state).initialize()
+    """`train` without another try: raises `Diverged`.
+
+    Two more arguments are for checkpoints: the number of this try, and the progress from which
+    it goes on.
+    """
+    loop = _Loop(network, plan, validation, generator, optimizer_state, restart).initialize()
     interrupted = False
     loop.notify("on_train_begin", X=rows)
+    if progress is not None:
+        loop.go_on_from(progress)
     try:
-        loop.fit_loop(rows)
+        loop.fit_loop(rows, epochs=loop.max_epochs - len(loop.history))
     except StopTraining:
         pass
     except KeyboardInterrupt:
         interrupted = True
+        if not loop.epochs_done():
+            raise  # a model that has seen nothing is of no use
+        if "epoch" not in loop.history[-1]:
+            loop.history.pop()
     loop.notify("on_train_end", X=rows)
-    if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
+    if not all(bool(weight.isfinite().all()) for weight in loop.module_.parameters()):
         # Whoever pressed Ctrl-C does not want another try.
         raise KeyboardInterrupt if interrupted else Diverged
-    history = [
-        {key: value for key, value in epoch.items() if key != "batches"}
-        for epoch in loop.history
-        if "train_loss" in epoch
-    ]
+    history = loop.epochs_done()
     losses = [epoch[loop.monitor] for epoch in history if loop.monitor in epoch]
     return TrainingResult(
         history, min(losses, default=math.nan), optimizer_arrays(loop.optimizer_), interrupted
@@ -170,7 +163,7 @@ TRAINER: ContextVar[Callable[..., TrainingResult]] = ContextVar("TRAINER", defau
 class _Loop(NeuralNet):
     """skorch's loop over resident tensors."""
 
-    def __init__(self, module, plan, validation, generator, optimizer_state):
+    def __init__(self, module, plan, validation, generator, optimizer_state, restart):
         super().__init__(
             module,
             criterion=plan.fit_loss,
@@ -186,6 +179,7 @@ class _Loop(NeuralNet):
         self.validation = validation
         self.generator = generator
         self.optimizer_state = optimizer_state
+        self.restart = restart
 
     _default_callbacks: list = []
 
@@ -230,6 +224,48 @@ class _Loop(NeuralNet):
             if _raised_by_callback(stop, [cb for _, cb in self.callbacks_]):
                 raise StopTraining from None
             raise
+        if method_name == "on_epoch_end" and self.plan.checkpoint is not None:
+            self.plan.checkpoint.write(self.progress)
+
+    def epochs_done(self) -> list[dict[str, Any]]:
+        """The history of whole epochs."""
+        return [
+            {key: value for key, value in epoch.items() if key != "batches"}
+            for epoch in self.history
+            if "train_loss" in epoch
+        ]
+
+    def progress(self) -> dict[str, Any]:
+        """All that the next epoch depends on."""
+        return {
+            "restart": self.restart,
+            "step": self.step,
+            "weights": self.module_.state_dict(),
+            "optimizer": optimizer_arrays(self.optimizer_),
+            "generator": self.generator.get_state(),
+            "history": self.epochs_done(),
+            "early_stopping": [
+                {name: getattr(stopping, name) for name in EARLY_STOPPING}
+                for stopping in self._early_stopping()
+            ],
+        }
+
+    def go_on_from(self, progress: dict[str, Any]) -> None:
+        """Take up `progress`, at the start of the epoch after it."""
+        self.step = progress["step"]
+        self.module_.load_state_dict(tensors(progress["weights"]))
+        load_arrays(self.optimizer_, progress["optimizer"])
+        self.generator.set_state(torch.tensor(progress["generator"]))
+        self.history.extend({**epoch, "batches": []} for epoch in progress["history"])
+        for stopping, state in zip(
+            self._early_stopping(), progress["early_stopping"], strict=True
+        ):
+            vars(stopping).update(state)
+            if stopping.best_model_weights_ is not None:
+                stopping.best_model_weights_ = tensors(stopping.best_model_weights_)
+
+    def _early_stopping(self) -> list[EarlyStopping]:
+        return [cb for _, cb in self.callbacks_ if isinstance(cb, EarlyStopping)]
 
     def check_data(self, X, y=None):
         """Rows were checked by the estimator."""
@@ -355,8 +391,12 @@ def _raised_by_callback(error: BaseException, callbacks: Sequence[Callback]) -> 
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next
-    codes = {type(callback).on_epoch_end.__code__ for callback in callbacks}
-    return traceback is not None and traceback.tb_frame.f_code in codes
+    if traceback is None:
+        return False
+    code = traceback.tb_frame.f_code
+    # A signal comes between instructions, at any of them but a `raise`.
+    raises = dis.opname[code.co_code[traceback.tb_lasti]] == "RAISE_VARARGS"
+    return raises and code in {type(callback).on_epoch_end.__code__ for callback in callbacks}
 
 
 def _warn_if_unfinished(history: list[dict[str, Any]], plan: TrainingPlan) -> None:

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "skmoe"
 
 # From the ground up. A module imports only from floors above its own line in this list.
 FLOORS = [
-    {"_version", "_registry", "_settings", "_optional"},
+    {"_version", "_registry", "_settings", "_optional", "_fork"},
     {"_validation", "scaling", "model_file", "distribution"},
     {
         "nn",
@@ -40,8 +40,8 @@ FLOORS = [
     {"nn.ensemble"},
     {"nn.networks"},
     {"nn.adapters"},
-    {"batches", "optimizer", "objective"},
-    {"model"},
+    {"batches", "optimizer", "objective", "checkpoint"},
+    {"model", "plan"},
     {"training", "initialization", "linear_solve", "second_order", "surgery", "folds"},
     {"structure", "regions", "upcycling", "side_by_side"},
     {
@@ -54,6 +54,7 @@ FLOORS = [
         "estimators._closed_form",
         "estimators._parameters",
         "estimators._second_order",
+        "estimators._checkpoint",
     },
     {"estimators._combinations", "estimators._settling"},
     {"estimators._blocks", "estimators._surgery", "estimators._views"},

@@ -13,8 +13,9 @@ from skmoe.batches import Rows
 from skmoe.nn.losses import GaussianNLL, Huber, SquaredError, switch
 from skmoe.nn.networks import NETWORKS
 from skmoe.objective import AuxiliaryLoss
+from skmoe.plan import TrainingPlan, TrainingResult
 from skmoe.side_by_side import Request, kind_of, train_requests
-from skmoe.training import Diverged, TrainingPlan, TrainingResult, train_alone
+from skmoe.training import Diverged, train_alone
 
 LAYER = {"n_experts": 3, "hidden_dim": 5}
 ARGUMENTS = {
@@ -53,7 +54,9 @@ def alone(asked):
         outcome = train_alone(network, asked.rows, asked.validation, asked.plan, generator)
     except Diverged as error:
         outcome = error
-    return Request(network, asked.rows, asked.validation, asked.plan, generator, None, outcome)
+    return Request(
+        network, asked.rows, asked.validation, asked.plan, generator, outcome=outcome
+    )
 
 
 def without_seconds(history):

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from skmoe.model import FittedModel
-from skmoe.training import TrainingPlan, TrainingResult
+from skmoe.plan import TrainingPlan, TrainingResult
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,11 @@ def first_good(
     best = None
     for attempt in attempts:
         result = train(attempt.model, attempt.plan)
-        if best is None or result.interrupted or result.best_loss < best[1].best_loss:
+        if best is None or result.best_loss < best[1].best_loss:
             best = attempt.model, result
-        if result.interrupted or not result.best_loss > attempt.good_enough:
+        if result.interrupted:
+            return best[0], replace(best[1], interrupted=True)
+        if not result.best_loss > attempt.good_enough:
             break
     if best is None:
         raise ValueError("There is nothing to train: no attempts.")

@@ -18,6 +18,7 @@ from sklearn.utils import check_random_state
 
 from skmoe._registry import Part
 from skmoe._validation import (
+    SEEN,
     check_outputs,
     check_rows,
     check_validation_rows,
@@ -26,6 +27,7 @@ from skmoe._validation import (
 )
 from skmoe.estimators import _auto, _closed_form, _second_order
 from skmoe.estimators._attempts import Attempt, first_good
+from skmoe.estimators._checkpoint import open_checkpoint
 from skmoe.estimators._parameters import (
     CONSTRAINTS,
     PARTS,
@@ -41,8 +43,9 @@ from skmoe.initialization import INITS, with_bins
 from skmoe.model import Architecture, FittedModel
 from skmoe.nn.base import Network
 from skmoe.nn.losses import LOSSES
+from skmoe.plan import TrainingPlan, TrainingResult
 from skmoe.scaling import Scaling
-from skmoe.training import TrainingPlan, TrainingResult, train
+from skmoe.training import train
 from skmoe.upcycling import dense_net_of, upcycle
 
 
@@ -77,13 +80,15 @@ class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEs
         self : object
             Fitted estimator.
         """
-        X, y, weight, y_ndim = check_rows(self, X, y, sample_weight, reset=True)
-        random = check_random_state(self.random_state)
+        X, y, weight, seen = check_rows(self, X, y, sample_weight, reset=True)
         given = X_val, y_val, sample_weight_val
-        X, y, weight, held_out = self._with_validation(X, y, weight, given, random)
+        checkpoint, random = open_checkpoint(self, self._warm_start(), X, y, weight, *given)
+        X, y, weight, held_out = self._with_validation(X, y, weight, given, seen, random)
         with _auto.threads(len(X)):
-            model, result = self._solve(X, y, weight, held_out, random)
-        return self._finish(model, result, X, y_ndim, keep_optimizer=self.warm_start)
+            model, result = self._solve(X, y, weight, held_out, random, checkpoint)
+        if checkpoint is not None and not result.interrupted:
+            checkpoint.finish()
+        return self._finish(model, result, X, seen, keep_optimizer=self.warm_start)
 
     @fit_context
     def partial_fit(self, X, y, sample_weight=None):
@@ -107,14 +112,14 @@ class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEs
             The estimator.
         """
         first = not hasattr(self, "_model")
-        X, y, weight, y_ndim = check_rows(self, X, y, sample_weight, reset=first)
+        X, y, weight, seen = check_rows(self, X, y, sample_weight, reset=first)
         random = check_random_state(self.random_state)
         model = self._start(X, y, weight, random, "adam", keep=True)
         plan = replace(self._plan(len(X), model.net), max_epochs=1, scheduled=False)
         rows = model.rows(X, y, weight)
         with _auto.threads(len(X)):
             result = self._train(model, rows, None, plan, random, keep=True)
-        return self._finish(model, result, X, y_ndim, keep_optimizer=True)
+        return self._finish(model, result, X, seen, keep_optimizer=True)
 
     # Steps of fit, in order.
 
@@ -128,11 +133,17 @@ class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEs
         check_gate_and_router(self.gate, self.router)
         auxiliary_losses(self.auxiliary_losses)  # refuses unknown ones
 
-    def _with_validation(self, X, y, weight, given: tuple[Any, Any, Any], random):
+    def _warm_start(self) -> tuple | None:
+        """What a warm start goes on from."""
+        if not self.warm_start or not hasattr(self, "_model"):
+            return None
+        return self._model.to_arrays(), self._optimizer_state
+
+    def _with_validation(self, X, y, weight, given: tuple, seen: dict[str, Any], random):
         """Rows to learn from, and to judge by: those given for it, or some held out."""
         if given[0] is None:
             return self._hold_out(X, y, weight, random)
-        return X, y, weight, check_validation_rows(self, *given, y.shape[1])
+        return X, y, weight, check_validation_rows(self, seen, given, y.shape[1])
 
     def _hold_out(self, X, y, weight, random):
         """Split off validation rows if there is to be early stopping."""
@@ -143,26 +154,28 @@ class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEs
         )
         return *rows[0::2], tuple(rows[1::2])
 
-    def _solve(self, X, y, weight, held_out, random) -> tuple[FittedModel, TrainingResult]:
+    def _solve(
+        self, X, y, weight, held_out, random, checkpoint
+    ) -> tuple[FittedModel, TrainingResult]:
         """The fitted model, by the solver that suits."""
         solver = _auto.solver(self.solver, self.loss)
         model = self._start(X, y, weight, random, solver, keep=self.warm_start)
-        return self._solve_by(solver, model, X, y, weight, held_out, random)
+        return self._solve_by(solver, model, X, y, weight, held_out, random, checkpoint)
 
     def _solve_by(
-        self, solver: str, model: FittedModel, X, y, weight, held_out, random
+        self, solver: str, model: FittedModel, X, y, weight, held_out, random, checkpoint
     ) -> tuple[FittedModel, TrainingResult]:
         """The model after this solver."""
         solver = _auto.possible_solver(solver, self.solver, model.net)
         rows, judges = model.rows(X, y, weight), held_out
         held_out = None if held_out is None else model.rows(*held_out)
-        plan = self._plan(len(X), model.net)
+        plan = replace(self._plan(len(X), model.net), checkpoint=checkpoint)
         if "adam" in solver:
             model, result = self._descend(model, rows, held_out, plan, random)
         else:
             result = _closed_form.untrained(model.net)
         if "ridge" in solver and not result.interrupted:
-            result = _closed_form.finish(model.net, rows, held_out, result, plan.fit_loss)
+            result = _closed_form.finish(model.net, rows, held_out, result, plan)
         if "lbfgs" in solver and not result.interrupted:
             result = _second_order.finish(model.net, rows, held_out, result, plan)
         if model.is_distribution and judges is not None and not result.interrupted:
@@ -281,20 +294,24 @@ class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEs
         state = getattr(self, "_optimizer_state", None) if keep else None
         return train(model.net, rows, held_out, plan, generator, state or None)
 
-    def _finish(self, model, result, X, y_ndim: int, keep_optimizer: bool):
+    def _finish(self, model, result, X, seen: dict, keep_optimizer: bool, **more):
         """Put the fitted attributes in place, all at once; then pass on an interrupt."""
         # Small float64 data is predicted in float64 even if it was learned in float32:
         # then a row's prediction does not depend on the rows beside it.
         model.net.to(_auto.predicted_dtype(model.dtype, X, model.device))
-        self.__dict__.update(
-            _model=model,
-            _y_ndim=y_ndim,
-            _optimizer_state=result.optimizer_state if keep_optimizer else None,
-            n_iter_=len(result.history),
-            history_=result.history,
-            best_loss_=result.best_loss,
-            expert_usage_=self._layers(model.usage(X), None, True),
-        )
+        fitted = {
+            **{name: value for name, value in vars(self).items() if name not in SEEN},
+            **seen,
+            **more,
+            "_model": model,
+            "_optimizer_state": result.optimizer_state if keep_optimizer else None,
+            "n_iter_": len(result.history),
+            "history_": result.history,
+            "best_loss_": result.best_loss,
+            "expert_usage_": self._layers(model.usage(X), None, True),
+        }
+        # In one step, which neither a signal nor a thread that predicts can part.
+        self.__dict__ = fitted
         if result.interrupted:
             raise KeyboardInterrupt
         return self

@@ -31,8 +31,8 @@ from skmoe.estimators._settling import settling
 from skmoe.model import FittedModel
 from skmoe.nn.experts import EXPERTS, LatentExperts
 from skmoe.nn.networks import ParallelMoENetwork
+from skmoe.plan import TrainingPlan
 from skmoe.structure import Blocks, find_blocks
-from skmoe.training import TrainingPlan
 
 # Factors of a function are low-dimensional and may oscillate: experts start less smooth.
 HIDDEN_GAIN = 4.0

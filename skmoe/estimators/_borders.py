@@ -23,8 +23,8 @@ from skmoe.batches import Rows
 from skmoe.nn.base import Network
 from skmoe.nn.gates import RegionGate
 from skmoe.nn.networks import MoENetwork
+from skmoe.plan import is_due
 from skmoe.regions import typical_difference
-from skmoe.training import is_due
 
 # When borders are placed, as shares of the epochs.
 LOOKS = (0.5, 0.75, 0.9)

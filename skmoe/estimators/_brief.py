@@ -10,7 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skmoe.batches import Rows, count_batches
 from skmoe.model import FittedModel
-from skmoe.training import TrainingPlan, train
+from skmoe.plan import TrainingPlan
+from skmoe.training import train
 
 # Shares of the epochs of a brief fit, and of one that shows where the function jumps; and
 # their least number of steps.

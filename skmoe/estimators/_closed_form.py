@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from skmoe.batches import Batches, Rows, Tally
 from skmoe.linear_solve import Solution, output_map_of, solve_output
 from skmoe.nn.base import Network
-from skmoe.training import TrainingResult, count_dead
+from skmoe.plan import TrainingPlan, TrainingResult
+from skmoe.training import count_dead
 
 # Up to here, rows are compared with each other to count the different ones.
 MAX_COMPARED = 20_000
@@ -34,9 +35,17 @@ def untrained(network: Network) -> TrainingResult:
 
 
 def finish(
-    network: Network, rows: Rows, held_out: Rows | None, result: TrainingResult, loss: nn.Module
+    network: Network,
+    rows: Rows,
+    held_out: Rows | None,
+    result: TrainingResult,
+    plan: TrainingPlan,
 ) -> TrainingResult:
     """Solve for the last maps, and tell of it in the last entry of the history."""
+    return plan.stage(network, lambda: _finish(network, rows, held_out, result, plan.fit_loss))
+
+
+def _finish(network, rows, held_out, result, loss) -> TrainingResult:
     started = time.perf_counter()
     n_distinct = None
     if held_out is None and len(rows) <= MAX_COMPARED:

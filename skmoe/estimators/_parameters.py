@@ -3,6 +3,7 @@
 Documented once, here; `documented` puts the text into an estimator's docstring.
 """
 
+import os
 import textwrap
 
 from skmoe._registry import Part, name_of
@@ -57,6 +58,7 @@ CONSTRAINTS: dict[str, list] = {
     "n_iter_no_change": [at_least(1), None],
     "warm_start": ["boolean"],
     "callbacks": [list, tuple, None],
+    "checkpoint": [str, os.PathLike, None],
     "device": [str],
     "dtype": [one_of("auto", "float32", "float64")],
     "random_state": ["random_state"],
@@ -215,6 +217,18 @@ warm_start : bool, default=False
     Whether `fit` goes on from the last fit: same scaling, weights and optimiser state.
 callbacks : list of skorch callbacks, default=None
     Called by the training loop, of each start in turn where several are tried (see `init`).
+checkpoint : str, path or None, default=None
+    A file to which `fit` writes how far it has come, every second or more seldom (it takes
+    at most a fiftieth of the time), at the end of an epoch. After a crash, the same call with
+    the same data and parameters goes on from there and ends with the same bits, on the same
+    machine with as many threads. A file of another fit is refused; a damaged one gives way to
+    the one before, ``<file>.before``, with a warning. Given a folder that exists, each fit has
+    a file of its own in it, named after its data and parameters: after a crash a search takes
+    up where it was. A fit that is done is taken from its file as it is, also without a fixed
+    `random_state`: remove the file to learn anew. Files hold numbers and names only, so that
+    reading one runs no code; `verbose` may change between runs; callbacks are told of the
+    epochs that are run only, and of their memory only that of skorch's `EarlyStopping` is
+    kept. `partial_fit` and `fine_tune` write none.
 device : str, default="auto"
     Where to train and predict, as torch names it. "auto" takes a CUDA GPU if there is one
     and at least 10,000 rows.

@@ -7,8 +7,8 @@ from typing import cast
 from skmoe.batches import Rows
 from skmoe.nn.base import Network
 from skmoe.nn.losses import FitLoss
+from skmoe.plan import TrainingPlan, TrainingResult
 from skmoe.second_order import polish
-from skmoe.training import TrainingPlan, TrainingResult
 
 MAX_ITERATIONS = 300
 # Of AdamW's decoupled decay, what the objective of L-BFGS has as its penalty: 1e-4 by default,
@@ -24,6 +24,10 @@ def finish(
     plan: TrainingPlan,
 ) -> TrainingResult:
     """Polish all weights, and tell of it in the last entry of the history."""
+    return plan.stage(network, lambda: _finish(network, rows, held_out, result, plan))
+
+
+def _finish(network, rows, held_out, result, plan) -> TrainingResult:
     started = time.perf_counter()
     record = polish(
         network,

@@ -19,7 +19,7 @@ from skmoe.estimators._brief import shortened
 from skmoe.estimators._splits import sharing_out
 from skmoe.nn.base import Network
 from skmoe.nn.losses import SquaredError
-from skmoe.training import TrainingPlan
+from skmoe.plan import TrainingPlan
 
 # Share of the epochs of a fit that goes on from a rough one.
 SETTLED = 0.4

@@ -15,7 +15,7 @@ from skmoe.batches import Rows
 from skmoe.nn.base import Network
 from skmoe.nn.gates import RegionGate
 from skmoe.nn.layers import MoELayer
-from skmoe.training import is_due
+from skmoe.plan import is_due
 
 # Rows that usage is measured on; the share of an even one below which an expert is idle; and
 # when that is looked at, as shares of the epochs.

@@ -23,7 +23,7 @@ from skmoe.estimators import _auto
 from skmoe.model import FittedModel
 from skmoe.nn.adapters import AdaptedNetwork
 from skmoe.nn.base import Network
-from skmoe.training import TrainingPlan, TrainingResult
+from skmoe.plan import TrainingPlan, TrainingResult
 
 METHODS = ("experts", "adapters", "all")
 SCORES = ("gate", "token")
@@ -119,11 +119,11 @@ class AfterFit:
         _check_name("method", method, METHODS)
         _check_name("score", score, SCORES)
         threshold = check_number("threshold", threshold, largest=1, open_=True)
-        X, y, weight, y_ndim = check_rows(self, X, y, sample_weight, reset=False)
+        X, y, weight, seen = check_rows(self, X, y, sample_weight, reset=False)
         check_outputs(y, len(self._model.y_scaling.center))
         random = check_random_state(self.random_state)
         given = X_val, y_val, sample_weight_val
-        X, y, weight, held_out = self._with_validation(X, y, weight, given, random)
+        X, y, weight, held_out = self._with_validation(X, y, weight, given, seen, random)
         model = replace(self._model, net=copy.deepcopy(self._model.net))
         plan = self._tuning_plan(len(X), model.net, learning_rate, max_epochs)
         if method == "adapters":
@@ -138,9 +138,9 @@ class AfterFit:
         learning, plan = _what_learns(method, model.net, chosen, plan)
         with _auto.threads(len(X)), learning as n_weights:
             result = self._train(model, rows, held_out, plan, random, keep=False)
-        self.expert_scores_, self.tuned_experts_ = scores, chosen
-        self.n_tuned_weights_ = n_weights
-        return self._finish(model, result, X, y_ndim, keep_optimizer=False)
+        told = {"expert_scores_": scores, "tuned_experts_": chosen}
+        told["n_tuned_weights_"] = n_weights
+        return self._finish(model, result, X, seen, keep_optimizer=False, **told)
 
     def _tuning_plan(self, n_rows: int, network, learning_rate, max_epochs):
         plan = self._plan(n_rows, network)

@@ -130,10 +130,11 @@ class Views(ABC):
     # Their steps.
 
     def _ready(self, X) -> tuple[FittedModel, np.ndarray]:
-        """The model, read once so that a refit in another thread cannot mix in; and X."""
+        """The model, and X. All is read once: a refit in another thread cannot mix in."""
         check_is_fitted(self)
-        model = self._model
-        return model, check_features(self, X)
+        now = object.__new__(type(self))
+        now.__dict__ = self.__dict__  # which the end of a fit replaces, and does not change
+        return now._model, check_features(now, X)
 
     def _like_y(self, y):
         return y.ravel() if self._y_ndim == 1 else y

@@ -119,6 +119,7 @@ class DeepMoERegressor(BaseMoERegressor):
         n_iter_no_change=None,
         warm_start=False,
         callbacks=None,
+        checkpoint=None,
         device="auto",
         dtype="auto",
         random_state=None,
@@ -148,6 +149,7 @@ class DeepMoERegressor(BaseMoERegressor):
         self.n_iter_no_change = n_iter_no_change
         self.warm_start = warm_start
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.device = device
         self.dtype = dtype
         self.random_state = random_state

@@ -112,6 +112,7 @@ class MoERegressor(BaseMoERegressor):
         n_iter_no_change=None,
         warm_start=False,
         callbacks=None,
+        checkpoint=None,
         device="auto",
         dtype="auto",
         random_state=None,
@@ -138,6 +139,7 @@ class MoERegressor(BaseMoERegressor):
         self.n_iter_no_change = n_iter_no_change
         self.warm_start = warm_start
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.device = device
         self.dtype = dtype
         self.random_state = random_state
@@ -222,14 +224,15 @@ class MoERegressor(BaseMoERegressor):
         ours = ours and _auto.predicts_a_value(self.loss)
         return ours and model.net.axes is not None and n_rows >= _auto.MIN_ROWS_FOR_BLOCKS
 
-    def _solve(self, X, y, weight, held_out, random):
+    def _solve(self, X, y, weight, held_out, random, checkpoint):
         """The closed form if it leaves no clear error; else the better of it and training."""
         quick = None
         if _auto.may_do_without_training(self):
-            quick = self._solve_without_training(X, y, weight, held_out, copy.deepcopy(random))
+            same = copy.deepcopy(random)
+            quick = self._solve_without_training(X, y, weight, held_out, same, checkpoint)
         if quick is not None and self._leaves_nothing(quick, X, y, weight, held_out):
             return quick
-        trained = super()._solve(X, y, weight, held_out, random)
+        trained = super()._solve(X, y, weight, held_out, random, checkpoint)
         # Without validation rows, the errors of training tell nothing about which is better.
         if quick is None or held_out is None or trained[1].interrupted:
             return trained
@@ -249,12 +252,12 @@ class MoERegressor(BaseMoERegressor):
         rows, held_out = model.rows(X, y, weight), model.rows(*held_out)
         return _closed_form.leaves_noise(model.net, rows, held_out)
 
-    def _solve_without_training(self, X, y, weight, held_out, random):
+    def _solve_without_training(self, X, y, weight, held_out, random, checkpoint):
         """None for experts that do not end in a linear map."""
         model = self._start(X, y, weight, random, "ridge", keep=False)
         if model.net.output_map() is None:
             return None
-        return self._solve_by("ridge", model, X, y, weight, held_out, random)
+        return self._solve_by("ridge", model, X, y, weight, held_out, random, checkpoint)
 
     def _layers(self, arrays, layer, stack=False):
         return arrays[0]

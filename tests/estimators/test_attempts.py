@@ -5,7 +5,7 @@ import math
 import pytest
 
 from skmoe.estimators._attempts import Attempt, first_good
-from skmoe.training import TrainingResult
+from skmoe.plan import TrainingResult
 
 
 def kept(losses, good_enough, interrupted_at=None):
@@ -35,8 +35,9 @@ def test_the_first_good_one_is_kept(losses, good_enough, expected):
     assert kept(losses, good_enough) == expected
 
 
-def test_an_interrupt_ends_all(recwarn):
-    assert kept([0.5, 0.6, 0.1], 0.25, interrupted_at=2) == (1, 2)
+@pytest.mark.parametrize(("second", "better"), [(0.6, 0), (0.4, 1), (math.nan, 0)])
+def test_an_interrupt_ends_all_and_the_best_until_then_is_kept(second, better):
+    assert kept([0.5, second, 0.1], 0.25, interrupted_at=2) == (better, 2)
 
 
 def test_there_has_to_be_one():

@@ -8,7 +8,8 @@ from skmoe.estimators import _settling
 from skmoe.estimators._settling import FAR_OFF, ResistantError, settling, usual_error
 from skmoe.nn.losses import AbsoluteError, SquaredError
 from skmoe.nn.networks import MoENetwork
-from skmoe.training import TrainingPlan, train
+from skmoe.plan import TrainingPlan
+from skmoe.training import train
 
 LIMIT = 0.5
 

@@ -11,7 +11,8 @@ from skmoe.estimators._settling import settling
 from skmoe.estimators._splits import share_out_busiest, sharing_out
 from skmoe.nn.losses import SquaredError
 from skmoe.nn.networks import MoENetwork
-from skmoe.training import TrainingPlan, train
+from skmoe.plan import TrainingPlan
+from skmoe.training import train
 
 N_EXPERTS = 4
 

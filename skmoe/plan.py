@@ -1,0 +1,53 @@
+"""How a network is to be trained, and what a training leaves beside its weights."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from skmoe.checkpoint import Checkpoint
+from skmoe.nn.base import Network
+from skmoe.nn.losses import FitLoss, GaussianNLL
+from skmoe.objective import AuxiliaryLoss
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """Everything that decides how a network is trained."""
+
+    fit_loss: FitLoss | GaussianNLL
+    learning_rate: float
+    weight_decay: float
+    batch_size: int
+    max_epochs: int
+    patience: int | None = None  # epochs without a better validation loss; None: run all
+    looks: int | None = None  # at the validation rows, about; None: after each epoch
+    auxiliary_losses: Sequence[AuxiliaryLoss] = ()
+    callbacks: Sequence[Any] = ()  # of skorch
+    before_epoch: Callable[[Network, int, int], None] | None = None  # epochs done, and in all
+    at_rest: Sequence[torch.nn.Module] = ()  # stay in evaluation mode, and are not annealed
+    scheduled: bool = True  # False: constant learning rate and temperature (partial_fit)
+    verbose: int = 0
+    checkpoint: Checkpoint | None = None  # to write what is done to, and to go on from
+
+    def stage(self, network: Network, work: Callable[[], "TrainingResult"]) -> "TrainingResult":
+        """What `work` leaves, and does to the network; from the checkpoint if it is done."""
+        if self.checkpoint is None:
+            return work()
+        return self.checkpoint.stage(network, work, TrainingResult)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training run leaves beside the weights."""
+
+    history: list[dict[str, Any]]
+    best_loss: float
+    optimizer_state: dict[str, Any] = field(repr=False)
+    interrupted: bool = False
+
+
+def is_due(shares: Sequence[float], done: int, in_all: int) -> bool:
+    """Whether one of these shares of all epochs is done just now: for `before_epoch`."""
+    return done in {round(share * in_all) for share in shares}
