@@ -13,7 +13,7 @@ PACKAGE = ROOT / "skmoe"
 # From the ground up. A module imports only from floors above its own line in this list.
 FLOORS = [
     {"_version", "_registry", "_settings", "_optional"},
-    {"_validation", "scaling", "model_file", "distribution"},
+    {"_validation", "scaling", "model_file", "distribution", "voronoi"},
     {
         "nn",
         "nn.stacked",
@@ -59,7 +59,7 @@ FLOORS = [
     {"estimators._base"},
     {"estimators.shallow", "estimators.deep"},
     {"estimators"},
-    {"probing", "search"},
+    {"probing", "search", "explanation"},
     {"inspection"},
     {"plotting._matplotlib"},
     {"plotting.curves", "plotting.probes", "plotting.routing"},
