@@ -10,9 +10,8 @@ network is. They are Shapley values (Shapley, 1953) if no more than pairs of lay
 together, and so always of up to two layers.
 """
 
-import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -207,21 +206,13 @@ def _of_layers(estimator, X, rows) -> Explanation:
 
 def _predict_with_some(model: FittedModel, X, n_layers: int) -> Callable[[NDArray], NDArray]:
     """Predictions ``(n, n_outputs)`` of the layers that a mask lets speak."""
-    model = replace(model, net=copy.deepcopy(model.net))
     speaks_L11 = torch.ones(n_layers, 1, 1, dtype=model.dtype, device=model.device)
-    first = 0
-    for layer in model.net.moe_layers():
-        n_blocks = layer.experts.n_blocks
-
-        def silence(module, inputs, answer, own=speaks_L11[first : first + n_blocks]):
-            y_BTO, routing = answer
-            return own * y_BTO, routing
-
-        layer.register_forward_hook(silence)
-        first += n_blocks
+    changed = model.with_answers(
+        lambda first, layer, x_BTD, y_BTO: y_BTO * speaks_L11[first : first + len(y_BTO)]
+    )
 
     def predict(mask: NDArray) -> NDArray:
         speaks_L11[:, 0, 0] = torch.as_tensor(mask)
-        return model.predict(X)
+        return changed.predict(X)
 
     return predict

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "skmoe"
 
 # From the ground up. A module imports only from floors above its own line in this list.
 FLOORS = [
-    {"_version", "_registry", "_settings", "_optional"},
+    {"_version", "_registry", "_settings", "_optional", "_features"},
     {"_validation", "scaling", "model_file", "distribution", "voronoi"},
     {
         "nn",
@@ -59,10 +59,19 @@ FLOORS = [
     {"estimators._base"},
     {"estimators.shallow", "estimators.deep"},
     {"estimators"},
-    {"probing", "search", "explanation"},
+    {"probing", "search", "explanation", "response"},
     {"inspection"},
     {"plotting._matplotlib"},
-    {"plotting.curves", "plotting.probes", "plotting.routing"},
+    {
+        "plotting.curves",
+        "plotting.errors",
+        "plotting.flow",
+        "plotting.learning",
+        "plotting.maps",
+        "plotting.probes",
+        "plotting.response",
+        "plotting.usage",
+    },
     {"plotting"},
     {""},  # skmoe/__init__.py
 ]

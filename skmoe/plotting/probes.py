@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skmoe.plotting._matplotlib import axes, pyplot
+from skmoe.plotting._matplotlib import axes, colours, pyplot
 from skmoe.probing import concept_depth, layer_probe
 
 
@@ -89,10 +89,12 @@ class LayerProbeDisplay:
         table = table.reshape(len(table), -1)
         names = self.target_names or [f"target {i}" for i in range(table.shape[1])]
         self.ax_, self.figure_, self.lines_ = ax, ax.figure, []
-        for name, scores, depth in zip(names, table.T, concept_depth(table), strict=True):
-            (line,) = ax.plot(scores, marker="o", fillstyle="none", label=name)
+        drawn = zip(names, table.T, concept_depth(table), colours(len(names)), strict=True)
+        for name, scores, depth, colour in drawn:
+            style = {"marker": "o", "fillstyle": "none", "color": colour}
+            (line,) = ax.plot(scores, label=name, **style)
             if depth >= 0:
-                ax.plot(depth, scores[depth], marker="o", color=line.get_color())
+                ax.plot(depth, scores[depth], marker="o", color=colour)
             self.lines_.append(line)
         ax.set(xlabel="layer", ylabel="score of a linear probe")
         ax.set_xticks(range(len(table)), ["X", *map(str, range(1, len(table)))])
