@@ -1,4 +1,4 @@
-"""Training: the only file that knows skorch.
+"""Training: the only file that knows skorch, beside the callbacks in `monitors`.
 
 skorch gives the loop, the history and the callbacks. What is ours: batches are slices of
 tensors that lie on the device already (its data loader would cost several times the step
@@ -22,6 +22,7 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
 
 from skmoe.batches import Batches, Rows, Tally, count_batches, of_rows
+from skmoe.monitors import monitors
 from skmoe.nn.base import Network, Step
 from skmoe.nn.base_routers import Routing
 from skmoe.nn.losses import FitLoss, GaussianNLL
@@ -57,6 +58,7 @@ class TrainingPlan:
     looks: int | None = None  # at the validation rows, about; None: after each epoch
     auxiliary_losses: Sequence[AuxiliaryLoss] = ()
     callbacks: Sequence[Callback] = ()
+    monitors: Sequence[Callback] = ()  # called after all other callbacks
     before_epoch: Callable[[Network, int, int], None] | None = None  # epochs done, and in all
     at_rest: Sequence[torch.nn.Module] = ()  # stay in evaluation mode, and are not annealed
     scheduled: bool = True  # False: constant learning rate and temperature (partial_fit)
@@ -145,6 +147,9 @@ def _train_once(network, rows, validation, plan, generator, optimizer_state) -> 
         pass
     except KeyboardInterrupt:
         interrupted = True
+    except BaseException:
+        loop.notify("on_train_end", X=rows)  # callbacks close what they opened
+        raise
     loop.notify("on_train_end", X=rows)
     if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
         # Whoever pressed Ctrl-C does not want another try.
@@ -347,25 +352,11 @@ def _callbacks(plan: TrainingPlan, has_validation: bool) -> list[Callback]:
         callbacks.append(
             EarlyStopping(patience=patience, threshold=0.0, load_best=True, sink=_silent)
         )
-    if plan.verbose:
-        callbacks.append(_EpochLine())
-    return callbacks
+    return [*callbacks, *monitors(plan.verbose), *plan.monitors]
 
 
 def _silent(*args, **kwargs) -> None:
     """Swallow a callback's message."""
-
-
-class _EpochLine(Callback):
-    """One line for each epoch."""
-
-    def on_epoch_end(self, net, **kwargs):
-        epoch = net.history[-1]
-        valid = f"  valid {epoch['valid_loss']:.5g}" if "valid_loss" in epoch else ""
-        print(
-            f"epoch {epoch['epoch']}/{net.max_epochs}  train {epoch['train_loss']:.5g}{valid}"
-            f"  {epoch['train_seconds']:.2f} s"
-        )
 
 
 def _overrides(callback: Callback, method: str) -> bool:

@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
+from skmoe._callbacks import CallbackSupportMixin, with_callbacks
 from skmoe._registry import Part
 from skmoe._validation import (
     check_outputs,
@@ -35,6 +36,7 @@ from skmoe.estimators._parameters import (
     check_is_distribution,
 )
 from skmoe.estimators._surgery import AfterFit
+from skmoe.estimators._tasks import fit_tasks, watched
 from skmoe.estimators._views import Views
 from skmoe.folds import leave_out
 from skmoe.initialization import INITS, with_bins
@@ -46,7 +48,9 @@ from skmoe.training import TrainingPlan, TrainingResult, train
 from skmoe.upcycling import dense_net_of, upcycle
 
 
-class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
+class BaseMoERegressor(
+    AfterFit, Views, CallbackSupportMixin, MultiOutputMixin, RegressorMixin, BaseEstimator, ABC
+):
     """Shared by `MoERegressor` and `DeepMoERegressor`."""
 
     _parameter_constraints: dict = CONSTRAINTS
@@ -57,6 +61,7 @@ class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEs
     def _network(self, n_rows: int) -> tuple[str, dict[str, Any]]:
         """Name of the network and the arguments that are its own."""
 
+    @with_callbacks
     @fit_context
     def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
         """Fit the mixture to data.
@@ -81,9 +86,9 @@ class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEs
         random = check_random_state(self.random_state)
         given = X_val, y_val, sample_weight_val
         X, y, weight, held_out = self._with_validation(X, y, weight, given, random)
-        with _auto.threads(len(X)):
+        with _auto.threads(len(X)), fit_tasks(self, X, y, weight, y_ndim):
             model, result = self._solve(X, y, weight, held_out, random)
-        return self._finish(model, result, X, y_ndim, keep_optimizer=self.warm_start)
+            return self._finish(model, result, X, y_ndim, keep_optimizer=self.warm_start)
 
     @fit_context
     def partial_fit(self, X, y, sample_weight=None):
@@ -279,6 +284,7 @@ class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEs
         check_gates_can_learn(model.net)
         generator = torch.Generator(model.device).manual_seed(int(random.randint(2**31 - 1)))
         state = getattr(self, "_optimizer_state", None) if keep else None
+        plan = watched(self, plan, model)
         return train(model.net, rows, held_out, plan, generator, state or None)
 
     def _finish(self, model, result, X, y_ndim: int, keep_optimizer: bool):

@@ -215,6 +215,8 @@ warm_start : bool, default=False
     Whether `fit` goes on from the last fit: same scaling, weights and optimiser state.
 callbacks : list of skorch callbacks, default=None
     Called by the training loop, of each start in turn where several are tried (see `init`).
+    scikit-learn's own callbacks, which are experimental, are set by `set_callbacks`: a fit is a
+    task, each start that is trained a task in it, and each epoch one in that.
 device : str, default="auto"
     Where to train and predict, as torch names it. "auto" takes a CUDA GPU if there is one
     and at least 10,000 rows.
@@ -226,7 +228,8 @@ random_state : int, RandomState instance or None, default=None
     Seed of initial weights, validation split, batches and noise. torch's and numpy's global
     generators are neither used nor moved.
 verbose : int, default=0
-    1 prints a line for each epoch.
+    1 prints a line for each epoch. 2 shows a bar of epochs, with losses, dead experts and the
+    seconds that are left; it needs the package rich (``pip install skmoe[progress]``).
 """.strip()
 
 ATTRIBUTES = """
