@@ -51,6 +51,7 @@ FLOORS = [
         "estimators._borders",
         "estimators._regions",
         "estimators._closed_form",
+        "estimators._glance",
         "estimators._parameters",
         "estimators._second_order",
     },
