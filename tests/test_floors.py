@@ -60,7 +60,7 @@ FLOORS = [
     {"estimators._base"},
     {"estimators.shallow", "estimators.deep"},
     {"estimators"},
-    {"probing", "search", "explanation", "response"},
+    {"probing", "search", "explanation", "response", "transformer"},
     {"inspection"},
     {"plotting._matplotlib"},
     {

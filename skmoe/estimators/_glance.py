@@ -30,8 +30,8 @@ def documentation() -> str:
     return named.get("Documentation", "").rstrip("/")
 
 
-class Glance:
-    """What a notebook shows of an estimator."""
+class Documented:
+    """Links to the documentation, where scikit-learn shows them."""
 
     _doc_link_module = "skmoe"
 
@@ -42,6 +42,10 @@ class Glance:
 
     def _doc_link_url_param_generator(self) -> dict[str, str]:
         return {"estimator_name": type(self).__name__}
+
+
+class Glance(Documented):
+    """What a notebook shows of a mixture."""
 
     def _html_repr(self) -> str:
         """scikit-learn's own picture, below a table of what the mixture is made of."""
