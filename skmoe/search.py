@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import GridSearchCV, KFold
 
+from skmoe._optional import import_optional
 from skmoe.estimators import _auto
 
 # Rows that an expert should have to learn from, and most experts of a space.
 ROWS_PER_EXPERT = 25
 MOST_EXPERTS = 32
+KINDS = ("grid", "distributions", "optuna")
 DEFAULT_CURVE = (1, 2, 4, 8, 16)
 # Up to so many features, one more candidate without numeric embedding is worth its time.
 FEW_FEATURES = 128
@@ -39,11 +41,13 @@ def search_space(
     n_samples, n_features : int, optional
         Shape of the training data: few rows get few experts, many features no numeric
         embedding. Without them, the space is one for some thousand rows.
-    kind : {"grid", "distributions"}, default="grid"
+    kind : {"grid", "distributions", "optuna"}, default="grid"
         "grid" has two or three values for each of the parameters that matter most, for
         `GridSearchCV` and `HalvingGridSearchCV`. "distributions" has more values of more
         parameters, some of them continuous, for `RandomizedSearchCV` and
-        `HalvingRandomSearchCV`: some 20 draws find most of what there is to find.
+        `HalvingRandomSearchCV`: some 20 draws find most of what there is to find. "optuna" is
+        the same for `optuna.Study.ask` and for `OptunaSearchCV`; it needs the package optuna
+        (``pip install skmoe[search]``).
     prefix : str, optional
         What to put in front of each name, such as ``"moe__"`` for a step of a pipeline. By
         default it is read off `estimator`.
@@ -52,6 +56,13 @@ def search_space(
     -------
     space : dict
         Names of parameters to lists of values, or to distributions.
+
+    Raises
+    ------
+    ValueError
+        If `kind` is unknown, or `estimator` holds no mixture of experts, or several.
+    ImportError
+        If optuna is asked for and not installed.
 
     Examples
     --------
@@ -65,8 +76,8 @@ def search_space(
     >>> list(search_space(pipeline, n_samples=1000))
     ['deepmoeregressor__n_experts', 'deepmoeregressor__n_layers', ...]
     """
-    if kind not in ("grid", "distributions"):
-        raise ValueError(f"kind must be 'grid' or 'distributions'. Got kind={kind!r}.")
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {list(KINDS)}. Got kind={kind!r}.")
     names = estimator.get_params()
     own = _prefix_of(names) if prefix is None else prefix
     deep = f"{own}n_layers" in names
@@ -77,6 +88,8 @@ def search_space(
         rate = _auto.ENSEMBLE_RATE if few else _auto.RATE
     make = _grid if kind == "grid" else _distributions
     space = make(n_samples, n_features or 1, deep, rate)
+    if kind == "optuna":
+        space = _of_optuna(space)
     return {f"{own}{name}": values for name, values in space.items()}
 
 
@@ -131,6 +144,17 @@ def _distributions(n_samples: int, n_features: int, deep: bool, rate: float) -> 
     if n_features <= FEW_FEATURES:
         space["embedding"] = ["auto", None]
     return space
+
+
+def _of_optuna(space: dict[str, Any]) -> dict[str, Any]:
+    """The same distributions as optuna's."""
+    optuna = import_optional("optuna.distributions", "kind='optuna' needs optuna", "search")
+    return {
+        name: optuna.CategoricalDistribution(values)
+        if isinstance(values, list)
+        else optuna.FloatDistribution(*values.support(), log=True)
+        for name, values in space.items()
+    }
 
 
 @dataclass(frozen=True, eq=False)
