@@ -60,7 +60,7 @@ FLOORS = [
     {"estimators._base"},
     {"estimators.shallow", "estimators.deep"},
     {"estimators"},
-    {"probing", "search", "explanation", "response", "transformer"},
+    {"probing", "search", "explanation", "response", "transformer", "model_card"},
     {"inspection"},
     {"plotting._matplotlib"},
     {
