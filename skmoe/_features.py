@@ -1,9 +1,10 @@
 """Names of features, and columns by their names."""
 
 from numbers import Integral
+from typing import Any
 
 
-def feature_names(estimator) -> list[str]:
+def feature_names(estimator: Any) -> list[str]:
     """Those of the data frame that a fitted estimator saw, else "feature 0" and so on."""
     n_features = estimator.n_features_in_
     names = getattr(estimator, "feature_names_in_", None)
@@ -12,7 +13,7 @@ def feature_names(estimator) -> list[str]:
     return [str(name) for name in names]
 
 
-def feature_column(estimator, feature) -> int:
+def feature_column(estimator: Any, feature: int | str) -> int:
     """The number of a column that is given by its number or name."""
     names = feature_names(estimator)
     if isinstance(feature, str):

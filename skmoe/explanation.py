@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from skmoe._optional import import_optional
 from skmoe._validation import check_features, check_is_fitted
@@ -53,7 +53,7 @@ class Explanation:
         """Whether contributions are those of layers, not of experts."""
         return self.answers is None
 
-    def to_frame(self):
+    def to_frame(self) -> Any:
         """A table with a line for each row and part, whose contributions visibly add up.
 
         Returns
@@ -77,7 +77,7 @@ class Explanation:
         frame = pandas.concat(tables).sort_values(["_place", "_order"], kind="stable")
         return frame.drop(columns=["_place", "_order"]).reset_index(drop=True)
 
-    def _of_output(self, pandas, output: int, several: bool):
+    def _of_output(self, pandas: Any, output: int, several: bool) -> Any:
         """Lines of one output; `_place` and `_order` say where they belong."""
         prediction, base, contributions = (
             values if self.prediction.ndim == 1 else values[..., output]
@@ -100,7 +100,7 @@ class Explanation:
             lines.insert(1, "output", output)
         return lines.assign(prediction=prediction[lines["_place"]])
 
-    def _columns_of_parts(self, places, parts, output: int) -> dict[str, Any]:
+    def _columns_of_parts(self, places: Any, parts: Any, output: int) -> dict[str, Any]:
         """What is told of parts beside what they add."""
         if self.answers is None:
             weights = self.weights[places, parts]
@@ -114,7 +114,7 @@ class Explanation:
         return {"part": names, "weight": weight, "answer": answer}
 
 
-def explain(estimator, X) -> Explanation:
+def explain(estimator: Any, X: ArrayLike) -> Explanation:
     """What each part of a mixture adds to the prediction of each row.
 
     Of `MoERegressor`, parts are the experts: each adds its weight times its answer, and
@@ -175,7 +175,7 @@ def _experts_add_up(estimator: MoERegressor) -> bool:
     return all(layer.experts.sums for layer in estimator.net_.moe_layers())
 
 
-def _of_experts(estimator, X, rows) -> Explanation:
+def _of_experts(estimator: Any, X: Any, rows: Any) -> Explanation:
     weights, answers = estimator.predict_gates(X), estimator.predict_experts(X)
     scale = weights if answers.ndim == 2 else weights[..., None]
     return Explanation(
@@ -188,7 +188,7 @@ def _of_experts(estimator, X, rows) -> Explanation:
     )
 
 
-def _of_layers(estimator, X, rows) -> Explanation:
+def _of_layers(estimator: Any, X: Any, rows: Any) -> Explanation:
     model = estimator._model
     weights = np.stack(model.gates(X), axis=1)
     n_layers = weights.shape[1]
@@ -204,7 +204,9 @@ def _of_layers(estimator, X, rows) -> Explanation:
     return Explanation(prediction, base, gains, weights, None, rows)
 
 
-def _predict_with_some(model: FittedModel, X, n_layers: int) -> Callable[[NDArray], NDArray]:
+def _predict_with_some(
+    model: FittedModel, X: Any, n_layers: int
+) -> Callable[[NDArray], NDArray]:
     """Predictions ``(n, n_outputs)`` of the layers that a mask lets speak."""
     speaks_L11 = torch.ones(n_layers, 1, 1, dtype=model.dtype, device=model.device)
     changed = model.with_answers(

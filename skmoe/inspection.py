@@ -10,7 +10,7 @@ layers' states (`skmoe.probing`), and the distance from the true experts (`skmoe
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -46,7 +46,9 @@ Gates = ArrayLike | Sequence[NDArray]
 """Of one layer, or of several."""
 
 
-def expert_usage(estimator, X, sample_weight=None) -> NDArray[np.float64]:
+def expert_usage(
+    estimator: Any, X: ArrayLike, sample_weight: ArrayLike | None = None
+) -> NDArray[np.float64]:
     """Share of the routing weight that each expert gets on given rows.
 
     Parameters
@@ -77,10 +79,15 @@ def expert_usage(estimator, X, sample_weight=None) -> NDArray[np.float64]:
     layers = _layers(gates)
     weight = check_weight(sample_weight, layers[0])
     totals = [weight @ layer for layer in layers]
-    return _like(gates, np.stack([total / total.sum() for total in totals]))
+    usage: NDArray[np.float64] = _like(
+        gates, np.stack([total / total.sum() for total in totals])
+    )
+    return usage
 
 
-def routing_table(estimator, X, labels, layer: int | None = None):
+def routing_table(
+    estimator: Any, X: ArrayLike, labels: ArrayLike, layer: int | None = None
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """How the rows of each label are shared out among the experts.
 
     Labels may be true regions, a categorical feature or bins of the target: a row with a single
@@ -129,7 +136,9 @@ def routing_table(estimator, X, labels, layer: int | None = None):
     return names, _like(gates, np.stack([member @ weights for weights in layers]))
 
 
-def routing_flow(estimator, X, sample_weight=None) -> NDArray[np.float64]:
+def routing_flow(
+    estimator: Any, X: ArrayLike, sample_weight: ArrayLike | None = None
+) -> NDArray[np.float64]:
     """Paths through the layers of a deep mixture: which expert follows which.
 
     Parameters
@@ -191,7 +200,13 @@ class RegionErrors(NamedTuple):
 
 
 def error_by_region(
-    estimator, X, y, regions=None, *, layer: int = 0, sample_weight=None
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    regions: ArrayLike | None = None,
+    *,
+    layer: int = 0,
+    sample_weight: ArrayLike | None = None,
 ) -> RegionErrors:
     """Where a model errs: the errors of each region, or of each expert's rows.
 
@@ -233,17 +248,17 @@ def error_by_region(
     ([False, True], (2,))
     """
     predicted = estimator.predict(X)
-    y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+    targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
     if regions is None:
         paths = np.asarray(estimator.apply(X)).reshape(len(predicted), -1)
         if layer not in range(paths.shape[1]):
             raise ValueError(f"layer must be in [0, {paths.shape[1] - 1}]. Got {layer!r}.")
         regions = paths[:, layer]
-    regions = column_or_1d(regions)
-    check_consistent_length(predicted, y, regions)
+    labels = column_or_1d(regions)
+    check_consistent_length(predicted, targets, labels)
     weight = check_weight(sample_weight, predicted)
-    errors = predicted.reshape(y.shape) - y
-    names, codes = np.unique(regions, return_inverse=True)
+    errors = predicted.reshape(targets.shape) - targets
+    names, codes = np.unique(labels, return_inverse=True)
     member = (codes == np.arange(len(names))[:, None]) * weight
     share = member.sum(1)
     member = member / np.where(share > 0, share, 1.0)[:, None]
@@ -256,7 +271,7 @@ def error_by_region(
     )
 
 
-def jain_fairness(usage: ArrayLike):
+def jain_fairness(usage: ArrayLike) -> Any:
     """Evenness of the experts' usage, ``(sum_e u_e)^2 / (E sum_e u_e^2)`` (Jain et al., 1984).
 
     Parameters
@@ -288,7 +303,7 @@ def jain_fairness(usage: ArrayLike):
     return float(fairness) if fairness.ndim == 0 else fairness
 
 
-def routing_change_rate(gates: Gates, later: Gates, top_k: int | None = None):
+def routing_change_rate(gates: Gates, later: Gates, top_k: int | None = None) -> Any:
     """Share of the experts asked later that were not asked before, ``|E' minus E| / |E'|``.
 
     Parameters
@@ -330,7 +345,7 @@ def routing_change_rate(gates: Gates, later: Gates, top_k: int | None = None):
     return rate if isinstance(rate, np.ndarray) else float(rate)
 
 
-def router_saturation(gates: Gates, final: Gates, top_k: int | None = None):
+def router_saturation(gates: Gates, final: Gates, top_k: int | None = None) -> Any:
     """Share of the experts asked in the end that are asked already, ``|E and E'| / |E'|``.
 
     One minus the `routing_change_rate` from now to the end.
@@ -361,17 +376,17 @@ def router_saturation(gates: Gates, final: Gates, top_k: int | None = None):
     return 1 - routing_change_rate(gates, final, top_k)
 
 
-def _is_list_of_tables(values) -> bool:
+def _is_list_of_tables(values: Any) -> bool:
     return isinstance(values, list) and np.ndim(values[0]) == 2
 
 
-def _layers(gates) -> list[NDArray]:
+def _layers(gates: Any) -> list[NDArray]:
     """Gates of each layer."""
     layers = gates if _is_list_of_tables(gates) else [gates]
     return [check_array(layer, input_name="gates") for layer in layers]
 
 
-def _like(gates, values: NDArray):
+def _like(gates: Any, values: NDArray) -> Any:
     """One value for each layer, or the only one."""
     return values if _is_list_of_tables(gates) else values[0]
 

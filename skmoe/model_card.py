@@ -6,6 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length
@@ -27,11 +28,11 @@ SCORES = {
 
 
 def model_card(
-    estimator,
-    X=None,
-    y=None,
+    estimator: Any,
+    X: ArrayLike | None = None,
+    y: ArrayLike | None = None,
     *,
-    sample_weight=None,
+    sample_weight: ArrayLike | None = None,
     title: str | None = None,
     description: str = "",
     target_name: str = "y",
@@ -125,7 +126,7 @@ def _cell(value: Any) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _data(estimator, target_name: str) -> str:
+def _data(estimator: Any, target_name: str) -> str:
     """Shapes, and the centres and scales that the fit saw, in the user's units."""
     model = estimator._model
     names = feature_names(estimator)
@@ -145,14 +146,14 @@ def _data(estimator, target_name: str) -> str:
     )
 
 
-def _parameters(estimator) -> str:
+def _parameters(estimator: Any) -> str:
     default = type(estimator)().get_params(deep=False)
     given = estimator.get_params(deep=False)
     changed = [[name, repr(v)] for name, v in given.items() if repr(v) != repr(default[name])]
     return _table(["parameter", "value"], changed) if changed else "All are the default ones."
 
 
-def _fit(estimator) -> str:
+def _fit(estimator: Any) -> str:
     last = estimator.history_[-1] if estimator.history_ else {}
     seconds = sum(
         value
@@ -172,7 +173,7 @@ def _fit(estimator) -> str:
     return _table(["", ""], lines)
 
 
-def _scores(estimator, X, y, sample_weight, target_name: str) -> str:
+def _scores(estimator: Any, X: Any, y: Any, sample_weight: Any, target_name: str) -> str:
     predicted = estimator.predict(X)
     y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
     check_consistent_length(predicted, y)
@@ -193,7 +194,7 @@ def _scores(estimator, X, y, sample_weight, target_name: str) -> str:
     return f"{told}\n\n{_table(['target', *SCORES], lines)}"
 
 
-def _usage(estimator) -> str:
+def _usage(estimator: Any) -> str:
     layers = np.atleast_2d(estimator.expert_usage_)
     dead = 0.1 / layers.shape[1]
     head = ["expert", *map(str, range(layers.shape[1]))]

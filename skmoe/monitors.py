@@ -15,7 +15,7 @@ from skmoe._optional import import_optional
 class EpochLine(Callback):
     """One line for each epoch."""
 
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         epoch, last = net.history[-1], net.max_epochs
         valid = f"  valid {epoch['valid_loss']:.5g}" if "valid_loss" in epoch else ""
         print(
@@ -27,7 +27,7 @@ class EpochLine(Callback):
 class EpochBar(Callback):
     """A bar of epochs: losses, dead experts, and the seconds that are left."""
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         progress = import_optional("rich.progress", "verbose=2 needs rich", "progress")
         # Kept on this object only while it runs; a bar holds a thread and a terminal.
         self.bar_ = progress.Progress(
@@ -39,13 +39,13 @@ class EpochBar(Callback):
         self.task_ = self.bar_.add_task("", total=net.max_epochs, told="")
         self.bar_.start()
 
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         epoch = net.history[-1]
         valid = f"  valid {epoch['valid_loss']:.3g}" if "valid_loss" in epoch else ""
         told = f"train {epoch['train_loss']:.3g}{valid}{_dead(epoch)}"
         self.bar_.update(self.task_, completed=epoch["epoch"], told=told)
 
-    def on_train_end(self, net, X=None, y=None, **kwargs):
+    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         self.bar_.stop()
         del self.bar_, self.task_
 
@@ -61,24 +61,28 @@ class EpochTasks(Callback):
         Called with the context of each task; `end` may return that training is to stop.
     """
 
-    def __init__(self, root: Any, begin: Callable[[Any], None], end: Callable[[Any], bool]):
+    def __init__(
+        self, root: Any, begin: Callable[[Any], None], end: Callable[[Any], bool]
+    ) -> None:
         self.root = root
         self.begin = begin
         self.end = end
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         self.run_ = self.root.subcontext("train", max_subtasks=net.max_epochs)
         self.begin(self.run_)
 
-    def on_epoch_begin(self, net, dataset_train=None, dataset_valid=None, **kwargs):
+    def on_epoch_begin(
+        self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
+    ) -> None:
         self.epoch_ = self.run_.subcontext("epoch")
         self.begin(self.epoch_)
 
-    def on_epoch_end(self, net, **kwargs):
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         if self.end(self.epoch_):
             raise KeyboardInterrupt  # as skorch's own callbacks stop a fit
 
-    def on_train_end(self, net, X=None, y=None, **kwargs):
+    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         self.end(self.run_)
 
 

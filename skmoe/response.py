@@ -1,9 +1,10 @@
 """What each expert says along a feature, and where it is asked."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from skmoe._features import feature_column, feature_names
@@ -33,8 +34,8 @@ class ExpertResponse:
 
 
 def expert_response(
-    estimator,
-    X,
+    estimator: Any,
+    X: ArrayLike,
     feature: int | str,
     *,
     layer: int = 0,
@@ -85,18 +86,18 @@ def expert_response(
     ((20, 4), 'feature 0')
     """
     check_is_fitted(estimator)
-    X = check_features(estimator, X)
+    rows = check_features(estimator, X)
     column = feature_column(estimator, feature)
     n_points = check_integer("grid_resolution", grid_resolution, smallest=2)
     model = estimator._model
     if output not in range(model.n_targets):
         raise ValueError(f"output must be in [0, {model.n_targets - 1}]. Got {output!r}.")
-    some = X[:: max(1, len(X) // MAX_ROWS)][:MAX_ROWS]
-    grid = np.linspace(X[:, column].min(), X[:, column].max(), n_points)
+    some = rows[:: max(1, len(rows) // MAX_ROWS)][:MAX_ROWS]
+    grid = np.linspace(rows[:, column].min(), rows[:, column].max(), n_points)
     moved = np.tile(some, (n_points, 1))
     moved[:, column] = np.repeat(grid, len(some))
 
-    def means(values: NDArray) -> NDArray[np.float64]:
+    def means(values: NDArray[Any]) -> Any:
         return values.reshape(n_points, len(some), -1).mean(axis=1)
 
     gates = model.gates(moved)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import GridSearchCV, KFold
 
 from skmoe._optional import import_optional
@@ -25,7 +25,7 @@ FEW_FEATURES = 128
 
 
 def search_space(
-    estimator,
+    estimator: Any,
     n_samples: int | None = None,
     n_features: int | None = None,
     *,
@@ -188,16 +188,16 @@ class ExpertsCurve:
 
 
 def experts_curve(
-    estimator,
-    X,
-    y,
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
     *,
-    n_experts=DEFAULT_CURVE,
-    cv=None,
-    scoring=None,
-    n_jobs=None,
-    random_state=None,
-    **fit_params,
+    n_experts: Any = DEFAULT_CURVE,
+    cv: Any = None,
+    scoring: Any = None,
+    n_jobs: int | None = None,
+    random_state: Any = None,
+    **fit_params: Any,
 ) -> ExpertsCurve:
     """Cross-validated scores over the number of experts.
 

@@ -1,9 +1,10 @@
 """`MoETransformer`: routing as features for other models."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
 from sklearn.utils import get_tags
 
@@ -69,12 +70,14 @@ class MoETransformer(Documented, MetaEstimatorMixin, TransformerMixin, BaseEstim
         "features": [one_of(*PARTS)],
     }
 
-    def __init__(self, estimator, *, features="gates"):
+    def __init__(self, estimator: Any, *, features: Any = "gates") -> None:
         self.estimator = estimator
         self.features = features
 
     @fit_context
-    def fit(self, X, y, sample_weight=None):
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> "MoETransformer":
         """Fit the mixture.
 
         Parameters
@@ -104,7 +107,7 @@ class MoETransformer(Documented, MetaEstimatorMixin, TransformerMixin, BaseEstim
         self.estimator_ = clone(self.estimator).fit(X, y, **weights)
         return self
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> NDArray[np.float64]:
         """Routing weights, or answers, of each expert.
 
         Parameters
@@ -123,7 +126,9 @@ class MoETransformer(Documented, MetaEstimatorMixin, TransformerMixin, BaseEstim
         layers = [table for view in tables for table in _layers(view)]
         return np.concatenate([layer.reshape(len(layer), -1) for layer in layers], axis=1)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(
+        self, input_features: ArrayLike | None = None
+    ) -> NDArray[np.object_]:
         """Names of the features.
 
         Parameters
@@ -160,19 +165,19 @@ class MoETransformer(Documented, MetaEstimatorMixin, TransformerMixin, BaseEstim
     @property
     def n_features_in_(self) -> int:
         """Number of features seen in `fit`."""
-        return self._of_fitted("n_features_in_")
+        return int(self._of_fitted("n_features_in_"))
 
     @property
-    def feature_names_in_(self) -> NDArray:
+    def feature_names_in_(self) -> Any:
         """Names of the features seen in `fit`."""
         return self._of_fitted("feature_names_in_")
 
-    def _of_fitted(self, name: str):
+    def _of_fitted(self, name: str) -> Any:
         if "estimator_" not in vars(self):
             raise AttributeError(f"{type(self).__name__} has no {name} before it is fitted.")
         return getattr(self.estimator_, name)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         inner = get_tags(self.estimator)
         tags.target_tags.required = True
@@ -181,6 +186,6 @@ class MoETransformer(Documented, MetaEstimatorMixin, TransformerMixin, BaseEstim
         return tags
 
 
-def _layers(view) -> list[NDArray]:
+def _layers(view: Any) -> list[Any]:
     """What each layer tells."""
     return view if isinstance(view, list) else [view]

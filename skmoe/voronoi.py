@@ -4,13 +4,22 @@ The Voronoi loss of Nguyen et al., "On DeepSeekMoE: statistical benefits of shar
 normalized sigmoid gating" (2025, arXiv:2505.10860), section 3.
 """
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length
 
 
-def voronoi_loss(weights, parameters, true_weights, true_parameters, *, exponents=2.0) -> float:
+def voronoi_loss(
+    weights: ArrayLike,
+    parameters: Any,
+    true_weights: ArrayLike,
+    true_parameters: Any,
+    *,
+    exponents: Any = 2.0,
+) -> float:
     """Distance of fitted experts from the true ones, if there may be more of them than these.
 
     Each fitted expert i belongs to the true one j whose parameters are nearest, in the cell
@@ -81,7 +90,7 @@ def voronoi_loss(weights, parameters, true_weights, true_parameters, *, exponent
     return float(np.abs(mass_M - true_w_M).sum() + w_N @ apart_N)
 
 
-def _atoms(weights, parameters, name: str) -> tuple[NDArray, list[NDArray]]:
+def _atoms(weights: Any, parameters: Any, name: str) -> tuple[NDArray, list[NDArray]]:
     """Weights and groups of parameters, checked."""
     w_N = check_array(weights, ensure_2d=False, dtype=np.float64, input_name=name)
     if w_N.ndim != 1 or (w_N < 0).any():
@@ -93,7 +102,7 @@ def _atoms(weights, parameters, name: str) -> tuple[NDArray, list[NDArray]]:
     return w_N, groups
 
 
-def _powers(exponents, groups: list[NDArray], in_cell_N: NDArray) -> list:
+def _powers(exponents: Any, groups: list[NDArray], in_cell_N: NDArray) -> list:
     """The exponents of each group in cells of several experts."""
     powers = exponents if isinstance(exponents, list) else [exponents] * len(groups)
     if len(powers) != len(groups):

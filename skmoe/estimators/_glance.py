@@ -27,7 +27,7 @@ def documentation() -> str:
     except metadata.PackageNotFoundError:
         return ""
     named = dict(url.split(", ", 1) for url in urls)
-    return named.get("Documentation", "").rstrip("/")
+    return str(named.get("Documentation", "")).rstrip("/")
 
 
 class Documented:
@@ -58,7 +58,7 @@ class Glance(Documented):
         return f'<div style="{STYLE}">{table}</div>{estimator_html_repr(self)}'
 
 
-def at_a_glance(estimator) -> dict[str, str]:
+def at_a_glance(estimator: Any) -> dict[str, str]:
     """Names and values of a few lines about an estimator, fitted or not."""
     if not hasattr(estimator, "_model"):
         return {**_made_of(estimator, estimator.get_params(deep=False)), "state": "not fitted"}
@@ -99,7 +99,7 @@ def _own_weights(experts: Experts) -> int:
         return 0
 
 
-def _made_of(estimator, given: dict[str, Any]) -> dict[str, str]:
+def _made_of(estimator: Any, given: dict[str, Any]) -> dict[str, str]:
     """Lines about experts, gate and router, from parameters or what became of them."""
     asked = given["top_k"]
     kind, number = name_of(given["expert"]), given["n_experts"]
@@ -117,7 +117,7 @@ def _made_of(estimator, given: dict[str, Any]) -> dict[str, str]:
     return {**lines, "router": name_of(given["router"])}
 
 
-def _state(estimator, dead: int) -> str:
+def _state(estimator: Any, dead: int) -> str:
     trained = f"fitted, {estimator.n_iter_} epoch{'s' * (estimator.n_iter_ != 1)}"
     return trained if not dead else f"{trained}, {dead} dead experts"
 

@@ -30,7 +30,7 @@ ATTRIBUTE = "_fit_tasks"
 
 
 @contextmanager
-def fit_tasks(estimator, X, y, weight, y_ndim: int) -> Iterator[None]:
+def fit_tasks(estimator: Any, X: Any, y: Any, weight: Any, y_ndim: int) -> Iterator[None]:
     """The tasks of a fit to these rows, in which `watched` adds those of training."""
     root = begin_fit(estimator)
     if not has_callbacks(estimator):
@@ -46,7 +46,7 @@ def fit_tasks(estimator, X, y, weight, y_ndim: int) -> Iterator[None]:
         delattr(estimator, ATTRIBUTE)
 
 
-def watched(estimator, plan: TrainingPlan, model: FittedModel) -> TrainingPlan:
+def watched(estimator: Any, plan: TrainingPlan, model: FittedModel) -> TrainingPlan:
     """The plan with those who are to look on while this model is trained."""
     tasks = getattr(estimator, ATTRIBUTE, None)
     return plan if tasks is None else replace(plan, monitors=[tasks.of_training(model)])
@@ -55,7 +55,9 @@ def watched(estimator, plan: TrainingPlan, model: FittedModel) -> TrainingPlan:
 class _FitTasks:
     """How callbacks are told of the tasks of a fit."""
 
-    def __init__(self, estimator, root, X, y, weight, y_ndim: int):
+    def __init__(
+        self, estimator: Any, root: Any, X: Any, y: Any, weight: Any, y_ndim: int
+    ) -> None:
         self.estimator = estimator
         self.root = root
         self.X = X
@@ -78,16 +80,18 @@ class _FitTasks:
 
         return EpochTasks(self.root, self.begin, lambda context: self.end(context, fitted))
 
-    def begin(self, context) -> None:
+    def begin(self, context: Any) -> None:
         context.call_on_fit_task_begin(estimator=self.estimator, **self.told)
 
-    def end(self, context, fitted: Callable[[], dict[str, Any]]) -> bool:
-        return context.call_on_fit_task_end(
-            estimator=self.estimator, **self.told, reconstruction_attributes=fitted
+    def end(self, context: Any, fitted: Callable[[], dict[str, Any]]) -> bool:
+        return bool(
+            context.call_on_fit_task_end(
+                estimator=self.estimator, **self.told, reconstruction_attributes=fitted
+            )
         )
 
 
-def _named(estimator, X):
+def _named(estimator: Any, X: Any) -> Any:
     """Rows with the names that they had, if they had any."""
     names = getattr(estimator, "feature_names_in_", None)
     if names is None:

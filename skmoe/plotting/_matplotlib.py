@@ -25,7 +25,7 @@ def pyplot() -> Any:
     return import_optional("matplotlib.pyplot", "Plots need matplotlib", "plot")
 
 
-def axes(ax=None, **figure) -> Any:
+def axes(ax: Any = None, **figure: Any) -> Any:
     """Where to draw: the given axes, or those of a new figure with these settings."""
     return pyplot().subplots(**figure)[1] if ax is None else ax
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from skmoe.plotting._matplotlib import SAFE_COLOURS, axes, pyplot
 from skmoe.search import DEFAULT_CURVE, ExpertsCurve, experts_curve
@@ -37,12 +38,19 @@ class ExpertsCurveDisplay:
     'number of experts'
     """
 
-    def __init__(self, curve: ExpertsCurve):
+    def __init__(self, curve: ExpertsCurve) -> None:
         self.curve = curve
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, y, *, n_experts=DEFAULT_CURVE, ax=None, **settings
+        cls,
+        estimator: Any,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        n_experts: Any = DEFAULT_CURVE,
+        ax: Any = None,
+        **settings: Any,
     ) -> "ExpertsCurveDisplay":
         """Compute the curve, and draw it.
 
@@ -68,7 +76,7 @@ class ExpertsCurveDisplay:
         curve = experts_curve(estimator, X, y, n_experts=n_experts, **settings)
         return cls(curve).plot(ax=ax)
 
-    def plot(self, ax=None) -> "ExpertsCurveDisplay":
+    def plot(self, ax: Any = None) -> "ExpertsCurveDisplay":
         """Draw the curve.
 
         Parameters
@@ -102,6 +110,6 @@ class ExpertsCurveDisplay:
         return self
 
 
-def _standard_error(scores):
+def _standard_error(scores: Any) -> Any:
     n_folds = scores.shape[1]
     return scores.std(axis=1, ddof=1) / np.sqrt(n_folds) if n_folds > 1 else 0.0

@@ -1,6 +1,9 @@
 """The display of errors in each region."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from skmoe.inspection import RegionErrors, error_by_region
 from skmoe.plotting._matplotlib import GREY, SAFE_COLOURS, axes, pyplot
@@ -41,7 +44,9 @@ class ErrorByRegionDisplay:
     2
     """
 
-    def __init__(self, errors: RegionErrors, region_label="region", target_name="y"):
+    def __init__(
+        self, errors: RegionErrors, region_label: str = "region", target_name: str = "y"
+    ) -> None:
         self.errors = errors
         self.region_label = region_label
         self.target_name = target_name
@@ -49,17 +54,17 @@ class ErrorByRegionDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        y,
-        regions=None,
+        estimator: Any,
+        X: ArrayLike,
+        y: ArrayLike,
+        regions: ArrayLike | None = None,
         *,
-        layer=0,
-        sample_weight=None,
-        output=0,
-        region_label=None,
-        target_name="y",
-        ax=None,
+        layer: int = 0,
+        sample_weight: ArrayLike | None = None,
+        output: int = 0,
+        region_label: str | None = None,
+        target_name: str = "y",
+        ax: Any = None,
     ) -> "ErrorByRegionDisplay":
         """Measure the errors, and draw them.
 
@@ -88,12 +93,13 @@ class ErrorByRegionDisplay:
             What was drawn is in its `errors`.
         """
         pyplot()
-        given = {"layer": layer, "sample_weight": sample_weight}
-        errors = error_by_region(estimator, X, y, regions, **given)
+        errors = error_by_region(
+            estimator, X, y, regions, layer=layer, sample_weight=sample_weight
+        )
         label = region_label or ("expert" if regions is None else "region")
         return cls(errors, label, target_name).plot(output=output, ax=ax)
 
-    def plot(self, ax=None, *, output=0) -> "ErrorByRegionDisplay":
+    def plot(self, ax: Any = None, *, output: int = 0) -> "ErrorByRegionDisplay":
         """Draw a bar for each region, with its share of the rows, and the mean error.
 
         Parameters

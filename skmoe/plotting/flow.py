@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from skmoe.inspection import routing_flow
 from skmoe.plotting._matplotlib import axes, colours, pyplot
@@ -43,12 +44,17 @@ class RoutingFlowDisplay:
     3
     """
 
-    def __init__(self, flow):
+    def __init__(self, flow: ArrayLike) -> None:
         self.flow = flow
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, *, sample_weight=None, ax=None
+        cls,
+        estimator: Any,
+        X: ArrayLike,
+        *,
+        sample_weight: ArrayLike | None = None,
+        ax: Any = None,
     ) -> "RoutingFlowDisplay":
         """Follow the rows, and draw their paths.
 
@@ -71,7 +77,7 @@ class RoutingFlowDisplay:
         pyplot()
         return cls(routing_flow(estimator, X, sample_weight)).plot(ax=ax)
 
-    def plot(self, ax=None) -> "RoutingFlowDisplay":
+    def plot(self, ax: Any = None) -> "RoutingFlowDisplay":
         """Draw a column of experts for each layer, and ribbons between them.
 
         Parameters
@@ -106,7 +112,7 @@ class RoutingFlowDisplay:
         ax.tick_params(length=0)
         return self
 
-    def _nodes(self, ax, layer: int, shares, bottoms, shades) -> dict:
+    def _nodes(self, ax: Any, layer: int, shares: Any, bottoms: Any, shades: Any) -> dict:
         nodes = {}
         for expert in np.flatnonzero(shares):
             (nodes[int(expert)],) = ax.bar(
@@ -125,7 +131,9 @@ class RoutingFlowDisplay:
                 )
         return nodes
 
-    def _ribbons(self, ax, layer: int, step, left, right, shades) -> None:
+    def _ribbons(
+        self, ax: Any, layer: int, step: Any, left: Any, right: Any, shades: Any
+    ) -> None:
         """From each expert of a layer to those of the next, stacked in their order."""
         t = np.linspace(0, 1, N_POINTS)
         x = layer + NODE / 2 + (1 - NODE) * t

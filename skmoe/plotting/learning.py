@@ -47,11 +47,13 @@ class LearningCurveDisplay:
     ['loss', 'usage', 'entropy']
     """
 
-    def __init__(self, history):
+    def __init__(self, history: list[dict[str, Any]]) -> None:
         self.history = history
 
     @classmethod
-    def from_estimator(cls, estimator, *, panels="loss", ax=None) -> "LearningCurveDisplay":
+    def from_estimator(
+        cls, estimator: Any, *, panels: str | list[str] = "loss", ax: Any = None
+    ) -> "LearningCurveDisplay":
         """Draw the last fit.
 
         Parameters
@@ -69,7 +71,9 @@ class LearningCurveDisplay:
         check_is_fitted(estimator)
         return cls(estimator.history_).plot(panels=panels, ax=ax)
 
-    def plot(self, ax=None, *, panels="loss") -> "LearningCurveDisplay":
+    def plot(
+        self, ax: Any = None, *, panels: str | list[str] = "loss"
+    ) -> "LearningCurveDisplay":
         """Draw the panels, losses on a logarithmic scale if all are positive.
 
         Parameters
@@ -105,7 +109,7 @@ class LearningCurveDisplay:
         self.lines_ = self.panel_lines_.get("loss", [])
         return self
 
-    def _panels(self, panels) -> list[str]:
+    def _panels(self, panels: str | list[str]) -> list[str]:
         if panels == "all":
             has = {
                 "loss": True,
@@ -129,7 +133,7 @@ class LearningCurveDisplay:
         keys = {key for epoch in self.history for key in epoch if key.endswith("_loss")}
         return sorted(keys - {"train_loss", "valid_loss", "lbfgs_loss"})
 
-    def _draw(self, ax, keys: dict[str, str]) -> list:
+    def _draw(self, ax: Any, keys: dict[str, str]) -> list:
         """A line for each of these entries, and a scale that fits them."""
         lines, lowest = [], np.inf
         for (key, label), colour in zip(keys.items(), colours(len(keys)), strict=True):
@@ -142,13 +146,13 @@ class LearningCurveDisplay:
             ax.set_yscale("log")
         return lines
 
-    def _plot_loss(self, ax) -> list:
+    def _plot_loss(self, ax: Any) -> list:
         return self._draw(ax, {"train_loss": "training", "valid_loss": "validation"})
 
-    def _plot_auxiliary(self, ax) -> list:
+    def _plot_auxiliary(self, ax: Any) -> list:
         return self._draw(ax, {key: key.removesuffix("_loss") for key in self._auxiliary()})
 
-    def _plot_usage(self, ax) -> list:
+    def _plot_usage(self, ax: Any) -> list:
         epochs, usage = self._known("usage")
         if not epochs:
             return []
@@ -168,7 +172,7 @@ class LearningCurveDisplay:
         ax.set_ylim(bottom=0)
         return lines
 
-    def _plot_entropy(self, ax) -> list:
+    def _plot_entropy(self, ax: Any) -> list:
         epochs, entropy = self._known("gate_entropy")
         lines = []
         values = np.array(entropy).reshape(len(epochs), -1)

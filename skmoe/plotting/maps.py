@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -61,13 +62,13 @@ class RoutingMapDisplay:
 
     def __init__(
         self,
-        points,
-        experts,
-        n_experts,
-        names=("feature 0", "feature 1"),
-        areas=None,
-        regions=None,
-    ):
+        points: Any,
+        experts: Any,
+        n_experts: Any,
+        names: Any = ("feature 0", "feature 1"),
+        areas: Any = None,
+        regions: ArrayLike | None = None,
+    ) -> None:
         self.points = points
         self.experts = experts
         self.n_experts = n_experts
@@ -78,14 +79,14 @@ class RoutingMapDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
+        estimator: Any,
+        X: ArrayLike,
         *,
-        features=(0, 1),
-        layer=0,
-        regions=None,
-        grid_resolution=150,
-        ax=None,
+        features: Any = (0, 1),
+        layer: int = 0,
+        regions: ArrayLike | None = None,
+        grid_resolution: int = 150,
+        ax: Any = None,
     ) -> "RoutingMapDisplay":
         """Route the rows, and draw them.
 
@@ -130,7 +131,7 @@ class RoutingMapDisplay:
         experts = _top(estimator, rows, layer)
         return cls(points, experts, n_experts, names, areas, regions).plot(ax=ax)
 
-    def plot(self, ax=None) -> "RoutingMapDisplay":
+    def plot(self, ax: Any = None) -> "RoutingMapDisplay":
         """Draw the rows, coloured by their expert, and the true regions beside them.
 
         Parameters
@@ -160,7 +161,7 @@ class RoutingMapDisplay:
             self._draw_regions(beside)
         return self
 
-    def _axes(self, ax) -> tuple:
+    def _axes(self, ax: Any) -> tuple:
         """Those of experts, and of true regions if there are any."""
         if self.regions is None:
             return axes(ax), None
@@ -171,8 +172,8 @@ class RoutingMapDisplay:
             raise ValueError(f"ax must be two axes with regions. Got {np.size(ax)}.")
         return tuple(np.ravel(ax))
 
-    def _draw_regions(self, ax) -> None:
-        names, codes = np.unique(self.regions, return_inverse=True)
+    def _draw_regions(self, ax: Any) -> None:
+        names, codes = np.unique(np.asarray(self.regions), return_inverse=True)
         limits = {"cmap": _colour_map(len(names)), "vmin": -0.5, "vmax": len(names) - 0.5}
         points = ax.scatter(*self.points.T, c=codes, s=12, **limits)
         bar = ax.figure.colorbar(points, ax=ax, label="true region")
@@ -181,7 +182,7 @@ class RoutingMapDisplay:
         ax.set(xlabel=self.names[0])
 
 
-def _placed(estimator, X, features) -> tuple[np.ndarray, tuple[str, ...]]:
+def _placed(estimator: Any, X: Any, features: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     """Where rows are drawn, and the names of the axes."""
     if isinstance(features, str):
         if features != "pca" or X.shape[1] < 2:
@@ -198,7 +199,7 @@ def _placed(estimator, X, features) -> tuple[np.ndarray, tuple[str, ...]]:
     return X[:, columns].astype(np.float64), tuple(names[column] for column in columns)
 
 
-def _top(estimator, X, layer: int) -> np.ndarray:
+def _top(estimator: Any, X: Any, layer: int) -> Any:
     """The expert of each row of an array in this layer."""
     paths = estimator._model.top_experts(X)
     if layer not in range(paths.shape[1]):
@@ -206,7 +207,9 @@ def _top(estimator, X, layer: int) -> np.ndarray:
     return paths[:, layer]
 
 
-def _areas(estimator, points, columns: list[int], layer: int, n_points: int):
+def _areas(
+    estimator: Any, points: Any, columns: list[int], layer: int, n_points: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The expert at each point of a grid over the rows."""
     low, high = points.min(0), points.max(0)
     low, high = low - MARGIN * (high - low), high + MARGIN * (high - low)
@@ -216,7 +219,7 @@ def _areas(estimator, points, columns: list[int], layer: int, n_points: int):
     return x, y, _top(estimator, grid, layer).reshape(n_points, n_points)
 
 
-def _colour_map(number: int):
+def _colour_map(number: int) -> Any:
     from matplotlib.colors import ListedColormap
 
     return ListedColormap(colours(number))

@@ -1,6 +1,9 @@
 """The display of linear probes."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from skmoe.plotting._matplotlib import axes, colours, pyplot
 from skmoe.probing import concept_depth, layer_probe
@@ -38,13 +41,20 @@ class LayerProbeDisplay:
     ['X', '1', '2']
     """
 
-    def __init__(self, scores, target_names=None):
+    def __init__(self, scores: ArrayLike, target_names: list[str] | None = None) -> None:
         self.scores = scores
         self.target_names = target_names
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, targets, *, target_names=None, ax=None, **settings
+        cls,
+        estimator: Any,
+        X: ArrayLike,
+        targets: ArrayLike,
+        *,
+        target_names: list[str] | None = None,
+        ax: Any = None,
+        **settings: Any,
     ) -> "LayerProbeDisplay":
         """Probe the layers, and draw the scores.
 
@@ -71,7 +81,7 @@ class LayerProbeDisplay:
             target_names = [str(name) for name in targets.columns]
         return cls(layer_probe(estimator, X, targets, **settings), target_names).plot(ax=ax)
 
-    def plot(self, ax=None) -> "LayerProbeDisplay":
+    def plot(self, ax: Any = None) -> "LayerProbeDisplay":
         """Draw the scores.
 
         Parameters

@@ -1,6 +1,9 @@
 """The display of each expert's function along a feature."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from skmoe.inspection import ExpertResponse, expert_response
 from skmoe.plotting._matplotlib import BESIDE, axes, colours, pyplot
@@ -42,13 +45,20 @@ class ExpertResponseDisplay:
     (4, 'feature 0')
     """
 
-    def __init__(self, response: ExpertResponse, target_name: str = "y"):
+    def __init__(self, response: ExpertResponse, target_name: str = "y") -> None:
         self.response = response
         self.target_name = target_name
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, feature, *, target_name="y", ax=None, **settings
+        cls,
+        estimator: Any,
+        X: ArrayLike,
+        feature: int | str,
+        *,
+        target_name: str = "y",
+        ax: Any = None,
+        **settings: Any,
     ) -> "ExpertResponseDisplay":
         """Compute the answers, and draw them.
 
@@ -76,7 +86,7 @@ class ExpertResponseDisplay:
         pyplot()  # before the answers, not after
         return cls(expert_response(estimator, X, feature, **settings), target_name).plot(ax=ax)
 
-    def plot(self, ax=None) -> "ExpertResponseDisplay":
+    def plot(self, ax: Any = None) -> "ExpertResponseDisplay":
         """Draw a line for each expert, as thick as its weight.
 
         Lines of experts that are hardly asked there do not widen the axis.

@@ -1,6 +1,9 @@
 """The display of how much each expert is asked."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from skmoe._validation import check_is_fitted
 from skmoe.inspection import expert_usage
@@ -42,12 +45,17 @@ class ExpertUsageDisplay:
     4
     """
 
-    def __init__(self, usage):
+    def __init__(self, usage: ArrayLike) -> None:
         self.usage = usage
 
     @classmethod
     def from_estimator(
-        cls, estimator, X=None, *, sample_weight=None, ax=None
+        cls,
+        estimator: Any,
+        X: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        ax: Any = None,
     ) -> "ExpertUsageDisplay":
         """Draw the usage on given rows, or on those of the fit.
 
@@ -73,7 +81,7 @@ class ExpertUsageDisplay:
         )
         return cls(given).plot(ax=ax)
 
-    def plot(self, ax=None) -> "ExpertUsageDisplay":
+    def plot(self, ax: Any = None) -> "ExpertUsageDisplay":
         """Draw the bars.
 
         Parameters
@@ -116,7 +124,7 @@ class ExpertUsageDisplay:
         ax.legend(handles, labels, fontsize="small", **({} if single else BESIDE))
         return self
 
-    def _mark_dead(self, ax, layers, offsets) -> None:
+    def _mark_dead(self, ax: Any, layers: Any, offsets: Any) -> None:
         n_experts = layers.shape[1]
         dead_layers, dead_experts = np.nonzero(layers < 0.1 / n_experts)
         self.dead_ = None
