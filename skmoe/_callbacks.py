@@ -7,18 +7,14 @@ Where a later scikit-learn has none, or makes them otherwise, estimators still f
 from typing import Any
 
 try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
+    from sklearn.callback import CallbackSupportMixin
 except ImportError:  # experimental in scikit-learn 1.9: it may go again
 
     class CallbackSupportMixin:  # type: ignore[no-redef]
         """Nothing to support."""
 
-    def with_callbacks(method):
-        """The method as it is."""
-        return method
 
-
-__all__ = ["CallbackSupportMixin", "begin_fit", "has_callbacks", "with_callbacks"]
+__all__ = ["CallbackSupportMixin", "begin_fit", "has_callbacks"]
 
 
 def begin_fit(estimator) -> Any:

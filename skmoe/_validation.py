@@ -39,6 +39,8 @@ __all__ = [
     "validate_parameters",
 ]
 
+# Checks parameters before a fit, and takes leave of scikit-learn's callbacks after it, as its
+# `with_callbacks` does.
 fit_context = _fit_context(prefer_skip_nested_validation=True)
 
 

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
-from skmoe._callbacks import CallbackSupportMixin, with_callbacks
+from skmoe._callbacks import CallbackSupportMixin
 from skmoe._registry import Part
 from skmoe._validation import (
     check_outputs,
@@ -69,7 +69,6 @@ class BaseMoERegressor(
     def _network(self, n_rows: int) -> tuple[str, dict[str, Any]]:
         """Name of the network and the arguments that are its own."""
 
-    @with_callbacks
     @fit_context
     def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
         """Fit the mixture to data.

@@ -72,8 +72,13 @@ class _FitTasks:
     def of_training(self, model: FittedModel) -> EpochTasks:
         dtype = _auto.predicted_dtype(model.dtype, self.X, model.device)
 
-        def fitted() -> dict[str, Any]:
-            """Attributes of an estimator that predicts as if the fit had stopped here."""
+        def fitted() -> dict[str, Any] | None:
+            """Attributes of an estimator that predicts as if the fit had stopped here.
+
+            None if it has diverged, and has no predictions.
+            """
+            if not all(bool(weight.isfinite().all()) for weight in model.net.parameters()):
+                return None
             net = copy.deepcopy(model.net).to(dtype).eval()
             now = replace(model, net=net)
             return {"_model": now, "_y_ndim": self.y_ndim, ATTRIBUTE: None}
@@ -83,7 +88,7 @@ class _FitTasks:
     def begin(self, context: Any) -> None:
         context.call_on_fit_task_begin(estimator=self.estimator, **self.told)
 
-    def end(self, context: Any, fitted: Callable[[], dict[str, Any]]) -> bool:
+    def end(self, context: Any, fitted: Callable[[], dict[str, Any] | None]) -> bool:
         return bool(
             context.call_on_fit_task_end(
                 estimator=self.estimator, **self.told, reconstruction_attributes=fitted

@@ -10,6 +10,7 @@ from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
 from small import make
 
 from skmoe import DeepMoERegressor, MoERegressor
@@ -91,6 +92,27 @@ def test_a_repetition_with_smaller_steps_is_a_task_of_its_own(problem):
         ).fit(X, y)
     assert recorder.ended.count("train") > 1
     assert recorder.ended.count("train") == [name for name, _ in recorder.begun].count("train")
+
+
+@pytest.mark.filterwarnings("ignore:The fit diverged")
+def test_a_fit_that_diverged_has_no_estimator_to_score(problem):
+    class Poison(Callback):
+        """Makes weights of the first run no numbers."""
+
+        runs = 0
+
+        def on_train_begin(self, net, X=None, y=None, **kwargs):
+            self.runs += 1
+
+        def on_batch_end(self, net, **kwargs):
+            if self.runs == 1:
+                next(net.module_.parameters()).data.fill_(float("nan"))
+
+    monitor = ScoringMonitor(scoring="r2")
+    moe = make("shallow", max_epochs=2, callbacks=[Poison()]).set_callbacks(monitor)
+    moe.fit(*problem)
+    names = [log["task_name"] for log in monitor.get_logs().data]
+    assert names == ["fit", "train", "epoch", "epoch"]
 
 
 def test_callbacks_are_told_of_rows_as_they_were_given(problem):
