@@ -163,6 +163,17 @@ def test_usage_display_marks_dead_experts():
     assert ExpertUsageDisplay([0.5, 0.5]).plot().dead_ is None
 
 
+@pytest.mark.parametrize("n_experts", [3, 40])
+@pytest.mark.parametrize("dead", [False, True])
+def test_usage_display_lists_experts_if_they_are_few(n_experts, dead):
+    usage = np.full((2, n_experts), 1 / n_experts)
+    usage[0, 0] *= not dead
+    legend = ExpertUsageDisplay(usage).plot().ax_.get_legend()
+    labels = [text.get_text() for text in legend.get_texts()]
+    lines = ["even share", "dead below", *["dead expert"] * dead]
+    assert labels == lines + [f"expert {e}" for e in range(n_experts) if n_experts == 3]
+
+
 HISTORY = [
     {
         "train_loss": 1.0 / epoch,

@@ -9,7 +9,7 @@ from skmoe._validation import check_is_fitted
 from skmoe.inspection import expert_usage
 from skmoe.plotting._matplotlib import BESIDE, GREY, SAFE_COLOURS, axes, colours
 
-# Most experts that a legend lists.
+# Most experts that a legend or an axis lists.
 MOST_LISTED = 16
 
 
@@ -114,12 +114,14 @@ class ExpertUsageDisplay:
         self._mark_dead(ax, layers, offsets)
         ax.set(ylabel="share of the routing weight")
         handles, labels = ax.get_legend_handles_labels()
+        few = n_experts <= MOST_LISTED
         if single:
-            ax.set(xlabel="expert", xticks=range(n_experts))
+            ax.set(xlabel="expert", **({"xticks": range(n_experts)} if few else {}))
         else:
             ax.set_xticks(range(n_layers), [f"layer {layer}" for layer in range(n_layers)])
-            handles += list(self.bars_[0]) if n_experts <= MOST_LISTED else []
-            labels += [f"expert {expert}" for expert in range(n_experts)][: len(handles) - 2]
+        if few and not single:
+            handles += list(self.bars_[0])
+            labels += [f"expert {expert}" for expert in range(n_experts)]
         ax.margins(y=0.1)
         ax.legend(handles, labels, fontsize="small", **({} if single else BESIDE))
         return self
