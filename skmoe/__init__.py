@@ -4,5 +4,6 @@ import skmoe._fork  # noqa: F401  (children of this process)
 from skmoe._registry import part
 from skmoe._version import __version__
 from skmoe.estimators import DeepMoERegressor, MoERegressor
+from skmoe.transformer import MoETransformer
 
-__all__ = ["DeepMoERegressor", "MoERegressor", "__version__", "part"]
+__all__ = ["DeepMoERegressor", "MoERegressor", "MoETransformer", "__version__", "part"]

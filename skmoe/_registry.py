@@ -7,14 +7,14 @@ has one `Registry`, at the bottom of the file in which its classes live.
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 
 class Part:
     """The name of a part together with its settings. Made by `part`."""
 
-    def __init__(self, name: str, **settings: Any):
+    def __init__(self, name: str, **settings: Any) -> None:
         self.name = name
         self.settings = settings
 
@@ -77,7 +77,7 @@ class Registry(Mapping[str, Callable]):
     ['cosine', 'deep', 'hash', 'linear', 'mlp', 'prototype', 'quadratic', 'region']
     """
 
-    def __init__(self, kind: str, classes: Mapping[str, Callable]):
+    def __init__(self, kind: str, classes: Mapping[str, Callable]) -> None:
         self.kind = kind
         self._classes = dict(classes)
 
@@ -92,7 +92,7 @@ class Registry(Mapping[str, Callable]):
     def __contains__(self, name: object) -> bool:
         return name in self._classes
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._classes)
 
     def __len__(self) -> int:

@@ -13,7 +13,12 @@ from sklearn.utils._param_validation import (
     InvalidParameterError,
     StrOptions,
 )
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    _check_sample_weight,
+    check_is_fitted,
+    validate_data,
+)
 
 from skmoe._registry import Part, Registry, did_you_mean
 
@@ -22,6 +27,7 @@ __all__ = [
     "PartOf",
     "PartsOf",
     "at_least",
+    "check_feature_names_in",
     "check_features",
     "check_is_fitted",
     "check_rows",
@@ -36,6 +42,8 @@ __all__ = [
     "validate_parameters",
 ]
 
+# Checks parameters before a fit, and takes leave of scikit-learn's callbacks after it, as its
+# `with_callbacks` does.
 fit_context = _fit_context(prefer_skip_nested_validation=True)
 
 
@@ -190,6 +198,11 @@ def check_validation_rows(estimator, seen: dict, rows: tuple, n_outputs: int):
             f"y_val must have as many outputs as y. Got {y.shape[1]} and {n_outputs}."
         )
     return X, y, weight
+
+
+def check_feature_names_in(estimator, input_features) -> None:
+    """Refuse names of features that are not those of the fit; None stands for these."""
+    _check_feature_names_in(estimator, input_features, generate_names=False)
 
 
 def check_features(estimator, X):

@@ -1,13 +1,16 @@
-"""Numbers about a fitted model: who is asked, how that changes, how far it is from the truth.
+"""Numbers about a fitted model: who is asked, how that changes, what it does to a prediction.
 
 The measures of routing are those of Nguyen et al., "On DeepSeekMoE: statistical benefits of
-shared experts and normalized sigmoid gating" (2025, arXiv:2505.10860), appendix H; the Voronoi
-loss is that of its section 3. Gates are what `predict_gates` returns: an array for one layer,
-a list of arrays for several, of which each gets a number of its own. Linear probes of the
-layers' states are in `skmoe.probing`, and to be had from here as well.
+shared experts and normalized sigmoid gating" (2025, arXiv:2505.10860), appendix H. Gates are
+what `predict_gates` returns: an array for one layer, a list of arrays for several, of which
+each gets a number of its own. To be had from here as well: what adds up to a prediction
+(`skmoe.explanation`), what experts say along a feature (`skmoe.response`), linear probes of the
+layers' states (`skmoe.probing`), and the distance from the true experts (`skmoe.voronoi`).
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,16 +18,26 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skmoe._validation import check_weight
+from skmoe.explanation import Explanation, explain
 from skmoe.probing import concept_depth, hidden_states, layer_probe
+from skmoe.response import ExpertResponse, expert_response
+from skmoe.voronoi import voronoi_loss
 
 __all__ = [
+    "ExpertResponse",
+    "Explanation",
+    "RegionErrors",
     "concept_depth",
+    "error_by_region",
+    "expert_response",
     "expert_usage",
+    "explain",
     "hidden_states",
     "jain_fairness",
     "layer_probe",
     "router_saturation",
     "routing_change_rate",
+    "routing_flow",
     "routing_table",
     "voronoi_loss",
 ]
@@ -33,7 +46,9 @@ Gates = ArrayLike | Sequence[NDArray]
 """Of one layer, or of several."""
 
 
-def expert_usage(estimator, X, sample_weight=None) -> NDArray[np.float64]:
+def expert_usage(
+    estimator: Any, X: ArrayLike, sample_weight: ArrayLike | None = None
+) -> NDArray[np.float64]:
     """Share of the routing weight that each expert gets on given rows.
 
     Parameters
@@ -64,10 +79,15 @@ def expert_usage(estimator, X, sample_weight=None) -> NDArray[np.float64]:
     layers = _layers(gates)
     weight = check_weight(sample_weight, layers[0])
     totals = [weight @ layer for layer in layers]
-    return _like(gates, np.stack([total / total.sum() for total in totals]))
+    usage: NDArray[np.float64] = _like(
+        gates, np.stack([total / total.sum() for total in totals])
+    )
+    return usage
 
 
-def routing_table(estimator, X, labels, layer: int | None = None):
+def routing_table(
+    estimator: Any, X: ArrayLike, labels: ArrayLike, layer: int | None = None
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """How the rows of each label are shared out among the experts.
 
     Labels may be true regions, a categorical feature or bins of the target: a row with a single
@@ -116,7 +136,142 @@ def routing_table(estimator, X, labels, layer: int | None = None):
     return names, _like(gates, np.stack([member @ weights for weights in layers]))
 
 
-def jain_fairness(usage: ArrayLike):
+def routing_flow(
+    estimator: Any, X: ArrayLike, sample_weight: ArrayLike | None = None
+) -> NDArray[np.float64]:
+    """Paths through the layers of a deep mixture: which expert follows which.
+
+    Parameters
+    ----------
+    estimator : DeepMoERegressor
+        Fitted, with two layers or more.
+    X : array-like of shape (n, n_features)
+        Rows.
+    sample_weight : array-like of shape (n,), optional
+        How much each row counts.
+
+    Returns
+    -------
+    flow : ndarray of shape (n_layers - 1, n_experts, n_experts)
+        Entry ``[l, i, j]`` is the share of rows whose expert, that with the largest weight, is
+        i in layer l and j in the next. Blocks and members stand side by side: of them, it
+        tells which experts answer the same rows.
+
+    Raises
+    ------
+    ValueError
+        If there is only one layer.
+
+    Examples
+    --------
+    >>> from skmoe import DeepMoERegressor
+    >>> from skmoe.datasets import make_circle_regression
+    >>> from skmoe.inspection import routing_flow
+    >>> X, y = make_circle_regression(200, random_state=0)
+    >>> moe = DeepMoERegressor(3, 4, arrangement="stack", random_state=0).fit(X, y)
+    >>> flow = routing_flow(moe, X)
+    >>> flow.shape, flow.sum(axis=(1, 2)).round(6).tolist()
+    ((2, 4, 4), [1.0, 1.0])
+    """
+    paths = estimator.apply(X)
+    if paths.ndim == 1 or paths.shape[1] == 1:
+        raise ValueError("Paths need two layers or more. Got 1.")
+    weight = check_weight(sample_weight, paths)
+    n_experts = estimator.expert_usage_.shape[1]
+    flow = np.zeros((paths.shape[1] - 1, n_experts, n_experts))
+    for step, (before, after) in enumerate(pairwise(paths.T)):
+        np.add.at(flow[step], (before, after), weight / weight.sum())
+    return flow
+
+
+class RegionErrors(NamedTuple):
+    """What `error_by_region` tells; errors are predictions minus targets, in their units."""
+
+    names: NDArray
+    """The regions, of shape (n_regions,), sorted."""
+    rmse: NDArray[np.float64]
+    """Root of the mean squared error in each, of shape (n_regions[, n_outputs])."""
+    bias: NDArray[np.float64]
+    """Mean error in each, likewise."""
+    share: NDArray[np.float64]
+    """Share of the rows' weight that each holds, of shape (n_regions,)."""
+    total_rmse: NDArray[np.float64]
+    """Root of the mean squared error of all rows, of shape () or (n_outputs,)."""
+
+
+def error_by_region(
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
+    regions: ArrayLike | None = None,
+    *,
+    layer: int = 0,
+    sample_weight: ArrayLike | None = None,
+) -> RegionErrors:
+    """Where a model errs: the errors of each region, or of each expert's rows.
+
+    Parameters
+    ----------
+    estimator : object
+        Fitted regressor; with `regions`, any.
+    X : array-like of shape (n, n_features)
+        Rows, best those that it was not fitted on.
+    y : array-like of shape (n,) or (n, n_outputs)
+        Their targets.
+    regions : array-like of shape (n,), optional
+        Region of each row: of a true cell, a category, a bin. By default the expert with the
+        largest weight.
+    layer : int, default=0
+        Whose experts, of a deep mixture and without `regions`.
+    sample_weight : array-like of shape (n,), optional
+        How much each row counts.
+
+    Returns
+    -------
+    errors : RegionErrors
+        Names, errors and shares of the regions that hold rows.
+
+    Raises
+    ------
+    ValueError
+        If numbers of rows differ, or there is no such layer.
+
+    Examples
+    --------
+    >>> from skmoe import MoERegressor
+    >>> from skmoe.datasets import make_circle_regression
+    >>> from skmoe.inspection import error_by_region
+    >>> X, y = make_circle_regression(200, random_state=0)
+    >>> moe = MoERegressor(4, solver="ridge", random_state=0).fit(X, y)
+    >>> errors = error_by_region(moe, X, y, X[:, 0] > 0)
+    >>> errors.names.tolist(), errors.rmse.shape
+    ([False, True], (2,))
+    """
+    predicted = estimator.predict(X)
+    targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+    if regions is None:
+        paths = np.asarray(estimator.apply(X)).reshape(len(predicted), -1)
+        if layer not in range(paths.shape[1]):
+            raise ValueError(f"layer must be in [0, {paths.shape[1] - 1}]. Got {layer!r}.")
+        regions = paths[:, layer]
+    labels = column_or_1d(regions)
+    check_consistent_length(predicted, targets, labels)
+    weight = check_weight(sample_weight, predicted)
+    errors = predicted.reshape(targets.shape) - targets
+    names, codes = np.unique(labels, return_inverse=True)
+    member = (codes == np.arange(len(names))[:, None]) * weight
+    share = member.sum(1)
+    member = member / np.where(share > 0, share, 1.0)[:, None]
+    return RegionErrors(
+        names=names,
+        rmse=np.sqrt(member @ errors**2),
+        bias=member @ errors,
+        share=share / share.sum(),
+        total_rmse=np.sqrt(weight @ errors**2 / weight.sum()),
+    )
+
+
+def jain_fairness(usage: ArrayLike) -> Any:
     """Evenness of the experts' usage, ``(sum_e u_e)^2 / (E sum_e u_e^2)`` (Jain et al., 1984).
 
     Parameters
@@ -148,7 +303,7 @@ def jain_fairness(usage: ArrayLike):
     return float(fairness) if fairness.ndim == 0 else fairness
 
 
-def routing_change_rate(gates: Gates, later: Gates, top_k: int | None = None):
+def routing_change_rate(gates: Gates, later: Gates, top_k: int | None = None) -> Any:
     """Share of the experts asked later that were not asked before, ``|E' minus E| / |E'|``.
 
     Parameters
@@ -190,7 +345,7 @@ def routing_change_rate(gates: Gates, later: Gates, top_k: int | None = None):
     return rate if isinstance(rate, np.ndarray) else float(rate)
 
 
-def router_saturation(gates: Gates, final: Gates, top_k: int | None = None):
+def router_saturation(gates: Gates, final: Gates, top_k: int | None = None) -> Any:
     """Share of the experts asked in the end that are asked already, ``|E and E'| / |E'|``.
 
     One minus the `routing_change_rate` from now to the end.
@@ -221,110 +376,17 @@ def router_saturation(gates: Gates, final: Gates, top_k: int | None = None):
     return 1 - routing_change_rate(gates, final, top_k)
 
 
-def voronoi_loss(weights, parameters, true_weights, true_parameters, *, exponents=2.0) -> float:
-    """Distance of fitted experts from the true ones, if there may be more of them than these.
-
-    Each fitted expert i belongs to the true one j whose parameters are nearest, in the cell
-    ``V_j``. With differences ``d_ij`` of their parameters,
-
-        ``sum_j |sum_{i in V_j} w_i - w*_j| + sum_{|V_j| = 1} w_i |d_ij|
-        + sum_{|V_j| > 1} w_i |d_ij|^2``.
-
-    Squares stand where several experts share a true one, as these converge more slowly (Nguyen
-    et al., 2025, section 3). It is 0 exactly if the fitted mixture is the true one, up to a
-    permutation and to experts that were split.
-
-    Parameters
-    ----------
-    weights : array-like of shape (n_fitted,)
-        Mixture weights, or ``exp`` of the offsets of a gate.
-    parameters : array-like of shape (n_fitted, n_parameters), or list of them
-        Parameters of each fitted expert, and of its gate. In a list, each array is a group
-        with a norm of its own, and these are added.
-    true_weights, true_parameters : array-like or list of them
-        Likewise, of the true experts.
-    exponents : float, callable, or list of these, default=2.0
-        In place of the square, for all groups or, in a list, for each. A callable is given
-        ``|V_j|``, the number of fitted experts in a cell (an int array): linear experts behind
-        a softmax converge the more slowly the more of them share a true one.
-
-    Returns
-    -------
-    loss : float
-        Not negative.
-
-    Raises
-    ------
-    ValueError
-        If numbers of experts, parameters or exponents do not fit together, or a weight is
-        negative.
-
-    Examples
-    --------
-    >>> from skmoe.inspection import voronoi_loss
-    >>> voronoi_loss([0.3, 0.5, 0.2], [[1.0], [4.0], [1.0]], [0.5, 0.5], [[4.0], [1.0]])
-    0.0
-    """
-    w_N, groups = _atoms(weights, parameters, "weights")
-    true_w_M, true_groups = _atoms(true_weights, true_parameters, "true_weights")
-    if [g.shape[1] for g in groups] != [g.shape[1] for g in true_groups]:
-        raise ValueError(
-            "parameters and true_parameters must have the same numbers of columns. Got "
-            f"{[g.shape[1] for g in groups]} and {[g.shape[1] for g in true_groups]}."
-        )
-    distances_GNM = np.stack(
-        [
-            np.linalg.norm(fitted[:, None] - true, axis=-1)
-            for fitted, true in zip(groups, true_groups, strict=True)
-        ]
-    )
-    nearest_N = (distances_GNM**2).sum(0).argmin(1)
-    own_GN = distances_GNM[:, np.arange(len(w_N)), nearest_N]
-    in_cell_N = np.bincount(nearest_N, minlength=len(true_w_M))[nearest_N]
-    exponents_GN = np.stack(
-        [
-            np.where(in_cell_N == 1, 1.0, power)
-            for power in _powers(exponents, groups, in_cell_N)
-        ]
-    )
-    mass_M = np.bincount(nearest_N, w_N, minlength=len(true_w_M))
-    apart_N = (own_GN**exponents_GN).sum(0)
-    return float(np.abs(mass_M - true_w_M).sum() + w_N @ apart_N)
-
-
-def _atoms(weights, parameters, name: str) -> tuple[NDArray, list[NDArray]]:
-    """Weights and groups of parameters, checked."""
-    w_N = check_array(weights, ensure_2d=False, dtype=np.float64, input_name=name)
-    if w_N.ndim != 1 or (w_N < 0).any():
-        raise ValueError(f"{name} must be non-negative, of shape (n,). Got {weights!r}.")
-    groups = parameters if _is_list_of_tables(parameters) else [parameters]
-    groups = [check_array(group, dtype=np.float64) for group in groups]
-    check_consistent_length(w_N, *groups)
-    return w_N, groups
-
-
-def _powers(exponents, groups: list[NDArray], in_cell_N: NDArray) -> list:
-    """The exponents of each group in cells of several experts."""
-    powers = exponents if isinstance(exponents, list) else [exponents] * len(groups)
-    if len(powers) != len(groups):
-        raise ValueError(
-            "exponents must be one for all groups of parameters or a list of one for each. Got "
-            f"{len(powers)} for {len(groups)} groups."
-        )
-    return [power(in_cell_N) if callable(power) else power for power in powers]
-
-
-def _is_list_of_tables(values) -> bool:
+def _is_list_of_tables(values: Any) -> bool:
     return isinstance(values, list) and np.ndim(values[0]) == 2
 
 
-def _layers(gates) -> list[NDArray]:
+def _layers(gates: Any) -> list[NDArray]:
     """Gates of each layer."""
     layers = gates if _is_list_of_tables(gates) else [gates]
     return [check_array(layer, input_name="gates") for layer in layers]
 
 
-def _like(gates, values: NDArray):
+def _like(gates: Any, values: NDArray) -> Any:
     """One value for each layer, or the only one."""
     return values if _is_list_of_tables(gates) else values[0]
 

@@ -5,6 +5,7 @@ threads may predict with it at the same time. `to_arrays` and `from_arrays` turn
 plain parameters and numpy arrays and back: what is pickled holds no torch object.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,7 @@ from skmoe.batches import Rows
 from skmoe.distribution import Distribution, calibrating_factor
 from skmoe.nn.adapters import NETWORKS, AdaptedNetwork
 from skmoe.nn.base import Network, Step
+from skmoe.nn.layers import MoELayer
 from skmoe.nn.losses import GaussianNLL
 from skmoe.scaling import Scaling
 
@@ -59,6 +61,25 @@ class FittedModel:
         architecture = Architecture(self.architecture.network, arguments)
         net = architecture.build(torch.Generator().manual_seed(seed))
         return replace(self, architecture=architecture, net=net.to(self.device, self.dtype))
+
+    def with_answers(
+        self, change: Callable[[int, MoELayer, torch.Tensor, torch.Tensor], torch.Tensor]
+    ) -> "FittedModel":
+        """A copy whose layers answer otherwise: ``change(first, layer, x_BTD, y_BTO)``.
+
+        `first` is the number of the layer's first block among those of all layers, and
+        ``y_BTO`` what it would have answered.
+        """
+        net = copy.deepcopy(self.net)
+        first = 0
+        for layer in net.moe_layers():
+
+            def answer(layer, inputs, answered, first=first):
+                return change(first, layer, inputs[0], answered[0]), answered[1]
+
+            layer.register_forward_hook(answer)
+            first += layer.experts.n_blocks
+        return replace(self, net=net)
 
     @property
     def device(self) -> torch.device:

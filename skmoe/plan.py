@@ -25,6 +25,7 @@ class TrainingPlan:
     looks: int | None = None  # at the validation rows, about; None: after each epoch
     auxiliary_losses: Sequence[AuxiliaryLoss] = ()
     callbacks: Sequence[Any] = ()  # of skorch
+    monitors: Sequence[Any] = ()  # likewise, called after all other callbacks
     before_epoch: Callable[[Network, int, int], None] | None = None  # epochs done, and in all
     at_rest: Sequence[torch.nn.Module] = ()  # stay in evaluation mode, and are not annealed
     scheduled: bool = True  # False: constant learning rate and temperature (partial_fit)

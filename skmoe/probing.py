@@ -5,6 +5,8 @@ What can be told from a state by a linear map is what the layers after it can us
 here the concepts are the target, coordinates of the inputs, or the true regions of a function.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -22,7 +24,7 @@ N_FOLDS, FOLD_SEED = 5, 0
 MAX_STEPS = 1000
 
 
-def hidden_states(estimator, X) -> list[NDArray[np.float64]]:
+def hidden_states(estimator: Any, X: ArrayLike) -> list[NDArray[np.float64]]:
     """The rows as given, and the state that each layer leaves.
 
     Parameters
@@ -50,12 +52,18 @@ def hidden_states(estimator, X) -> list[NDArray[np.float64]]:
     [(200, 16), (200, 12), (200, 12)]
     """
     check_is_fitted(estimator)
-    X = check_features(estimator, X)
-    return [X.astype(np.float64), *estimator._model.states(X)]
+    checked = check_features(estimator, X)
+    return [checked.astype(np.float64), *estimator._model.states(checked)]
 
 
 def layer_probe(
-    estimator, X, targets: ArrayLike, *, probe=None, cv=None, scoring=None
+    estimator: Any,
+    X: ArrayLike,
+    targets: ArrayLike,
+    *,
+    probe: Any = None,
+    cv: Any = None,
+    scoring: Any = None,
 ) -> NDArray[np.float64]:
     """How well a linear probe tells each target from the state of each layer.
 
@@ -113,7 +121,7 @@ def layer_probe(
     return scores[:, 0] if np.ndim(targets) == 1 else scores
 
 
-def concept_depth(scores: ArrayLike, share: float = 0.95):
+def concept_depth(scores: ArrayLike, share: float = 0.95) -> Any:
     """The first layer that tells a target nearly as well as the best one does.
 
     Parameters
@@ -142,7 +150,7 @@ def concept_depth(scores: ArrayLike, share: float = 0.95):
     return int(depth) if depth.ndim == 0 else depth
 
 
-def _columns(targets) -> list[NDArray]:
+def _columns(targets: Any) -> list[NDArray]:
     """The targets, each in the type of its own that a data frame may give it."""
     frame = hasattr(targets, "iloc") and targets.ndim == 2
     columns = [targets.iloc[:, i] for i in range(targets.shape[1])] if frame else [targets]
@@ -153,7 +161,7 @@ def _columns(targets) -> list[NDArray]:
     return [column for table in checked for column in table.reshape(len(table), -1).T]
 
 
-def _score(state, target, probe, cv, scoring) -> float:
+def _score(state: Any, target: Any, probe: Any, cv: Any, scoring: Any) -> float:
     labels = not np.issubdtype(target.dtype, np.floating)
     if probe is None:
         probe = LogisticRegression(max_iter=MAX_STEPS) if labels else Ridge()
@@ -162,4 +170,4 @@ def _score(state, target, probe, cv, scoring) -> float:
         rare = labels and np.unique(target, return_counts=True)[1].min() < N_FOLDS
         kind = StratifiedKFold if labels and not rare else KFold
         cv = kind(N_FOLDS, shuffle=True, random_state=FOLD_SEED)
-    return cross_val_score(probe, state, target, cv=cv, scoring=scoring).mean()
+    return float(cross_val_score(probe, state, target, cv=cv, scoring=scoring).mean())

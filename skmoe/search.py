@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import GridSearchCV, KFold
 
+from skmoe._optional import import_optional
 from skmoe.batched_search import BatchedGridSearchCV
 from skmoe.estimators import _auto
 
@@ -20,13 +21,14 @@ __all__ = ["BatchedGridSearchCV", "ExpertsCurve", "experts_curve", "search_space
 # Rows that an expert should have to learn from, and most experts of a space.
 ROWS_PER_EXPERT = 25
 MOST_EXPERTS = 32
+KINDS = ("grid", "distributions", "optuna")
 DEFAULT_CURVE = (1, 2, 4, 8, 16)
 # Up to so many features, one more candidate without numeric embedding is worth its time.
 FEW_FEATURES = 128
 
 
 def search_space(
-    estimator,
+    estimator: Any,
     n_samples: int | None = None,
     n_features: int | None = None,
     *,
@@ -42,11 +44,13 @@ def search_space(
     n_samples, n_features : int, optional
         Shape of the training data: few rows get few experts, many features no numeric
         embedding. Without them, the space is one for some thousand rows.
-    kind : {"grid", "distributions"}, default="grid"
+    kind : {"grid", "distributions", "optuna"}, default="grid"
         "grid" has two or three values for each of the parameters that matter most, for
         `GridSearchCV` and `HalvingGridSearchCV`. "distributions" has more values of more
         parameters, some of them continuous, for `RandomizedSearchCV` and
-        `HalvingRandomSearchCV`: some 20 draws find most of what there is to find.
+        `HalvingRandomSearchCV`: some 20 draws find most of what there is to find. "optuna" is
+        the same for `optuna.Study.ask` and for `OptunaSearchCV`; it needs the package optuna
+        (``pip install skmoe[search]``).
     prefix : str, optional
         What to put in front of each name, such as ``"moe__"`` for a step of a pipeline. By
         default it is read off `estimator`.
@@ -55,6 +59,13 @@ def search_space(
     -------
     space : dict
         Names of parameters to lists of values, or to distributions.
+
+    Raises
+    ------
+    ValueError
+        If `kind` is unknown, or `estimator` holds no mixture of experts, or several.
+    ImportError
+        If optuna is asked for and not installed.
 
     Examples
     --------
@@ -68,8 +79,8 @@ def search_space(
     >>> list(search_space(pipeline, n_samples=1000))
     ['deepmoeregressor__n_experts', 'deepmoeregressor__n_layers', ...]
     """
-    if kind not in ("grid", "distributions"):
-        raise ValueError(f"kind must be 'grid' or 'distributions'. Got kind={kind!r}.")
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {list(KINDS)}. Got kind={kind!r}.")
     names = estimator.get_params()
     own = _prefix_of(names) if prefix is None else prefix
     deep = f"{own}n_layers" in names
@@ -80,6 +91,8 @@ def search_space(
         rate = _auto.ENSEMBLE_RATE if few else _auto.RATE
     make = _grid if kind == "grid" else _distributions
     space = make(n_samples, n_features or 1, deep, rate)
+    if kind == "optuna":
+        space = _of_optuna(space)
     return {f"{own}{name}": values for name, values in space.items()}
 
 
@@ -136,6 +149,17 @@ def _distributions(n_samples: int, n_features: int, deep: bool, rate: float) -> 
     return space
 
 
+def _of_optuna(space: dict[str, Any]) -> dict[str, Any]:
+    """The same distributions as optuna's."""
+    optuna = import_optional("optuna.distributions", "kind='optuna' needs optuna", "search")
+    return {
+        name: optuna.CategoricalDistribution(values)
+        if isinstance(values, list)
+        else optuna.FloatDistribution(*values.support(), log=True)
+        for name, values in space.items()
+    }
+
+
 @dataclass(frozen=True, eq=False)
 class ExpertsCurve:
     """Scores over the number of experts; greater is better."""
@@ -167,16 +191,16 @@ class ExpertsCurve:
 
 
 def experts_curve(
-    estimator,
-    X,
-    y,
+    estimator: Any,
+    X: ArrayLike,
+    y: ArrayLike,
     *,
-    n_experts=DEFAULT_CURVE,
-    cv=None,
-    scoring=None,
-    n_jobs=None,
-    random_state=None,
-    **fit_params,
+    n_experts: Any = DEFAULT_CURVE,
+    cv: Any = None,
+    scoring: Any = None,
+    n_jobs: int | None = None,
+    random_state: Any = None,
+    **fit_params: Any,
 ) -> ExpertsCurve:
     """Cross-validated scores over the number of experts.
 

@@ -90,8 +90,9 @@ def _train_group(group: list[Request]) -> None:
 def kind_of(request: Request) -> Hashable:
     """What networks must share to be trained together; unique if one must be alone."""
     plan, rows = request.plan, request.rows
-    listens = plan.callbacks or plan.before_epoch or plan.verbose or plan.checkpoint
-    if listens or plan.at_rest or request.optimizer_state is not None:
+    watched = plan.callbacks or plan.monitors or plan.verbose or plan.checkpoint
+    special = plan.before_epoch or plan.at_rest or request.optimizer_state is not None
+    if watched or special:
         return id(request)
     terms = [(term.name, term.weight, _settings(term.loss)) for term in plan.auxiliary_losses]
     course = plan.batch_size, plan.max_epochs, plan.scheduled, plan.looks

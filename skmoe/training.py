@@ -1,4 +1,4 @@
-"""Training: the only file that knows skorch.
+"""Training: the only file that knows skorch, beside the callbacks in `monitors`.
 
 skorch gives the loop, the history and the callbacks. What is ours: batches are slices of
 tensors that lie on the device already (its data loader would cost several times the step
@@ -24,6 +24,7 @@ from skorch.callbacks import Callback, EarlyStopping
 
 from skmoe.batches import Batches, Rows, Tally, count_batches, of_rows
 from skmoe.checkpoint import tensors
+from skmoe.monitors import monitors
 from skmoe.nn.base import Network
 from skmoe.nn.losses import GaussianNLL
 from skmoe.objective import auxiliary_losses, fit_loss, validation_loss
@@ -144,6 +145,9 @@ def train_alone(
             raise  # a model that has seen nothing is of no use
         if "epoch" not in loop.history[-1]:
             loop.history.pop()
+    except BaseException:
+        loop.notify("on_train_end", X=rows)  # callbacks close what they opened
+        raise
     loop.notify("on_train_end", X=rows)
     if not all(bool(weight.isfinite().all()) for weight in loop.module_.parameters()):
         # Whoever pressed Ctrl-C does not want another try.
@@ -361,25 +365,11 @@ def _callbacks(plan: TrainingPlan, has_validation: bool) -> list[Callback]:
         callbacks.append(
             EarlyStopping(patience=patience, threshold=0.0, load_best=True, sink=_silent)
         )
-    if plan.verbose:
-        callbacks.append(_EpochLine())
-    return callbacks
+    return [*callbacks, *monitors(plan.verbose), *plan.monitors]
 
 
 def _silent(*args, **kwargs) -> None:
     """Swallow a callback's message."""
-
-
-class _EpochLine(Callback):
-    """One line for each epoch."""
-
-    def on_epoch_end(self, net, **kwargs):
-        epoch = net.history[-1]
-        valid = f"  valid {epoch['valid_loss']:.5g}" if "valid_loss" in epoch else ""
-        print(
-            f"epoch {epoch['epoch']}/{net.max_epochs}  train {epoch['train_loss']:.5g}{valid}"
-            f"  {epoch['train_seconds']:.2f} s"
-        )
 
 
 def _overrides(callback: Callback, method: str) -> bool:

@@ -2,15 +2,17 @@
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LinearRegression
 
 from skmoe import DeepMoERegressor, MoERegressor
 from skmoe.inspection import (
+    error_by_region,
     expert_usage,
     jain_fairness,
     router_saturation,
     routing_change_rate,
+    routing_flow,
     routing_table,
-    voronoi_loss,
 )
 
 N, E = 60, 5
@@ -126,68 +128,57 @@ def test_gates_must_be_of_one_shape():
         router_saturation(np.ones((N, E)), np.ones((N, E + 1)))
 
 
-@pytest.fixture
-def truth(random):
-    weights = random.random(3)
-    groups = [10 * random.normal(size=(3, 2)), random.normal(size=(3, 1))]
-    return weights / weights.sum(), groups
+@pytest.mark.parametrize("weighted", [False, True])
+def test_flow_counts_the_pairs_of_top_experts(weighted, random):
+    X = random.normal(size=(N, 3))
+    moe = DeepMoERegressor(3, E, max_epochs=2, random_state=0).fit(X, X[:, 0])
+    weight = random.random(N) if weighted else None
+    flow = routing_flow(moe, X, weight)
+    counts = np.zeros((2, E, E))
+    for path, one in zip(moe.apply(X), weight if weighted else np.ones(N), strict=True):
+        for layer in range(2):
+            counts[layer, path[layer], path[layer + 1]] += one
+    np.testing.assert_allclose(flow, counts / counts[0].sum())
 
 
-def test_the_voronoi_loss_is_zero_at_permutations_and_splits(truth, random):
-    weights, groups = truth
-    order = random.permutation(3)
-    assert voronoi_loss(weights[order], [g[order] for g in groups], *truth) == 0
-    split = np.array([0, 1, 1, 2, 2, 2])
-    shares = np.array([1, 0.25, 0.75, 0.5, 0.25, 0.25])
-    loss = voronoi_loss(weights[split] * shares, [g[split] for g in groups], *truth)
-    assert loss == pytest.approx(0, abs=1e-15)
+def test_one_layer_has_no_paths(random):
+    X = random.normal(size=(N, 3))
+    for kind in (MoERegressor(2, solver="ridge"), DeepMoERegressor(1, 2, max_epochs=2)):
+        with pytest.raises(ValueError, match="Paths need two layers or more"):
+            routing_flow(kind.fit(X, X[:, 0]), X)
 
 
-@pytest.mark.parametrize("step", [0.1, 0.01])
-def test_the_voronoi_loss_away_from_the_truth(truth, step):
-    """Linear in the step of an expert alone, quadratic in that of one of several."""
-    weights, groups = truth
-    moved = [groups[0] + [[step, 0], [0, 0], [0, 0]], groups[1]]
-    assert voronoi_loss(weights, moved, *truth) == pytest.approx(weights[0] * step)
-    split = np.array([0, 0, 1, 2])
-    halves = weights[split] * [0.5, 0.5, 1, 1]
-    moved = [group[split] for group in groups]
-    moved[1] = moved[1] + [[step], [0], [0], [0]]
-    assert voronoi_loss(halves, moved, *truth) == pytest.approx(0.5 * weights[0] * step**2)
-    heavier = weights + np.array([step, 0, 0])
-    assert voronoi_loss(heavier, groups, *truth) == pytest.approx(step)
+@pytest.mark.parametrize("n_outputs", [0, 2])
+def test_errors_of_regions_are_those_of_their_rows(n_outputs, random):
+    X = random.normal(size=(N, 3))
+    y = np.column_stack([X[:, 0], X[:, 1]]) if n_outputs else X[:, 0]
+    linear, weight = (
+        LinearRegression().fit(X, y + random.normal(size=y.shape)),
+        random.random(N),
+    )
+    labels = random.choice(["a", "b", "c"], N)
+    errors = error_by_region(linear, X, y, labels, sample_weight=weight)
+    assert errors.names.tolist() == ["a", "b", "c"]
+    off = linear.predict(X) - y
+    for name, rmse, bias, share in zip(*errors[:4], strict=True):
+        some = labels == name
+        mean_square = np.average(off[some] ** 2, axis=0, weights=weight[some])
+        np.testing.assert_allclose(rmse, np.sqrt(mean_square))
+        np.testing.assert_allclose(bias, np.average(off[some], axis=0, weights=weight[some]))
+        assert share == pytest.approx(weight[some].sum() / weight.sum())
+    total = np.sqrt(np.average(off**2, axis=0, weights=weight))
+    np.testing.assert_allclose(errors.total_rmse, total)
 
 
-def test_exponents_of_each_group_and_of_crowded_cells(truth):
-    """Experts alone are linear whatever the exponents are."""
-    weights, groups = truth
-    split = np.array([0, 0, 1, 2])
-    halves = weights[split] * [0.5, 0.5, 1, 1]
-    moved = [group[split] for group in groups]
-    moved[0] = moved[0] + [[0.1, 0], [0, 0], [0, 0], [0, 0]]
-    moved[1] = moved[1] + [[0.2], [0], [0], [0.3]]
-    loss = voronoi_loss(halves, moved, *truth, exponents=[lambda counts: 2.0 * counts, 3])
-    expected = 0.5 * weights[0] * (0.1**4 + 0.2**3) + weights[2] * 0.3
-    assert loss == pytest.approx(expected)
-    with pytest.raises(ValueError, match=r"exponents must be one for all groups.*3 for 2"):
-        voronoi_loss(halves, moved, *truth, exponents=[2, 2, 2])
-
-
-def test_norms_of_groups_are_added_and_those_of_one_array_are_not():
-    at, away = [[0.0, 0.0]], [[3.0, 4.0]]
-    assert voronoi_loss([1.0], away, [1.0], at) == 5
-    groups = [np.array([[3.0]]), np.array([[4.0]])], [np.zeros((1, 1))] * 2
-    assert voronoi_loss([1.0], groups[0], [1.0], groups[1]) == 7
-
-
-@pytest.mark.parametrize(
-    ("weights", "parameters", "message"),
-    [
-        ([-0.5], [[1.0]], "weights must be non-negative"),
-        ([1.0], [[1.0, 2.0]], "same numbers of columns"),
-        ([1.0, 1.0], [[1.0]], "inconsistent numbers of samples"),
-    ],
-)
-def test_experts_that_do_not_fit_together_are_refused(weights, parameters, message):
-    with pytest.raises(ValueError, match=message):
-        voronoi_loss(weights, parameters, [1.0], [[0.0]])
+def test_errors_of_experts_are_those_of_the_rows_that_they_answer(fitted):
+    moe, X = fitted
+    top = moe.apply(X).reshape(N, -1)[:, -1]
+    layer = 0 if isinstance(moe, MoERegressor) else 1
+    errors = error_by_region(moe, X, X[:, 0], layer=layer)
+    assert errors.names.tolist() == sorted(set(top))
+    for name, share in zip(errors.names, errors.share, strict=True):
+        assert share == pytest.approx((top == name).mean())
+    with pytest.raises(ValueError, match=r"layer must be in \[0, .\]. Got 9"):
+        error_by_region(moe, X, X[:, 0], layer=9)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        error_by_region(moe, X, X[:, 0], np.zeros(N - 1))

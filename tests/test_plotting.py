@@ -9,12 +9,15 @@ import pytest
 from sklearn.exceptions import NotFittedError
 
 from skmoe import DeepMoERegressor, MoERegressor
-from skmoe.inspection import expert_usage
+from skmoe.inspection import RegionErrors, expert_response, expert_usage
 from skmoe.plotting import (
+    ErrorByRegionDisplay,
+    ExpertResponseDisplay,
     ExpertsCurveDisplay,
     ExpertUsageDisplay,
     LayerProbeDisplay,
     LearningCurveDisplay,
+    RoutingFlowDisplay,
     RoutingMapDisplay,
 )
 from skmoe.search import ExpertsCurve
@@ -150,3 +153,158 @@ def test_routing_map_colours_rows_by_their_expert(fitted):
 def test_displays_need_a_fit(draw):
     with pytest.raises(NotFittedError):
         draw(MoERegressor())
+
+
+def test_usage_display_marks_dead_experts():
+    display = ExpertUsageDisplay([[0.5, 0.5, 0.0], [0.4, 0.3, 0.3]]).plot()
+    (x,), (y,) = display.dead_.get_data()
+    bar = display.bars_[0][2]
+    assert (x, y) == pytest.approx((bar.get_x() + bar.get_width() / 2, 0.0))
+    assert ExpertUsageDisplay([0.5, 0.5]).plot().dead_ is None
+
+
+@pytest.mark.parametrize("n_experts", [3, 40])
+@pytest.mark.parametrize("dead", [False, True])
+def test_usage_display_lists_experts_if_they_are_few(n_experts, dead):
+    usage = np.full((2, n_experts), 1 / n_experts)
+    usage[0, 0] *= not dead
+    legend = ExpertUsageDisplay(usage).plot().ax_.get_legend()
+    labels = [text.get_text() for text in legend.get_texts()]
+    lines = ["even share", "dead below", *["dead expert"] * dead]
+    assert labels == lines + [f"expert {e}" for e in range(n_experts) if n_experts == 3]
+
+
+HISTORY = [
+    {
+        "train_loss": 1.0 / epoch,
+        "switch_loss": 0.01,
+        "z_loss": 0.02 * epoch,
+        "usage": [[0.2, 0.8], [0.5, 0.5]],
+        "gate_entropy": [0.9, 0.1 * epoch],
+    }
+    for epoch in (1, 2, 3)
+]
+
+
+def test_learning_curve_has_a_panel_for_all_that_the_fit_has():
+    display = LearningCurveDisplay(HISTORY).plot(panels="all")
+    assert list(display.axes_) == ["loss", "auxiliary", "usage", "entropy"]
+    lines = {
+        panel: {line.get_label(): line.get_ydata().tolist() for line in lines}
+        for panel, lines in display.panel_lines_.items()
+    }
+    assert lines["auxiliary"] == {"switch": [0.01] * 3, "z": [0.02, 0.04, 0.06]}
+    assert lines["entropy"]["layer 1"] == pytest.approx([0.1, 0.2, 0.3])
+    assert lines["usage"]["layer 0"] == [0.8] * 3
+    one = LearningCurveDisplay([{**e, "usage": e["usage"][:1]} for e in HISTORY])
+    usage = one.plot(panels="usage").panel_lines_["usage"]
+    assert [line.get_ydata()[0] for line in usage] == [0.2, 0.8]
+    assert list(LearningCurveDisplay([{"train_loss": 1.0}]).plot(panels="all").axes_) == [
+        "loss"
+    ]
+
+
+def test_learning_curve_needs_axes_for_its_panels_and_known_panels():
+    import matplotlib.pyplot as plt
+
+    _, ax = plt.subplots(2)
+    display = LearningCurveDisplay(HISTORY).plot(ax, panels=["entropy", "loss"])
+    assert list(display.axes_.values()) == list(ax)
+    with pytest.raises(ValueError, match=r"one axes for each panel\. Got 2 for 1"):
+        LearningCurveDisplay(HISTORY).plot(ax)
+    with pytest.raises(ValueError, match=r"panels must be of .* Got 'lose'"):
+        LearningCurveDisplay(HISTORY).plot(panels="lose")
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_response_display_is_as_thick_as_the_weights(fitted):
+    moe, X = fitted
+    display = ExpertResponseDisplay.from_estimator(
+        moe, X, 0, grid_resolution=8, target_name="noise (dB)"
+    )
+    response = expert_response(moe, X, 0, grid_resolution=8)
+    assert np.array_equal(display.lines_[0].get_ydata(), response.prediction)
+    assert display.ax_.get_ylabel() == "answer alone: noise (dB)"
+    for expert, lines in enumerate(display.experts_):
+        starts = [segment[0] for segment in lines.get_segments()]
+        expected = np.column_stack([response.grid, response.answers[:, expert]])[:-1]
+        np.testing.assert_allclose(starts, expected)
+        order = np.argsort(lines.get_linewidths(), kind="stable")
+        assert np.all(np.diff(response.weights[:-1, expert][order]) >= 0)
+
+
+def test_flow_display_has_ribbons_as_high_as_their_share():
+    flow = np.array([[[0.5, 0.25], [0.0, 0.25]], [[0.5, 0.0], [0.1, 0.4]]])
+    display = RoutingFlowDisplay(flow).plot()
+    heights = [{e: n.get_height() for e, n in nodes.items()} for nodes in display.nodes_]
+    assert heights[0] == pytest.approx({0: 0.75, 1: 0.25})
+    assert heights[1] == pytest.approx({0: 0.5, 1: 0.5})
+    assert heights[2] == pytest.approx({0: 0.6, 1: 0.4})
+    assert len(display.ribbons_) == 6
+    first = display.ribbons_[0].get_paths()[0].vertices
+    left = first[np.isclose(first[:, 0], first[:, 0].min()), 1]
+    assert np.ptp(left) == pytest.approx(0.5)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_flow_display_follows_the_rows_of_a_deep_mixture():
+    X = np.random.default_rng(0).uniform(-1, 1, (80, 3))
+    moe = DeepMoERegressor(3, 2, max_epochs=2, random_state=0).fit(X, X[:, 0])
+    nodes = RoutingFlowDisplay.from_estimator(moe, X).nodes_
+    for layer, column in enumerate(moe.apply(X).T):
+        shares = {e: node.get_height() for e, node in nodes[layer].items()}
+        assert shares == pytest.approx({e: (column == e).mean() for e in set(column)})
+
+
+def test_error_display_has_bars_and_means_of_one_output():
+    table = np.array([[1.0, 3.0], [2.0, 4.0]])
+    errors = RegionErrors(np.array(["a", "b"]), table, -table, [0.25, 0.75], table[0])
+    display = ErrorByRegionDisplay(errors, "soil", "yield (t)").plot(output=1)
+    assert [bar.get_height() for bar in display.bars_] == [3.0, 4.0]
+    means, total = display.lines_
+    assert means.get_ydata().tolist() == [-3.0, -4.0]
+    assert total.get_ydata()[0] == 3.0
+    assert display.ax_.get_ylabel() == "error of yield (t)"
+    assert [t.get_text() for t in display.ax_.get_xticklabels()] == ["a", "b"]
+    assert {"25%", "75%"} <= {text.get_text() for text in display.ax_.texts}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_error_display_of_experts_says_so(fitted):
+    moe, X = fitted
+    display = ErrorByRegionDisplay.from_estimator(moe, X, X[:, 0] ** 2)
+    assert display.ax_.get_xlabel().startswith("expert")
+    assert len(display.bars_) == len(display.errors.names)
+
+
+def test_map_of_two_features_has_areas_and_regions_beside():
+    X = np.random.default_rng(0).uniform(-1, 1, (60, 2))
+    moe = MoERegressor(3, solver="ridge", hidden_dim=4, random_state=0).fit(X, X[:, 0] ** 2)
+    regions = np.where(X[:, 0] > 0, "right", "left")
+    display = RoutingMapDisplay.from_estimator(
+        moe, X, features=(1, 0), regions=regions, grid_resolution=9
+    )
+    x, y, experts = display.areas
+    grid = np.column_stack([np.tile(y[:, None], 9).ravel(), np.tile(x, 9)])
+    assert np.array_equal(moe.apply(grid), experts.ravel())
+    assert display.regions_ax_ is not display.ax_
+    beside = display.regions_ax_.collections[0]
+    assert np.array_equal(beside.get_array(), regions == "right")
+    with pytest.raises(ValueError, match=r"ax must be two axes with regions\. Got 1"):
+        display.plot(display.ax_)
+    assert RoutingMapDisplay.from_estimator(moe, X, grid_resolution=0).areas_ is None
+
+
+def test_map_of_principal_components_shows_all_rows():
+    X = np.random.default_rng(0).uniform(-1, 1, (60, 4))
+    moe = MoERegressor(10, solver="ridge", hidden_dim=4, random_state=0).fit(X, X[:, 0] ** 2)
+    display = RoutingMapDisplay.from_estimator(moe, X, features="pca")
+    assert display.points.shape == (60, 2)
+    assert np.cov(display.points.T)[0, 1] == pytest.approx(0, abs=1e-9)
+    for wrong, message in (
+        ({"features": "tsne"}, "features must be a pair of columns, or 'pca'"),
+        ({"features": (0,)}, "features must be a pair of columns, or 'pca'"),
+        ({"layer": 1}, r"layer must be in \[0, 0\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            RoutingMapDisplay.from_estimator(moe, X, **wrong)

@@ -1,6 +1,9 @@
 """Search spaces fit every search of scikit-learn; the curve is cross-validation over E."""
 
+import sys
+
 import numpy as np
+import optuna
 import pytest
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
@@ -81,7 +84,7 @@ def test_learning_rates_are_around_that_of_the_estimator():
 def test_what_cannot_be_searched_over_is_refused():
     with pytest.raises(ValueError, match=r"must hold one mixture of experts.*Got 0 of them"):
         search_space(Ridge())
-    with pytest.raises(ValueError, match="kind must be 'grid' or 'distributions'"):
+    with pytest.raises(ValueError, match=r"kind must be one of .* Got kind='all'"):
         search_space(MoERegressor(), kind="all")
 
 
@@ -98,6 +101,39 @@ def test_searches_run(search, kind, settings, problem):
     space = search_space(pipeline, len(problem[0]), kind=kind)
     found = search(pipeline, space, cv=2, **settings).fit(*problem)
     assert set(found.best_params_) == set(space)
+
+
+def test_the_space_of_optuna_holds_what_the_distributions_hold():
+    given = MoERegressor(), 1000, 3
+    space = search_space(*given, kind="optuna")
+    drawn = search_space(*given, kind="distributions")
+    assert list(space) == list(drawn)
+    for name, values in drawn.items():
+        if isinstance(values, list):
+            assert list(space[name].choices) == values
+        else:
+            assert (space[name].low, space[name].high) == values.support()
+            assert space[name].log
+
+
+def test_a_study_of_optuna_asks_for_parameters_of_a_pipeline(problem):
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    X, y = problem
+    pipeline = make_pipeline(StandardScaler(), MoERegressor(**QUICK))
+    space = search_space(pipeline, len(y), kind="optuna")
+    sampler = optuna.samplers.RandomSampler(seed=0)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    for _ in range(3):
+        trial = study.ask(space)
+        candidate = clone(pipeline).set_params(**trial.params)
+        study.tell(trial, cross_validate(candidate, X, y, cv=2)["test_score"].mean())
+    assert set(study.best_params) == set(space)
+
+
+def test_without_optuna_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna.distributions", None)
+    with pytest.raises(ImportError, match=r"pip install skmoe\[search\]"):
+        search_space(MoERegressor(), kind="optuna")
 
 
 def test_curve_is_cross_validation_for_each_number(problem):

@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
+from skmoe._callbacks import CallbackSupportMixin
 from skmoe._registry import Part
 from skmoe._validation import (
     SEEN,
@@ -28,6 +29,7 @@ from skmoe._validation import (
 from skmoe.estimators import _auto, _closed_form, _second_order
 from skmoe.estimators._attempts import Attempt, first_good
 from skmoe.estimators._checkpoint import open_checkpoint
+from skmoe.estimators._glance import Glance
 from skmoe.estimators._parameters import (
     CONSTRAINTS,
     PARTS,
@@ -37,6 +39,7 @@ from skmoe.estimators._parameters import (
     check_is_distribution,
 )
 from skmoe.estimators._surgery import AfterFit
+from skmoe.estimators._tasks import fit_tasks, watched
 from skmoe.estimators._views import Views
 from skmoe.folds import leave_out
 from skmoe.initialization import INITS, with_bins
@@ -49,7 +52,16 @@ from skmoe.training import train
 from skmoe.upcycling import dense_net_of, upcycle
 
 
-class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
+class BaseMoERegressor(
+    AfterFit,
+    Views,
+    Glance,
+    CallbackSupportMixin,
+    MultiOutputMixin,
+    RegressorMixin,
+    BaseEstimator,
+    ABC,
+):
     """Shared by `MoERegressor` and `DeepMoERegressor`."""
 
     _parameter_constraints: dict = CONSTRAINTS
@@ -84,11 +96,11 @@ class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEs
         given = X_val, y_val, sample_weight_val
         checkpoint, random = open_checkpoint(self, self._warm_start(), X, y, weight, *given)
         X, y, weight, held_out = self._with_validation(X, y, weight, given, seen, random)
-        with _auto.threads(len(X)):
+        with _auto.threads(len(X)), fit_tasks(self, X, y, weight, seen):
             model, result = self._solve(X, y, weight, held_out, random, checkpoint)
-        if checkpoint is not None and not result.interrupted:
-            checkpoint.finish()
-        return self._finish(model, result, X, seen, keep_optimizer=self.warm_start)
+            if checkpoint is not None and not result.interrupted:
+                checkpoint.finish()
+            return self._finish(model, result, X, seen, keep_optimizer=self.warm_start)
 
     @fit_context
     def partial_fit(self, X, y, sample_weight=None):
@@ -292,6 +304,7 @@ class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEs
         check_gates_can_learn(model.net)
         generator = torch.Generator(model.device).manual_seed(int(random.randint(2**31 - 1)))
         state = getattr(self, "_optimizer_state", None) if keep else None
+        plan = watched(self, plan, model)
         return train(model.net, rows, held_out, plan, generator, state or None)
 
     def _finish(self, model, result, X, seen: dict, keep_optimizer: bool, **more):

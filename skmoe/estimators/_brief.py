@@ -36,7 +36,12 @@ def brief_fit(
     steps_per_epoch = count_batches(len(rows), plan.batch_size)
     epochs = max(round(share * plan.max_epochs), math.ceil(MIN_STEPS / steps_per_epoch))
     brief = replace(
-        plan, max_epochs=min(epochs, plan.max_epochs), patience=None, callbacks=(), verbose=0
+        plan,
+        max_epochs=min(epochs, plan.max_epochs),
+        patience=None,
+        callbacks=(),
+        monitors=(),
+        verbose=0,
     )
     generator = torch.Generator(model.device).manual_seed(seed)
     with warnings.catch_warnings():

@@ -217,6 +217,8 @@ warm_start : bool, default=False
     Whether `fit` goes on from the last fit: same scaling, weights and optimiser state.
 callbacks : list of skorch callbacks, default=None
     Called by the training loop, of each start in turn where several are tried (see `init`).
+    scikit-learn's own callbacks, which are experimental, are set by `set_callbacks`: a fit is a
+    task, each start that is trained a task in it, and each epoch one in that.
 checkpoint : str, path or None, default=None
     A file to which `fit` writes how far it has come, every second or more seldom (it takes
     at most a fiftieth of the time), at the end of an epoch. After a crash, the same call with
@@ -240,7 +242,8 @@ random_state : int, RandomState instance or None, default=None
     Seed of initial weights, validation split, batches and noise. torch's and numpy's global
     generators are neither used nor moved.
 verbose : int, default=0
-    1 prints a line for each epoch.
+    1 prints a line for each epoch. 2 shows a bar of epochs, with losses, dead experts and the
+    seconds that are left; it needs the package rich (``pip install skmoe[progress]``).
 """.strip()
 
 ATTRIBUTES = """

@@ -4,10 +4,10 @@ import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
 from skmoe import surgery
@@ -45,20 +45,20 @@ class AfterFit:
 
     def fine_tune(
         self,
-        X,
-        y,
-        sample_weight=None,
+        X: Any,
+        y: Any,
+        sample_weight: ArrayLike | None = None,
         *,
-        method="experts",
-        score="gate",
-        threshold=THRESHOLD,
-        adapters=None,
-        learning_rate=None,
-        max_epochs=None,
-        X_val=None,
-        y_val=None,
-        sample_weight_val=None,
-    ):
+        method: str = "experts",
+        score: str = "gate",
+        threshold: float = THRESHOLD,
+        adapters: dict[str, Any] | None = None,
+        learning_rate: float | None = None,
+        max_epochs: int | None = None,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> Self:
         """Go on learning on new rows, with some of the weights.
 
         Expert-specialised fine-tuning (Wang et al., "Let the Expert Stick to His Last", 2024):
@@ -140,9 +140,12 @@ class AfterFit:
             result = self._train(model, rows, held_out, plan, random, keep=False)
         told = {"expert_scores_": scores, "tuned_experts_": chosen}
         told["n_tuned_weights_"] = n_weights
-        return self._finish(model, result, X, seen, keep_optimizer=False, **told)
+        self._finish(model, result, X, seen, keep_optimizer=False, **told)
+        return self
 
-    def _tuning_plan(self, n_rows: int, network, learning_rate, max_epochs):
+    def _tuning_plan(
+        self, n_rows: int, network: Any, learning_rate: float | None, max_epochs: int | None
+    ) -> TrainingPlan:
         plan = self._plan(n_rows, network)
         if learning_rate is not None:
             rate = check_number("learning_rate", learning_rate, open_=True)
@@ -151,7 +154,9 @@ class AfterFit:
             plan = replace(plan, max_epochs=check_integer("max_epochs", max_epochs))
         return plan
 
-    def compress(self, method="latent", *, rank, X=None):
+    def compress(
+        self, method: str = "latent", *, rank: int, X: ArrayLike | None = None
+    ) -> Self:
         """The same function with fewer weights, as far as that is possible.
 
         The hidden maps of all "mlp" experts of a layer are factorised together; gates, outputs
@@ -222,7 +227,7 @@ def _what_learns(
     return surgery.only_experts_learn(network, chosen), plan
 
 
-def _check_name(parameter: str, value, valid) -> None:
+def _check_name(parameter: str, value: Any, valid: Any) -> None:
     if value not in valid:
         raise ValueError(
             f"{parameter} must be one of {list(valid)}. Got {value!r}."

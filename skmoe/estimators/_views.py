@@ -4,12 +4,14 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
 from skmoe._settings import check_integer
 from skmoe._validation import check_features, check_is_fitted
 from skmoe.distribution import Distribution, draw, moments
 from skmoe.model import FittedModel
+from skmoe.nn.base import Network
 
 
 class Views(ABC):
@@ -19,7 +21,7 @@ class Views(ABC):
     _model: FittedModel
     _y_ndim: int
 
-    def predict(self, X, return_std=False):
+    def predict(self, X: ArrayLike, return_std: bool = False) -> Any:
         """Predict the targets.
 
         Parameters
@@ -43,7 +45,9 @@ class Views(ABC):
         mean, std = moments(self._distribution(model, X))
         return self._as_y(mean, X), self._as_y(std, X)
 
-    def sample(self, X, n_samples=1, random_state=None):
+    def sample(
+        self, X: ArrayLike, n_samples: int = 1, random_state: Any = None
+    ) -> NDArray[np.float64]:
         """Draw targets from the predicted distribution; only with ``loss="gaussian_nll"``.
 
         Parameters
@@ -66,7 +70,7 @@ class Views(ABC):
         drawn = draw(self._distribution(model, X), n_draws, random)
         return drawn[..., 0] if self._y_ndim == 1 else drawn
 
-    def predict_gates(self, X, layer=None):
+    def predict_gates(self, X: ArrayLike, layer: int | None = None) -> Any:
         """Weight of each expert, 0 for those that are not asked.
 
         Parameters
@@ -84,7 +88,7 @@ class Views(ABC):
         model, X = self._ready(X)
         return self._layers(model.gates(X), layer)
 
-    def predict_experts(self, X, layer=None):
+    def predict_experts(self, X: ArrayLike, layer: int | None = None) -> Any:
         """What each expert says, whether it is asked or not.
 
         Parameters
@@ -105,7 +109,7 @@ class Views(ABC):
         model, X = self._ready(X)
         return self._layers(self._expert_answers(model, X), layer)
 
-    def apply(self, X):
+    def apply(self, X: ArrayLike) -> Any:
         """The expert with the largest weight.
 
         Parameters
@@ -122,28 +126,28 @@ class Views(ABC):
         return self._layers(list(model.top_experts(X).T), None, stack=True).T
 
     @property
-    def net_(self):
+    def net_(self) -> Network:
         """The trained torch module, in evaluation mode."""
         check_is_fitted(self)
         return self._model.net
 
     # Their steps.
 
-    def _ready(self, X) -> tuple[FittedModel, np.ndarray]:
+    def _ready(self, X: Any) -> tuple[FittedModel, np.ndarray]:
         """The model, and X. All is read once: a refit in another thread cannot mix in."""
         check_is_fitted(self)
         now = object.__new__(type(self))
         now.__dict__ = self.__dict__  # which the end of a fit replaces, and does not change
         return now._model, check_features(now, X)
 
-    def _like_y(self, y):
+    def _like_y(self, y: Any) -> Any:
         return y.ravel() if self._y_ndim == 1 else y
 
-    def _as_y(self, y, X):
+    def _as_y(self, y: Any, X: Any) -> Any:
         """In the shape of y and the precision of X."""
         return self._like_y(y).astype(X.dtype, copy=False)
 
-    def _distribution(self, model: FittedModel, X) -> Distribution:
+    def _distribution(self, model: FittedModel, X: Any) -> Distribution:
         if not model.is_distribution:
             raise ValueError(
                 "The predicted distribution is known with loss='gaussian_nll' only. "
@@ -152,9 +156,9 @@ class Views(ABC):
         return model.distribution(X)
 
     @abstractmethod
-    def _layers(self, arrays: list, layer: int | None, stack: bool = False):
+    def _layers(self, arrays: list, layer: int | None, stack: bool = False) -> Any:
         """One array for each layer in the form that users get."""
 
     @abstractmethod
-    def _expert_answers(self, model: FittedModel, X) -> list[np.ndarray]:
+    def _expert_answers(self, model: FittedModel, X: Any) -> list[np.ndarray]:
         """Answers of the experts, for each layer."""

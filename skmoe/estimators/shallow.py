@@ -161,9 +161,8 @@ class MoERegressor(BaseMoERegressor):
         """
         model, X = self._ready(X)
         shared = model.shared(X)[0][:, : model.n_targets] + model.added(X)
-        if not self._intercept_in_experts(model):
-            shared = model.y_scaling.invert(shared)
-        return self._like_y(shared)
+        center = 0.0 if self._intercept_in_experts(model) else model.y_scaling.center
+        return self._like_y(center + model.y_scaling.scale * shared)
 
     def _network(self, n_rows):
         return "shallow", {}

@@ -1,9 +1,11 @@
-"""Displays of curves: scores over the number of experts, losses over the epochs."""
+"""The display of scores over the number of experts."""
+
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from skmoe._validation import check_is_fitted
-from skmoe.plotting._matplotlib import axes, pyplot
+from skmoe.plotting._matplotlib import SAFE_COLOURS, axes, pyplot
 from skmoe.search import DEFAULT_CURVE, ExpertsCurve, experts_curve
 
 
@@ -36,12 +38,19 @@ class ExpertsCurveDisplay:
     'number of experts'
     """
 
-    def __init__(self, curve: ExpertsCurve):
+    def __init__(self, curve: ExpertsCurve) -> None:
         self.curve = curve
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, y, *, n_experts=DEFAULT_CURVE, ax=None, **settings
+        cls,
+        estimator: Any,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        n_experts: Any = DEFAULT_CURVE,
+        ax: Any = None,
+        **settings: Any,
     ) -> "ExpertsCurveDisplay":
         """Compute the curve, and draw it.
 
@@ -67,7 +76,7 @@ class ExpertsCurveDisplay:
         curve = experts_curve(estimator, X, y, n_experts=n_experts, **settings)
         return cls(curve).plot(ax=ax)
 
-    def plot(self, ax=None) -> "ExpertsCurveDisplay":
+    def plot(self, ax: Any = None) -> "ExpertsCurveDisplay":
         """Draw the curve.
 
         Parameters
@@ -82,12 +91,14 @@ class ExpertsCurveDisplay:
         """
         ax = axes(ax)
         curve = self.curve
-        self.ax_, self.figure_, self.lines_ = ax, ax.figure, []
+        self.ax_, self.figure_ = ax, ax.figure
+        self.lines_: list[Any] = []
         for scores, label in ((curve.train_scores, "training"), (curve.test_scores, "test")):
             mean, error = scores.mean(axis=1), _standard_error(scores)
-            (line,) = ax.plot(curve.n_experts, mean, marker="o", label=label)
+            colour = SAFE_COLOURS[len(self.lines_)]
+            (line,) = ax.plot(curve.n_experts, mean, marker="o", color=colour, label=label)
             ax.fill_between(
-                curve.n_experts, mean - error, mean + error, color=line.get_color(), alpha=0.2
+                curve.n_experts, mean - error, mean + error, color=colour, alpha=0.2
             )
             self.lines_.append(line)
         choice = curve.best_n_experts_
@@ -99,88 +110,6 @@ class ExpertsCurveDisplay:
         return self
 
 
-def _standard_error(scores):
+def _standard_error(scores: Any) -> Any:
     n_folds = scores.shape[1]
     return scores.std(axis=1, ddof=1) / np.sqrt(n_folds) if n_folds > 1 else 0.0
-
-
-class LearningCurveDisplay:
-    """Losses over the epochs of a fit.
-
-    Parameters
-    ----------
-    history : list of dict
-        As `history_` of a fitted estimator.
-
-    Attributes
-    ----------
-    ax_ : matplotlib Axes
-        Where it was drawn.
-    figure_ : matplotlib Figure
-        The figure of it.
-    lines_ : list of matplotlib Line2D
-        Loss on training rows, and on validation rows if there were any.
-
-    Examples
-    --------
-    >>> from skmoe import MoERegressor
-    >>> from skmoe.datasets import make_circle_regression
-    >>> from skmoe.plotting import LearningCurveDisplay
-    >>> X, y = make_circle_regression(200, random_state=0)
-    >>> moe = MoERegressor(4, solver="adam", max_epochs=20, random_state=0).fit(X, y)
-    >>> len(LearningCurveDisplay.from_estimator(moe).lines_)
-    1
-    """
-
-    def __init__(self, history):
-        self.history = history
-
-    @classmethod
-    def from_estimator(cls, estimator, *, ax=None) -> "LearningCurveDisplay":
-        """Draw the losses of the last fit.
-
-        Parameters
-        ----------
-        estimator : MoERegressor or DeepMoERegressor
-            Fitted by gradient descent.
-        ax : matplotlib Axes, optional
-            Where to draw; by default a new figure.
-
-        Returns
-        -------
-        display : LearningCurveDisplay
-            What was drawn is in its `history`.
-        """
-        check_is_fitted(estimator)
-        return cls(estimator.history_).plot(ax=ax)
-
-    def plot(self, ax=None) -> "LearningCurveDisplay":
-        """Draw the losses, on a logarithmic scale if all are positive.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-            Where to draw; by default a new figure.
-
-        Returns
-        -------
-        self : LearningCurveDisplay
-            The display.
-        """
-        ax = axes(ax)
-        self.ax_, self.figure_, self.lines_ = ax, ax.figure, []
-        lowest = np.inf
-        for key, label in (("train_loss", "training"), ("valid_loss", "validation")):
-            known = [
-                (i + 1, epoch[key]) for i, epoch in enumerate(self.history) if key in epoch
-            ]
-            if known:
-                epochs, losses = zip(*known, strict=True)
-                self.lines_ += ax.plot(epochs, losses, label=label)
-                lowest = min(lowest, *losses)
-        if 0 < lowest < np.inf:
-            ax.set_yscale("log")
-        ax.set(xlabel="epoch", ylabel="loss, on standardised targets")
-        if self.lines_:
-            ax.legend()
-        return self

@@ -1,8 +1,11 @@
 """The display of linear probes."""
 
-import numpy as np
+from typing import Any
 
-from skmoe.plotting._matplotlib import axes, pyplot
+import numpy as np
+from numpy.typing import ArrayLike
+
+from skmoe.plotting._matplotlib import axes, colours, pyplot
 from skmoe.probing import concept_depth, layer_probe
 
 
@@ -38,13 +41,20 @@ class LayerProbeDisplay:
     ['X', '1', '2']
     """
 
-    def __init__(self, scores, target_names=None):
+    def __init__(self, scores: ArrayLike, target_names: list[str] | None = None) -> None:
         self.scores = scores
         self.target_names = target_names
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, targets, *, target_names=None, ax=None, **settings
+        cls,
+        estimator: Any,
+        X: ArrayLike,
+        targets: ArrayLike,
+        *,
+        target_names: list[str] | None = None,
+        ax: Any = None,
+        **settings: Any,
     ) -> "LayerProbeDisplay":
         """Probe the layers, and draw the scores.
 
@@ -71,7 +81,7 @@ class LayerProbeDisplay:
             target_names = [str(name) for name in targets.columns]
         return cls(layer_probe(estimator, X, targets, **settings), target_names).plot(ax=ax)
 
-    def plot(self, ax=None) -> "LayerProbeDisplay":
+    def plot(self, ax: Any = None) -> "LayerProbeDisplay":
         """Draw the scores.
 
         Parameters
@@ -89,10 +99,12 @@ class LayerProbeDisplay:
         table = table.reshape(len(table), -1)
         names = self.target_names or [f"target {i}" for i in range(table.shape[1])]
         self.ax_, self.figure_, self.lines_ = ax, ax.figure, []
-        for name, scores, depth in zip(names, table.T, concept_depth(table), strict=True):
-            (line,) = ax.plot(scores, marker="o", fillstyle="none", label=name)
+        drawn = zip(names, table.T, concept_depth(table), colours(len(names)), strict=True)
+        for name, scores, depth, colour in drawn:
+            style = {"marker": "o", "fillstyle": "none", "color": colour}
+            (line,) = ax.plot(scores, label=name, **style)
             if depth >= 0:
-                ax.plot(depth, scores[depth], marker="o", color=line.get_color())
+                ax.plot(depth, scores[depth], marker="o", color=colour)
             self.lines_.append(line)
         ax.set(xlabel="layer", ylabel="score of a linear probe")
         ax.set_xticks(range(len(table)), ["X", *map(str, range(1, len(table)))])

@@ -291,7 +291,8 @@ def test_verbose_prints_a_line_for_each_epoch(problem, capsys):
     make("shallow", verbose=1, early_stopping=True).fit(*problem)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 20
-    assert lines[0].startswith("epoch 1/20  train ")
+    assert lines[0].startswith("epoch  1/20  train ")
+    assert "  valid " in lines[-1]
 
 
 class _Recorder(Callback):

@@ -1,0 +1,95 @@
+"""Run ``python -m benchmarks.speed [--turns 5] [--only step fit predict search]``."""
+
+import argparse
+import statistics
+import sys
+
+from benchmarks.command import run
+from benchmarks.environment import describe
+from benchmarks.frame import command_line, ratios, run_and_report, spread
+from benchmarks.speed import __doc__ as about
+from benchmarks.speed import fits, layers, searches
+from benchmarks.speed.case import Case, seconds_of
+from benchmarks.store import Store, read_rows
+
+COLUMNS = ("task", "seed", "contestant", "status", "seconds")
+FIRST_SEED = 1000
+
+
+def all_cases(only: list[str] | None) -> list[Case]:
+    """Those whose name starts with one of these words; all without any."""
+    cases = [*layers.cases(), *fits.cases(), *searches.cases()]
+    return [case for case in cases if not only or case.name.startswith(tuple(only))]
+
+
+def measure(store: Store, case: Case, turns: int) -> None:
+    """What is missing of a case: a turn is one call of each contestant, or a few."""
+    for turn in range(min(turns, case.turns or turns)):
+        contestants = None
+        for name in _names(case):
+            if store.status(case.name, turn, name) is not None:
+                continue
+            contestants = contestants or case.make(FIRST_SEED + turn)
+            seconds = seconds_of(contestants[name], case.calls)
+            row = {"task": case.name, "seed": turn, "contestant": name, "status": "ok"}
+            store.add({**row, "seconds": f"{seconds:.6g}"})
+
+
+def _names(case: Case) -> list[str]:
+    """All contestants that a goal asks for."""
+    names = [name for goal in case.goals for name in (goal.numerator, goal.denominator)]
+    return list(dict.fromkeys(names))
+
+
+def report(store: Store, cases: list[Case]) -> str:
+    """The table of ratios."""
+    rows = read_rows(store.table)
+    lines = [
+        "# Speed",
+        "",
+        "`python -m benchmarks.speed`: ratios of times in a turn, median [smallest, largest].",
+        "",
+        describe(store.run()["sessions"][-1]),
+        "",
+        "| work | ratio of times | measured | asked | met |",
+        "|---|---|---|---|---|",
+    ]
+    for case in cases:
+        for goal in case.goals:
+            found = ratios(rows, [case.name], goal.numerator, goal.denominator, "seconds")
+            if not found:
+                continue
+            met = goal.met(statistics.median(found))
+            asked = f"<= {goal.at_most:g}" if goal.at_most is not None else ""
+            if goal.at_least is not None:
+                asked = f">= {goal.at_least:g}"
+            verdict = {None: "", True: "yes", False: "no"}[met]
+            pair = f"{goal.numerator} / {goal.denominator}"
+            lines.append(f"| {case.name} | {pair} | {spread(found, 2)} | {asked} | {verdict} |")
+    return "\n".join(lines) + "\n"
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = command_line(about or "", "speed")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--only", nargs="*", help="first words of the cases to run")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    commands = parser()
+    options = commands.parse_args(arguments)
+    cases = all_cases(options.only)
+
+    def work(store: Store) -> None:
+        for case in cases:
+            measure(store, case, options.turns)
+
+    def told(store: Store) -> str:
+        return report(store, all_cases(None))
+
+    return run(commands, lambda: run_and_report(options, COLUMNS, work, told))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""A case: contestants that do the same work."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+Contestants = Mapping[str, Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A ratio of two contestants' times, and what it should be."""
+
+    numerator: str
+    denominator: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def met(self, ratio: float) -> bool | None:
+        """Whether a ratio is as it should be; None where nothing was asked for."""
+        if self.at_most is None and self.at_least is None:
+            return None
+        if self.at_most is not None:
+            return ratio <= self.at_most
+        return ratio >= (self.at_least or 0.0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is compared.
+
+    Attributes
+    ----------
+    name : str
+        Of the work, with its sizes.
+    make : callable
+        Makes the contestants, from a seed; raises if they do not compute the same.
+    goals : list of Goal
+        The ratios to report.
+    calls : int
+        Calls of each contestant in a turn; the shortest counts.
+    turns : int or None
+        How often, if it is less than the usual number: for what takes minutes.
+    """
+
+    name: str
+    make: Callable[[int], Contestants]
+    goals: list[Goal] = field(default_factory=list)
+    calls: int = 1
+    turns: int | None = None
+
+
+def seconds_of(call: Callable[[], object], n_calls: int) -> float:
+    """The shortest of some calls."""
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    shortest = float("inf")
+    for _ in range(n_calls):
+        started = clock()
+        call()
+        shortest = min(shortest, clock() - started)
+    return shortest

@@ -1,0 +1,109 @@
+"""A whole fit: over those of scikit-learn and skorch of the same net; and a prediction."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from sklearn.neural_network import MLPRegressor
+from skorch import NeuralNetRegressor
+from torch import nn
+
+from benchmarks.speed.case import Case, Contestants, Goal
+from skmoe import MoERegressor
+from skmoe.datasets import make_circle_regression
+
+OURS, SKLEARN, SKORCH, PRODUCTS = "skmoe", "MLPRegressor", "skorch", "products alone"
+N_FEATURES, WIDTH, BATCH = 16, 64, 256
+EPOCHS = {1_000: 100, 10_000: 20, 100_000: 4}
+
+
+def cases() -> Iterator[Case]:
+    for n_rows, n_epochs in EPOCHS.items():
+        yield _fit(n_rows, n_epochs)
+    yield _prediction(100_000)
+
+
+def _data(n_rows: int, seed: int):
+    X, y = make_circle_regression(n_rows, n_features=N_FEATURES, random_state=seed)
+    return X.astype(np.float32), y.astype(np.float32)
+
+
+def _fit(n_rows: int, n_epochs: int) -> Case:
+    """One net of one hidden layer: the same sizes, epochs, batches and precision."""
+
+    def make(seed: int) -> Contestants:
+        X, y = _data(n_rows, seed)
+        ours = MoERegressor(
+            1,
+            hidden_dim=WIDTH,
+            init="random",
+            solver="adam",
+            embedding=None,
+            early_stopping=False,
+            max_epochs=n_epochs,
+            batch_size=BATCH,
+            random_state=seed,
+        )
+        theirs = MLPRegressor(
+            (WIDTH,),
+            max_iter=n_epochs,
+            batch_size=BATCH,
+            learning_rate_init=0.01,
+            tol=0.0,
+            n_iter_no_change=n_epochs,
+            random_state=seed,
+        )
+        return {
+            OURS: lambda: _quietly(ours.fit, X, y),
+            SKLEARN: lambda: _quietly(theirs.fit, X, y),
+            SKORCH: lambda: _skorch(n_epochs).fit(X, y[:, None]),
+        }
+
+    goals = [Goal(SKLEARN, OURS, at_least=0.85), Goal(SKORCH, OURS, at_least=4)]
+    sizes = f"{n_rows:,} rows, D={N_FEATURES}, W={WIDTH}, {n_epochs} epochs, batches of {BATCH}"
+    return Case(f"fit, {sizes}", make, goals)
+
+
+def _skorch(n_epochs: int) -> NeuralNetRegressor:
+    net = nn.Sequential(nn.Linear(N_FEATURES, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1))
+    return NeuralNetRegressor(
+        net,
+        max_epochs=n_epochs,
+        lr=0.01,
+        batch_size=BATCH,
+        optimizer=torch.optim.AdamW,
+        train_split=None,
+        iterator_train__shuffle=True,
+        verbose=0,
+    )
+
+
+def _quietly(fit, X, y) -> None:
+    """With as many epochs as were asked for, neither of them has to be done."""
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fit(X, y)
+
+
+def _prediction(n_rows: int) -> Case:
+    """Eight experts, all of them asked."""
+
+    def make(seed: int) -> Contestants:
+        X, y = _data(n_rows, seed)
+        moe = MoERegressor(8, hidden_dim=WIDTH, embedding=None, solver="adam", max_epochs=1)
+        _quietly(moe.set_params(random_state=seed).fit, X[:5000], y[:5000])
+        rows = torch.from_numpy(X[:4096])
+        hidden, output = torch.randn(N_FEATURES, 8 * WIDTH), torch.randn(8 * WIDTH, 1)
+
+        def products() -> None:
+            for _ in range(0, n_rows, len(rows)):
+                (rows @ hidden) @ output
+
+        return {OURS: lambda: moe.predict(X), PRODUCTS: products}
+
+    goal = Goal(PRODUCTS, OURS, at_least=0.4)
+    return Case(f"predict, {n_rows:,} rows, 8 experts of W={WIDTH}", make, [goal], calls=3)

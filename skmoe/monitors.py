@@ -1,0 +1,97 @@
+"""Those who look on while a network is trained: a line or a bar for epochs, and tasks.
+
+They are skorch callbacks, called after all others, and change nothing but, if they ask for
+it, the end of training.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from skorch.callbacks import Callback
+
+from skmoe._optional import import_optional
+
+
+class EpochLine(Callback):
+    """One line for each epoch."""
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        epoch, last = net.history[-1], net.max_epochs
+        valid = f"  valid {epoch['valid_loss']:.5g}" if "valid_loss" in epoch else ""
+        print(
+            f"epoch {epoch['epoch']:>{len(str(last))}}/{last}  train {epoch['train_loss']:.5g}"
+            f"{valid}{_dead(epoch)}  {epoch['train_seconds']:.2f} s"
+        )
+
+
+class EpochBar(Callback):
+    """A bar of epochs: losses, dead experts, and the seconds that are left."""
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        progress = import_optional("rich.progress", "verbose=2 needs rich", "progress")
+        # Kept on this object only while it runs; a bar holds a thread and a terminal.
+        self.bar_ = progress.Progress(
+            progress.TextColumn("epoch {task.completed:.0f}/{task.total:.0f}"),
+            progress.BarColumn(),
+            progress.TextColumn("{task.fields[told]}"),
+            progress.TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        self.task_ = self.bar_.add_task("", total=net.max_epochs, told="")
+        self.bar_.start()
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        epoch = net.history[-1]
+        valid = f"  valid {epoch['valid_loss']:.3g}" if "valid_loss" in epoch else ""
+        told = f"train {epoch['train_loss']:.3g}{valid}{_dead(epoch)}"
+        self.bar_.update(self.task_, completed=epoch["epoch"], told=told)
+
+    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        self.bar_.stop()
+        del self.bar_, self.task_
+
+
+class EpochTasks(Callback):
+    """Tells scikit-learn's callbacks of a training run: a task, and one in it for each epoch.
+
+    Parameters
+    ----------
+    root : sklearn.callback.CallbackContext
+        Of the fit.
+    begin, end : callable
+        Called with the context of each task; `end` may return that training is to stop.
+    """
+
+    def __init__(
+        self, root: Any, begin: Callable[[Any], None], end: Callable[[Any], bool]
+    ) -> None:
+        self.root = root
+        self.begin = begin
+        self.end = end
+
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        self.run_ = self.root.subcontext("train", max_subtasks=net.max_epochs)
+        self.begin(self.run_)
+
+    def on_epoch_begin(
+        self, net: Any, dataset_train: Any = None, dataset_valid: Any = None, **kwargs: Any
+    ) -> None:
+        self.epoch_ = self.run_.subcontext("epoch")
+        self.begin(self.epoch_)
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        if self.end(self.epoch_):
+            raise KeyboardInterrupt  # as skorch's own callbacks stop a fit
+
+    def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
+        self.end(self.run_)
+
+
+def monitors(verbose: int) -> list[Callback]:
+    """What `verbose` asks for."""
+    if not verbose:
+        return []
+    return [EpochBar() if verbose > 1 else EpochLine()]
+
+
+def _dead(epoch: dict[str, Any]) -> str:
+    return f"  dead {epoch['dead_experts']}" if epoch.get("dead_experts") else ""
