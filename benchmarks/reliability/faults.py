@@ -143,6 +143,8 @@ def interrupts(scale: float, seed: int) -> Figure:
     makers = _makers()[: max(2, round(7 * scale))]
     chance = np.random.default_rng(seed)
     faults, tried = [], 0
+    # A process that was started in the background of a shell ignores SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name, make in makers:
@@ -154,6 +156,7 @@ def interrupts(scale: float, seed: int) -> Figure:
                 fault = ctrl_c(make, X, y, chance.uniform(0, seconds))
                 faults += [f"{name}: {fault}"] if fault else []
                 tried += 1
+    signal.signal(signal.SIGINT, before)
     return Figure(
         "Ctrl-C leaves a usable estimator or an unfitted one, and ends searches",
         tried - len(faults),
