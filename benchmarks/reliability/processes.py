@@ -319,7 +319,7 @@ def order(scale: float, seed: int) -> Figure:
     differences = []
     for kind in KINDS.values():
         for top_k in (None, 1, 2):
-            X, y = problem(300, seed)
+            X, y = problem(max(50, round(300 * scale)), seed)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 moe = kind(**SMALL, top_k=top_k, max_epochs=10, dtype="float64").fit(X, y)
@@ -328,7 +328,7 @@ def order(scale: float, seed: int) -> Figure:
             found = np.empty_like(expected)
             found[shuffled] = moe.predict(X[shuffled])
             one_by_one = np.concatenate([moe.predict(row[None]) for row in X])
-            many = moe.predict(np.tile(X, (40, 1)))[-len(X) :]
+            many = moe.predict(np.tile(X, (12_000 // len(X), 1)))[-len(X) :]
             differences += [
                 float(np.abs(p - expected).max()) for p in (found, one_by_one, many)
             ]

@@ -17,6 +17,14 @@ from small import make
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
+@pytest.fixture(autouse=True)
+def sigint_is_heard():
+    """Not so in a process that was started in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_missing_values_are_to_be_imputed(problem):
     X, y = problem
     moe = make("shallow").fit(X, y)
