@@ -40,9 +40,7 @@ class FlatAdamW(torch.optim.AdamW):
         weight_decay: float,
         state: dict[str, Any] | None = None,
     ):
-        weights = [(name, w) for name, w in network.named_parameters() if w.requires_grad]
-        decayed = [w for name, w in weights if decays(name, w)]
-        kept = [w for name, w in weights if not decays(name, w)]
+        decayed, kept = learning_weights(network)
         groups = [
             (flatten(group), decay)
             for group, decay in ((decayed, weight_decay), (kept, 0.0))
@@ -64,6 +62,13 @@ class FlatAdamW(torch.optim.AdamW):
     def step(self, closure=None):
         nn.utils.clip_grad_norm_(self.vectors, MAX_GRADIENT_NORM)
         return super().step(closure)
+
+
+def learning_weights(network: Network) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Weights that learn: those that decay, and the others."""
+    weights = [(name, w) for name, w in network.named_parameters() if w.requires_grad]
+    decayed = [w for name, w in weights if decays(name, w)]
+    return decayed, [w for name, w in weights if not decays(name, w)]
 
 
 def decays(name: str, weight: nn.Parameter) -> bool:

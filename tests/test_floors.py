@@ -14,6 +14,7 @@ PACKAGE = ROOT / "skmoe"
 FLOORS = [
     {"_version", "_registry", "_settings", "_optional"},
     {"_validation", "scaling", "model_file", "distribution"},
+    {"stored_values"},
     {
         "nn",
         "nn.stacked",
@@ -41,7 +42,15 @@ FLOORS = [
     {"nn.adapters"},
     {"batches", "optimizer"},
     {"model"},
-    {"training", "initialization", "linear_solve", "second_order", "surgery", "folds"},
+    {
+        "training",
+        "initialization",
+        "linear_solve",
+        "second_order",
+        "surgery",
+        "folds",
+        "stored_model",
+    },
     {"structure", "regions", "upcycling"},
     {
         "estimators._auto",
@@ -55,11 +64,11 @@ FLOORS = [
         "estimators._second_order",
     },
     {"estimators._combinations", "estimators._settling"},
-    {"estimators._blocks", "estimators._surgery", "estimators._views"},
+    {"estimators._blocks", "estimators._surgery", "estimators._views", "estimators._saving"},
     {"estimators._base"},
     {"estimators.shallow", "estimators.deep"},
     {"estimators"},
-    {"probing", "search"},
+    {"probing", "search", "loading"},
     {"inspection"},
     {"plotting._matplotlib"},
     {"plotting.curves", "plotting.probes", "plotting.routing"},

@@ -34,6 +34,7 @@ from skmoe.estimators._parameters import (
     check_gates_can_learn,
     check_is_distribution,
 )
+from skmoe.estimators._saving import Saving
 from skmoe.estimators._surgery import AfterFit
 from skmoe.estimators._views import Views
 from skmoe.folds import leave_out
@@ -42,16 +43,20 @@ from skmoe.model import Architecture, FittedModel
 from skmoe.nn.base import Network
 from skmoe.nn.losses import LOSSES
 from skmoe.scaling import Scaling
+from skmoe.stored_values import with_parts, without_parts
 from skmoe.training import TrainingPlan, TrainingResult, train
 from skmoe.upcycling import dense_net_of, upcycle
 
 
-class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEstimator, ABC):
+class BaseMoERegressor(
+    AfterFit, Saving, Views, MultiOutputMixin, RegressorMixin, BaseEstimator, ABC
+):
     """Shared by `MoERegressor` and `DeepMoERegressor`."""
 
     _parameter_constraints: dict = CONSTRAINTS
 
     _hidden_dims: dict[str, int]  # what hidden_dim="auto" means
+    _networks: tuple[str, ...]  # that it may have
 
     @abstractmethod
     def _network(self, n_rows: int) -> tuple[str, dict[str, Any]]:
@@ -308,10 +313,10 @@ class BaseMoERegressor(AfterFit, Views, MultiOutputMixin, RegressorMixin, BaseEs
         state = {**super().__getstate__()}
         if "_model" in state:
             state["_model"] = state["_model"].to_arrays()
-        return state
+        return without_parts(state)
 
     def __setstate__(self, state):
-        state = {**state}
+        state = with_parts(state)
         if "_model" in state:
             cuda = str(state["device"]).startswith("cuda") and torch.cuda.is_available()
             device = state["device"] if cuda else "cpu"
