@@ -155,6 +155,8 @@ def _check_arguments(name: Any, arguments: Any, networks: Collection[str]) -> No
             raise ModelFileError(f"A network has no argument {key!r:.80}.")
         if not ARGUMENTS[key](value):
             raise ModelFileError(f"Got {key}={value!r:.80} for a network.")
+    if (arguments.get("n_factors") or 0) > arguments.get("n_layers", 0):
+        raise ModelFileError("n_factors must be at most n_layers.")
     _check_bins(arguments.get("embedding"))
     if name == "adapted":
         inner = arguments.get("base_arguments", {})

@@ -85,12 +85,15 @@ class Writer:
             "alternative, for files that nobody else can write."
         )
 
-    def array(self, array: NDArray, name: str) -> None:
-        """Keep an array under this name."""
+    def array(self, array: NDArray, name: str) -> str:
+        """Keep an array under this name, or a longer one if it is taken."""
         stored = array.astype(np.uint8) if array.dtype == np.bool else array
         if stored.dtype not in KIND_OF and stored.dtype != np.float32:
             raise ValueError(f"A model file cannot hold {name} of type {array.dtype}.")
+        while name in self.arrays:
+            name += "'"
         self.arrays[name] = stored
+        return name
 
     def _each(self, values, name: str) -> list:
         return [self.value(one, f"{name}.{index}") for index, one in enumerate(values)]
@@ -105,27 +108,26 @@ class Writer:
     def _array(self, array: NDArray, name: str) -> dict[str, str]:
         if array.dtype == object and all(isinstance(one, str) for one in array):
             text = json.dumps([str(one) for one in array]).encode()
-            self.arrays[name] = np.frombuffer(text, np.uint8)
-            return {"names": name}
+            return {"names": self.array(np.frombuffer(text, np.uint8), name)}
         if array.dtype == np.bool:
             raise ValueError(f"A model file cannot hold {name}, an array of bool.")
-        self.array(array, name)
-        return {"array": name}
+        return {"array": self.array(array, name)}
 
     def _list(self, values: list, name: str) -> Any:
         numbers = _as_array(values) if len(values) > LONG else None
         if numbers is not None and numbers.ndim == 1:
-            self.arrays[name] = numbers
-            return {"numbers": name}
+            return {"numbers": self.array(numbers, name)}
         if values and all(isinstance(one, dict) for one in values):
             return self.records(values, name)
         if values and all(isinstance(one, list) for one in values):
             flat = [number for one in values for number in one]
             numbers = _as_array(flat) if len(flat) > LONG else None
             if numbers is not None and numbers.ndim == 1:
-                self.arrays[name] = numbers
-                self.arrays[f"{name}.lengths"] = np.array([len(one) for one in values])
-                return {"numbers": name, "lengths": f"{name}.lengths"}
+                lengths = np.array([len(one) for one in values])
+                return {
+                    "numbers": self.array(numbers, name),
+                    "lengths": self.array(lengths, f"{name}.lengths"),
+                }
         return self._each(values, name)
 
     def records(self, records: list[dict], name: str) -> dict[str, Any]:
@@ -146,12 +148,10 @@ class Writer:
         rows = [row for row, record in enumerate(records) if key in record]
         column: dict[str, Any] = {"key": key, "rows": [rows[0], rows[-1] + 1]}
         if len(rows) < rows[-1] + 1 - rows[0]:
-            column["rows"] = f"{name}.rows"
-            self.arrays[f"{name}.rows"] = np.array(rows)
+            column["rows"] = self.array(np.array(rows), f"{name}.rows")
         values = [records[row][key] for row in rows]
         if (numbers := _as_array(values)) is not None:
-            self.arrays[name] = numbers
-            return {**column, "numbers": name}
+            return {**column, "numbers": self.array(numbers, name)}
         return {**column, "values": self._each(values, name)}
 
 

@@ -6,7 +6,8 @@ nothing else is looked up by a name from a file.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -240,11 +241,23 @@ def _model(writer: Writer, model: dict[str, Any]) -> dict[str, Any]:
     return write_model(model, writer)
 
 
+@contextmanager
+def _one_error() -> Iterator[None]:
+    """Refuse with `ModelFileError` what no check foresaw."""
+    try:
+        yield
+    except (ModelFileError, ImportError, MemoryError):
+        raise
+    except Exception as error:
+        raise ModelFileError(f"The file makes no sense: {error}") from error
+
+
 def load(path, classes: Mapping[str, Any], device: str, max_bytes: int):
     """The estimator in a file, if it is of one of these classes."""
     chosen = _auto.device(device, 0)
     contents = model_file.from_bytes(model_file.read(path, max_bytes))
-    cls, parameters, fitted, model = restored(contents, classes)
+    with _one_error():
+        cls, parameters, fitted, model = restored(contents, classes)
     estimator = cls(**parameters, device=device)
     vars(estimator).update(fitted, _model=FittedModel.from_arrays(model, str(chosen)))
     return estimator
@@ -310,8 +323,9 @@ def _read_fitted(stored: Any, reader: Reader) -> dict[str, Any]:
 def _check_fitted(fitted: dict[str, Any], model: dict[str, Any], network: Network) -> None:
     """Refuse fitted attributes of other types and shapes than a fit leaves."""
     n_targets, n_features = len(model["y_center"]), fitted["n_features_in_"]
-    if fitted["_y_ndim"] not in ((1, 2) if n_targets == 1 else (2,)):
-        raise ModelFileError(f"y cannot have had {fitted['_y_ndim']!r:.80} dimensions.")
+    y_ndim = fitted["_y_ndim"]
+    if not is_count(y_ndim) or y_ndim not in ((1, 2) if n_targets == 1 else (2,)):
+        raise ModelFileError(f"y cannot have had {y_ndim!r:.80} dimensions.")
     check_optimizer(fitted["_optimizer_state"], network)
     n_experts, n_gates = _gates_of(network)
     usage = fitted["expert_usage_"]
@@ -370,6 +384,11 @@ def inspect(path: str | os.PathLike, max_bytes: int) -> ModelInfo:
     """What a file says about itself."""
     data = model_file.read(path, max_bytes)
     contents = model_file.from_bytes(data)
+    with _one_error():
+        return _info(contents, len(data))
+
+
+def _info(contents: Contents, n_bytes: int) -> ModelInfo:
     config = contents.config
     check_keys("config", config, {"estimator", "parameters", "fitted", "model"})
     for name in ("parameters", "fitted", "model"):
@@ -390,5 +409,5 @@ def inspect(path: str | os.PathLike, max_bytes: int) -> ModelInfo:
         versions=contents.versions,
         format=contents.format,
         digest=contents.digest,
-        n_bytes=len(data),
+        n_bytes=n_bytes,
     )
