@@ -25,7 +25,9 @@ def models() -> tuple[MoERegressor, MoERegressor]:
     X = rng.normal(size=(50, 4))
     with warnings.catch_warnings(action="ignore"):
         one, other = (
-            MoERegressor(4, hidden_dim=width, max_epochs=1, embedding=None, random_state=0)
+            MoERegressor(
+                4, hidden_dim=width, solver="adam", max_epochs=1, embedding=None, random_state=0
+            )
             for width in (8_000, 30_000)
         )
         return one.fit(X, X[:, 0]), other.fit(X, X[:, 1])
@@ -37,7 +39,11 @@ def leftovers(folder: Path) -> list[Path]:
 
 
 def killed(folder: Path, count: int, rng: np.random.Generator) -> dict[str, int]:
-    """Kill a process that saves one model after the other, at random times."""
+    """Kill a process that saves one model after the other, at random times.
+
+    Every other time it is soon after a temporary file has come up, as writing is but a small
+    part of a save.
+    """
     path, pair = folder / "model.skmoe", models()
     whole = []
     for model in pair:
@@ -46,13 +52,16 @@ def killed(folder: Path, count: int, rng: np.random.Generator) -> dict[str, int]
         seconds = time.perf_counter() - started
         whole.append(path.read_bytes())
     kept = amid = 0
-    for _ in range(count):
+    for turn in range(count):
         child = os.fork()
         if child == 0:
             while True:
                 for model in pair:
                     model.save_model(path)
         time.sleep(rng.uniform(0, 4 * seconds))
+        while turn % 2 and not leftovers(folder):
+            pass
+        time.sleep(rng.uniform(0, 0.005))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         amid += bool(leftovers(folder))
