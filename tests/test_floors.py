@@ -50,6 +50,7 @@ FLOORS = [
         "surgery",
         "folds",
         "stored_model",
+        "onnx_export",
     },
     {"structure", "regions", "upcycling"},
     {
@@ -64,7 +65,13 @@ FLOORS = [
         "estimators._second_order",
     },
     {"estimators._combinations", "estimators._settling"},
-    {"estimators._blocks", "estimators._surgery", "estimators._views", "estimators._saving"},
+    {
+        "estimators._blocks",
+        "estimators._surgery",
+        "estimators._views",
+        "estimators._saving",
+        "estimators._exporting",
+    },
     {"estimators._base"},
     {"estimators.shallow", "estimators.deep"},
     {"estimators"},

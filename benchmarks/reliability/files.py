@@ -1,6 +1,7 @@
 """Files: bad ones are refused, saves are all or nothing, old ones stay readable."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def _note(outcomes: Outcomes) -> str:
 
 
 def _damage(folder, good, rng, scale: float) -> Figure:
-    count = max(1, round(scale * DAMAGED / len(good)))
+    count = math.ceil(scale * DAMAGED / len(good))
     files = (
         (kind, bad)
         for data in good
@@ -134,7 +135,7 @@ def _hostile(folder, good, scale: float) -> Figure:
 
 
 def _fuzz(folder, good, rng, scale: float) -> Figure:
-    count = max(1, round(scale * FUZZED / len(good)))
+    count = math.ceil(scale * FUZZED / len(good))
     files = (("fuzzed", bad) for data in good for bad in fuzzed(data, rng, count))
     outcomes = _try_all(folder, files)
     promise = "a header changed at random, with the right digest, is refused or still sound"

@@ -26,6 +26,7 @@ from skmoe._validation import (
 )
 from skmoe.estimators import _auto, _closed_form, _second_order
 from skmoe.estimators._attempts import Attempt, first_good
+from skmoe.estimators._exporting import Exporting
 from skmoe.estimators._parameters import (
     CONSTRAINTS,
     PARTS,
@@ -49,7 +50,7 @@ from skmoe.upcycling import dense_net_of, upcycle
 
 
 class BaseMoERegressor(
-    AfterFit, Saving, Views, MultiOutputMixin, RegressorMixin, BaseEstimator, ABC
+    AfterFit, Saving, Exporting, Views, MultiOutputMixin, RegressorMixin, BaseEstimator, ABC
 ):
     """Shared by `MoERegressor` and `DeepMoERegressor`."""
 
