@@ -26,8 +26,9 @@ from skmoe.stored_values import Reader, Writer
 # Sizes in a file are at most this, or the number of values in its arrays: each true size is
 # that of some axis, but for settings that are cut down to what there is.
 USUAL_SIZE = 2**16
-# Calls to make a network: of torch, for each of its tensors and each feature with bins.
-CALLS, CALLS_PER_TENSOR, CALLS_PER_FEATURE = 1000, 50, 50
+# Calls of torch that a network may take, some three times what true ones take: in all, for each
+# of its tensors, and for each feature with bins.
+CALLS, CALLS_PER_TENSOR, CALLS_PER_FEATURE = 200, 20, 50
 SCALINGS = ("x_center", "x_scale", "y_center", "y_scale")
 WEIGHTS = "weights."
 
