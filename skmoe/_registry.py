@@ -8,6 +8,7 @@ has one `Registry`, at the bottom of the file in which its classes live.
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 
@@ -137,13 +138,21 @@ def name_of(spec: str | Part | Callable) -> str:
 
 def keywords_of(cls: Callable) -> set[str]:
     """Keyword-only arguments of a part, those that it hands on to its bases included."""
-    makers = [vars(b).get("__init__") for b in cls.__mro__] if isinstance(cls, type) else [cls]
-    return {
+    return set(_keywords_of_class(cls) if isinstance(cls, type) else _keyword_only(cls))
+
+
+@lru_cache(maxsize=256)  # a signature takes long to read, and a list may name a class often
+def _keywords_of_class(cls: type) -> frozenset[str]:
+    makers = [vars(base).get("__init__") for base in cls.__mro__]
+    return frozenset().union(*map(_keyword_only, filter(None, makers)))
+
+
+def _keyword_only(maker: Callable) -> frozenset[str]:
+    return frozenset(
         parameter.name
-        for maker in filter(None, makers)
         for parameter in inspect.signature(maker).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY
-    }
+    )
 
 
 def settings_of(cls: Callable) -> set[str]:

@@ -37,8 +37,8 @@ class Architecture:
     network: str
     arguments: dict[str, Any]
 
-    def build(self, generator: torch.Generator) -> Network:
-        """A network with fresh weights."""
+    def build(self, generator: torch.Generator | None) -> Network:
+        """A network with fresh weights; None is for the meta device, where none are drawn."""
         return NETWORKS[self.network](**self.arguments, generator=generator)
 
 

@@ -29,6 +29,7 @@ from skmoe._validation import (
 from skmoe.estimators import _auto, _closed_form, _second_order
 from skmoe.estimators._attempts import Attempt, first_good
 from skmoe.estimators._checkpoint import open_checkpoint
+from skmoe.estimators._exporting import Exporting
 from skmoe.estimators._glance import Glance
 from skmoe.estimators._parameters import (
     CONSTRAINTS,
@@ -38,6 +39,7 @@ from skmoe.estimators._parameters import (
     check_gates_can_learn,
     check_is_distribution,
 )
+from skmoe.estimators._saving import Saving
 from skmoe.estimators._surgery import AfterFit
 from skmoe.estimators._tasks import fit_tasks, watched
 from skmoe.estimators._views import Views
@@ -48,12 +50,15 @@ from skmoe.nn.base import Network
 from skmoe.nn.losses import LOSSES
 from skmoe.plan import TrainingPlan, TrainingResult
 from skmoe.scaling import Scaling
+from skmoe.stored_values import with_parts, without_parts
 from skmoe.training import train
 from skmoe.upcycling import dense_net_of, upcycle
 
 
 class BaseMoERegressor(
     AfterFit,
+    Saving,
+    Exporting,
     Views,
     Glance,
     CallbackSupportMixin,
@@ -67,6 +72,7 @@ class BaseMoERegressor(
     _parameter_constraints: dict = CONSTRAINTS
 
     _hidden_dims: dict[str, int]  # what hidden_dim="auto" means
+    _networks: tuple[str, ...]  # that it may have
 
     @abstractmethod
     def _network(self, n_rows: int) -> tuple[str, dict[str, Any]]:
@@ -338,10 +344,10 @@ class BaseMoERegressor(
         state = {**super().__getstate__()}
         if "_model" in state:
             state["_model"] = state["_model"].to_arrays()
-        return state
+        return without_parts(state)
 
     def __setstate__(self, state):
-        state = {**state}
+        state = with_parts(state)
         if "_model" in state:
             cuda = str(state["device"]).startswith("cuda") and torch.cuda.is_available()
             device = state["device"] if cuda else "cpu"

@@ -82,6 +82,7 @@ class DeepMoERegressor(BaseMoERegressor):
     """
 
     _hidden_dims = {"usual": 32, "small": 8}
+    _networks = tuple(ARRANGEMENTS)
     _parameter_constraints: dict = {
         **BaseMoERegressor._parameter_constraints,
         "n_layers": [at_least(1), one_of("auto")],

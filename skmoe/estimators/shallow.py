@@ -82,6 +82,7 @@ class MoERegressor(BaseMoERegressor):
     """
 
     _hidden_dims = {"usual": 64, "small": 32}
+    _networks = ("shallow",)
     _parameter_constraints: dict = {
         **BaseMoERegressor._parameter_constraints,
         "gate": [one_of("auto"), PartOf(GATES)],

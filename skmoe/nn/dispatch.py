@@ -43,7 +43,9 @@ def dispatch(experts: Experts, x_BTD: Tensor, routing: Routing, how: str = "auto
     """
     if how != "auto":
         return DISPATCHERS[how](experts, x_BTD, routing)
-    if routing.expert_ids_BTK is None or not experts.slices:
+    # While a graph is made for export, no numbers of rows are known.
+    of_all = routing.expert_ids_BTK is None or torch.compiler.is_exporting()
+    if of_all or not experts.slices:
         return dense(experts, x_BTD, routing)
     per_row = sum(tensor[0].numel() for tensor in experts.stacked())
     n_asked, n_all = routing.weights_BTK.numel(), routing.logits_BTE.numel()

@@ -79,14 +79,21 @@ class PiecewiseLinear(Embedding):
         super().__init__()
         if bins is None:
             n_edges = check_integer("n_bins", n_bins) + 1
-            bins = [torch.linspace(-2, 2, n_edges).tolist()] * n_inputs
+            bins = [torch.linspace(-2, 2, n_edges, device="cpu").tolist()] * n_inputs
+        elif len(bins) != n_inputs:
+            raise ValueError(
+                "bins must be one list of edges for each feature. "
+                f"Got {len(bins)} lists and {n_inputs} features."
+            )
         self.columns = [i for i, edges in enumerate(bins) if len(edges) > 2]
         self.encoding = None
         self.output_dim = n_inputs
         if self.columns:
-            edges = [torch.tensor(bins[i], dtype=torch.float64) for i in self.columns]
-            self.encoding = PiecewiseLinearEncoding(edges)
-            self.output_dim += self.encoding.get_output_shape()[0]
+            # On the CPU wherever the network is made: the package looks at the edges.
+            with torch.device("cpu"):
+                edges = [torch.tensor(bins[i], dtype=torch.float64) for i in self.columns]
+                self.encoding = PiecewiseLinearEncoding(edges)
+                self.output_dim += self.encoding.get_output_shape()[0]
 
     def forward(self, x_TD: Tensor) -> Tensor:
         if self.encoding is None:

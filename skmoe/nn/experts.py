@@ -257,8 +257,8 @@ class MixedExperts(Experts):
         )
         if not all(stack.sums for stack in self._stacks()):
             raise ValueError("A list of experts must not have 'merged' ones: they are one net.")
-        order = torch.tensor([expert for experts in self.members for expert in experts])
-        self.places_E = order.argsort().tolist()
+        order = [expert for experts in self.members for expert in experts]
+        self.places_E = sorted(range(n_experts), key=order.__getitem__)
 
     def _stacks(self) -> list[Experts]:
         return [cast(Experts, stack) for stack in self.stacks]

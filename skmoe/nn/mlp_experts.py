@@ -102,7 +102,7 @@ class MLPExperts(EndInMap):
         return type(self).evaluate is MLPExperts.evaluate
 
     def mix_all(self, x_BTD: Tensor, weights_BTE: Tensor) -> Tensor:
-        if self.layers or not self._evaluates_a_net:
+        if self.layers or not self._evaluates_a_net or torch.compiler.is_exporting():
             return super().mix_all(x_BTD, weights_BTE)
         return soft_mixture(x_BTD, weights_BTE, self.stacked(), self.activation_name)
 

@@ -10,11 +10,19 @@ from torch import Generator, Tensor, nn
 
 from skmoe._registry import Registry
 
+
+def gelu(x: Tensor) -> Tensor:
+    """``x Phi(x)``."""
+    if x.dtype == torch.float64 and torch.compiler.is_exporting():
+        return nn.functional.gelu(x.float()).double()  # ONNX Runtime has no erf in float64
+    return nn.functional.gelu(x)
+
+
 ACTIVATIONS = Registry(
     "activation",
     {
         "relu": nn.functional.relu,
-        "gelu": nn.functional.gelu,
+        "gelu": gelu,
         "silu": nn.functional.silu,
         "tanh": torch.tanh,
     },
