@@ -348,9 +348,12 @@ def test_arguments_of_all_networks_are_known():
 def test_a_file_tells_nothing_about_the_machine(problem, tmp_path, monkeypatch):
     X, y = problem
     monkeypatch.chdir(tmp_path)
-    make("shallow", max_epochs=2, device="cpu").fit(X, y).save_model("model.skmoe")
+    moe = make("shallow", max_epochs=2, device="cpu", checkpoint=tmp_path / "progress")
+    moe.fit(X, y).save_model("model.skmoe")
+    assert load_model("model.skmoe").checkpoint is None
     data = Path("model.skmoe").read_bytes()
     words = [os.getcwd(), str(Path.home()), socket.gethostname(), "cpu", "cuda", "device"]
+    words.append("progress")
     if len(getpass.getuser()) > 3:
         words.append(getpass.getuser())
     assert not [word for word in words if word.encode() in data]

@@ -65,6 +65,14 @@ class Experts(nn.Module, ABC):
         """Weighted sum of all experts' answers, ``y_BTO``."""
         return torch.einsum("bte,bteo->bto", weights_BTE, self.answer_all(x_BTD))
 
+    def mix_sorted(self, x_GCD: Tensor, weights_BTK: Tensor, slots: Tensor) -> Tensor:
+        """Weighted sum ``y_BTO`` of the asked experts' answers to rows sorted by expert.
+
+        The row of each weight stands at one of the `slots` in ``x_GCD``.
+        """
+        asked = self(x_GCD).flatten(0, 1)[slots]
+        return weighted_sum(asked, weights_BTK)
+
     @classmethod
     def on_encoded_input(cls) -> type["Experts"]:
         """The same experts without an encoder: what shared experts are made of."""
@@ -90,6 +98,11 @@ class Experts(nn.Module, ABC):
     def set_hidden_map(self, weight_GDH: Tensor, bias_GH: Tensor) -> None:
         """Replace the hidden layers."""
         raise NotImplementedError(f"{type(self).__name__} have no hidden layer.")
+
+
+def weighted_sum(answers: Tensor, weights_BTK: Tensor) -> Tensor:
+    """Sum over the K answers of each row, which follow each other."""
+    return (answers.view(*weights_BTK.shape, -1) * weights_BTK.unsqueeze(-1)).sum(-2)
 
 
 def with_one(x: Tensor) -> Tensor:

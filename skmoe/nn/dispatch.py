@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from skmoe._registry import Registry
-from skmoe.nn.base_experts import Experts
+from skmoe.nn.base_experts import Experts, weighted_sum
 from skmoe.nn.base_routers import Routing
 
 # What calls cost beside the products, in multiply-adds that would take as long (measured on
@@ -113,10 +113,9 @@ def _run_padded(experts: Experts, x_BTD: Tensor, routing: Routing, plan: _Plan) 
     rows = torch.zeros(plan.n_groups * length, dtype=torch.long, device=x_BTD.device)
     rows[slots] = plan.rows
     x_GCD = x_BTD.flatten(0, 1)[rows].view(plan.n_groups, length, -1)
-    y = experts(x_GCD).flatten(0, 1)
     slot_of = torch.empty_like(slots)
     slot_of[plan.order] = slots
-    return _combine(y[slot_of], routing)
+    return experts.mix_sorted(x_GCD, routing.weights_BTK, slot_of)
 
 
 def _run_sliced(experts: Experts, x_BTD: Tensor, routing: Routing, plan: _Plan) -> Tensor:
@@ -131,13 +130,7 @@ def _run_sliced(experts: Experts, x_BTD: Tensor, routing: Routing, plan: _Plan) 
     ]
     position_of = torch.empty_like(plan.order)
     position_of[plan.order] = torch.arange(len(plan.order), device=plan.order.device)
-    return _combine(torch.cat(answers)[position_of], routing)
-
-
-def _combine(y: Tensor, routing: Routing) -> Tensor:
-    """Weighted sum over the K answers of each sample."""
-    weights_BTK = routing.weights_BTK
-    return (y.view(*weights_BTK.shape, -1) * weights_BTK.unsqueeze(-1)).sum(-2)
+    return weighted_sum(torch.cat(answers)[position_of], routing.weights_BTK)
 
 
 DISPATCHERS: Registry = Registry(

@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 
 from skmoe._settings import check_integer, check_number
 from skmoe.nn.base_experts import EndInMap, with_one
-from skmoe.nn.soft_mixture import soft_mixture
+from skmoe.nn.soft_mixture import soft_mixture, sparse_mixture
 from skmoe.nn.stacked import ACTIVATIONS, StackedLinear, StackedResidual
 
 
@@ -102,9 +102,20 @@ class MLPExperts(EndInMap):
         return type(self).evaluate is MLPExperts.evaluate
 
     def mix_all(self, x_BTD: Tensor, weights_BTE: Tensor) -> Tensor:
-        if self.layers or not self._evaluates_a_net or torch.compiler.is_exporting():
+        if not self._has_gradient_by_hand:
             return super().mix_all(x_BTD, weights_BTE)
         return soft_mixture(x_BTD, weights_BTE, self.stacked(), self.activation_name)
+
+    def mix_sorted(self, x_GCD: Tensor, weights_BTK: Tensor, slots: Tensor) -> Tensor:
+        if not self._has_gradient_by_hand:
+            return super().mix_sorted(x_GCD, weights_BTK, slots)
+        maps = self.stacked()
+        return sparse_mixture(x_GCD, weights_BTK, slots, maps, self.activation_name)
+
+    @property
+    def _has_gradient_by_hand(self) -> bool:
+        plain = not self.layers and self._evaluates_a_net
+        return plain and not torch.compiler.is_exporting()
 
 
 class MergedExperts(MLPExperts):

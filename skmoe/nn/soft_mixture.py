@@ -1,6 +1,6 @@
-"""All experts with one hidden layer on all rows, summed by weight, with a gradient by hand.
+"""Experts with one hidden layer, summed by weight, with a gradient by hand.
 
-``y(x) = sum_e w_e(x) (V_e act(W_e x + b_e) + c_e)``
+``y(x) = sum_e w_e(x) (V_e act(W_e x + b_e) + c_e)``, over all experts or those that are asked.
 
 Most time of a fit goes into this sum. Its operations are short, and what lies between them, a
 copy of the hidden features for each step of the gradient and the bookkeeping of autograd, costs
@@ -84,18 +84,12 @@ class _SoftMixture(Function):
     @staticmethod
     def forward(x_BTD, weights_BTE, w_hidden, b_hidden, w_output, b_output, activation):
         n_groups, _, width = w_hidden.shape
-        function = GRADIENTS[activation]
-        known_GTH = x_BTD.new_empty(n_groups, x_BTD.shape[1], width)
-        hidden_GTH = known_GTH if function.by_output else torch.empty_like(known_GTH)
-        for group, x in _runs(x_BTD, n_groups):
-            torch.baddbmm(b_hidden[group], x, w_hidden[group], out=known_GTH[group])
-            if function.by_output:
-                function.apply(known_GTH[group])
-            else:
-                hidden_GTH[group] = function.apply(known_GTH[group])
+        known_GTH, hidden_GTH = _room(x_BTD, (n_groups, x_BTD.shape[1], width), activation)
+        for group, x_GTD in _runs(x_BTD, n_groups):
+            maps = w_hidden[group], b_hidden[group]
+            _make_hidden(x_GTD, *maps, activation, known_GTH[group], hidden_GTH[group])
         answers_GTO = torch.baddbmm(b_output, hidden_GTH, w_output)
-        weights_GT1 = _by_expert(weights_BTE)
-        y_BETO = (weights_GT1 * answers_GTO).unflatten(0, (len(x_BTD), -1))
+        y_BETO = (_by_expert(weights_BTE) * answers_GTO).unflatten(0, (len(x_BTD), -1))
         return y_BETO.sum(1), known_GTH, hidden_GTH, answers_GTO
 
     @staticmethod
@@ -116,15 +110,13 @@ class _SoftMixture(Function):
         dy_GTO = dy_BTO.unsqueeze(1).expand(-1, n_experts, -1, -1).reshape(answers_GTO.shape)
         dweights_GT = (answers_GTO * dy_GTO).sum(-1)
         danswers_GTO = _by_expert(weights_BTE) * dy_GTO
-        dw_hidden, dx_BTD = torch.empty_like(w_hidden), None
-        db_hidden = w_hidden.new_empty(n_groups, 1, w_hidden.shape[2])
-        if ctx.needs_input_grad[0]:
-            dx_BTD = torch.zeros_like(x_BTD)
-        w_back, pull_back = w_output.mT, GRADIENTS[ctx.activation].pull_back
-        for group, x in _runs(x_BTD, n_groups):
-            dhidden = pull_back(_outer(danswers_GTO[group], w_back[group]), known[group])
-            torch.bmm(x.mT, dhidden, out=dw_hidden[group])
-            torch.sum(dhidden, 1, keepdim=True, out=db_hidden[group])
+        dw_hidden, db_hidden = _room_for_gradients(w_hidden)
+        dx_BTD = torch.zeros_like(x_BTD) if ctx.needs_input_grad[0] else None
+        for group, x_GTD in _runs(x_BTD, n_groups):
+            dhidden = _pull_back(
+                danswers_GTO[group], w_output[group], known[group], ctx.activation
+            )
+            _gradients(x_GTD, dhidden, dw_hidden[group], db_hidden[group])
             if dx_BTD is not None:
                 blocks = slice(group.start // n_experts, group.stop // n_experts)
                 dx = torch.bmm(dhidden, w_hidden[group].mT)
@@ -176,8 +168,101 @@ def _by_expert(weights_BTE: Tensor) -> Tensor:
     return weights_BTE.mT.reshape(-1, weights_BTE.shape[1], 1)
 
 
-def _outer(left_GTO: Tensor, right_GOH: Tensor) -> Tensor:
-    """The product ``left @ right``; of one output, without a call of matrices."""
-    if left_GTO.shape[2] == 1:
-        return left_GTO * right_GOH
-    return torch.bmm(left_GTO, right_GOH)
+def sparse_mixture(
+    x_GCD: Tensor,
+    weights_BTK: Tensor,
+    slots: Tensor,
+    maps: tuple[Tensor, ...],
+    activation: str,
+) -> Tensor:
+    """The weighted sum of the answers of those experts that are asked, ``y_BTO``.
+
+    Parameters
+    ----------
+    x_GCD : Tensor
+        Rows of each expert, padded to the longest.
+    weights_BTK : Tensor
+        Weight of each asked expert for each row.
+    slots : Tensor
+        Where, in the first two axes of `x_GCD` together, the row of each weight stands.
+    maps, activation
+        As of `soft_mixture`.
+    """
+    return _SparseMixture.apply(x_GCD, weights_BTK, slots, *maps, activation)
+
+
+class _SparseMixture(Function):
+    """The same for rows that are sorted by expert."""
+
+    @staticmethod
+    def forward(
+        ctx, x_GCD, weights_BTK, slots, w_hidden, b_hidden, w_output, b_output, activation
+    ):
+        shape = (*x_GCD.shape[:2], w_hidden.shape[2])
+        known_GCH, hidden_GCH = _room(x_GCD, shape, activation)
+        _make_hidden(x_GCD, w_hidden, b_hidden, activation, known_GCH, hidden_GCH)
+        answers_GCO = torch.baddbmm(b_output, hidden_GCH, w_output)
+        asked_BTKO = answers_GCO.flatten(0, 1)[slots].view(*weights_BTK.shape, -1)
+        ctx.activation = activation
+        ctx.save_for_backward(
+            x_GCD, weights_BTK, slots, w_hidden, w_output, known_GCH, hidden_GCH, asked_BTKO
+        )
+        return (weights_BTK.unsqueeze(-1) * asked_BTKO).sum(-2)
+
+    @staticmethod
+    def backward(ctx, dy_BTO):
+        x_GCD, weights_BTK, slots, w_hidden, w_output, known, hidden, asked_BTKO = (
+            ctx.saved_tensors
+        )
+        dy_BT1O = dy_BTO.unsqueeze(-2)
+        dasked_BTKO = weights_BTK.unsqueeze(-1) * dy_BT1O
+        # Slots of the padding have no gradient.
+        danswers = dy_BTO.new_zeros(x_GCD.shape[0] * x_GCD.shape[1], dy_BTO.shape[-1])
+        danswers[slots] = dasked_BTKO.reshape(-1, dy_BTO.shape[-1])
+        danswers_GCO = danswers.view(*x_GCD.shape[:2], -1)
+        dhidden = _pull_back(danswers_GCO, w_output, known, ctx.activation)
+        dw_hidden, db_hidden = _room_for_gradients(w_hidden)
+        _gradients(x_GCD, dhidden, dw_hidden, db_hidden)
+        return (
+            torch.bmm(dhidden, w_hidden.mT) if ctx.needs_input_grad[0] else None,
+            (asked_BTKO * dy_BT1O).sum(-1),
+            None,
+            dw_hidden,
+            db_hidden,
+            torch.bmm(hidden.mT, danswers_GCO),
+            danswers_GCO.sum(1, keepdim=True),
+            None,
+        )
+
+
+def _room(x: Tensor, shape: tuple[int, ...], activation: str) -> tuple[Tensor, Tensor]:
+    """Tensors for what the gradient of an activation is known by, and for hidden features."""
+    known = x.new_empty(shape)
+    return known, known if GRADIENTS[activation].by_output else torch.empty_like(known)
+
+
+def _make_hidden(x, weight, bias, activation: str, known: Tensor, hidden: Tensor) -> None:
+    """Hidden features of these rows, into the tensors made for them."""
+    torch.baddbmm(bias, x, weight, out=known)
+    made = GRADIENTS[activation].apply(known)
+    if made is not known:
+        hidden.copy_(made)
+
+
+def _pull_back(danswers: Tensor, w_output: Tensor, known: Tensor, activation: str) -> Tensor:
+    """The gradient before the activation."""
+    if danswers.shape[2] == 1:
+        dhidden = danswers * w_output.mT  # the product, without a call of matrices
+    else:
+        dhidden = torch.bmm(danswers, w_output.mT)
+    return GRADIENTS[activation].pull_back(dhidden, known)
+
+
+def _room_for_gradients(weight: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(weight), weight.new_empty(len(weight), 1, weight.shape[2])
+
+
+def _gradients(x: Tensor, dhidden: Tensor, dweight: Tensor, dbias: Tensor) -> None:
+    """Gradients of the hidden map, into the tensors made for them."""
+    torch.bmm(x.mT, dhidden, out=dweight)
+    torch.sum(dhidden, 1, keepdim=True, out=dbias)
