@@ -39,6 +39,8 @@ def load_model(path, *, device="auto", max_bytes=MAX_BYTES):
         If the file is refused; a kind of ValueError.
     OSError
         If it cannot be read.
+    ImportError
+        If safetensors is missing, or a package that a part of the model needs.
 
     See Also
     --------

@@ -63,8 +63,8 @@ def onnx_bytes(model: FittedModel) -> bytes:
     ImportError
         If the packages of the extra `onnx` are missing.
     """
-    for package in ("onnx", "onnxscript"):
-        import_optional(package, f"export_onnx needs {package}", "onnx")
+    import_optional("onnx", "export_onnx needs onnx", "onnx")
+    import_optional("onnxscript", "export_onnx needs onnxscript", "onnx")
     if any(isinstance(module, HashGate) for module in model.net.modules()):
         raise ValueError(
             "gate='hash' cannot be exported: it counts on integers that overflow, and ONNX "
