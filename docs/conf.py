@@ -1,0 +1,80 @@
+"""The documentation site: ``make docs`` builds it into ``docs/_build/html``."""
+
+import warnings
+from pathlib import Path
+
+import matplotlib as mpl
+
+import skmoe
+
+HERE = Path(__file__).parent
+
+project = "skmoe"
+author = "The skmoe developers"
+project_copyright = "The skmoe developers, BSD-3-Clause"
+version = release = skmoe.__version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+    "matplotlib.sphinxext.plot_directive",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "examples", "gallery/*.ipynb"]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+
+# Pages in Markdown. Examples in them are doctests, which the test suite runs.
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+# The reference: every public name of a module, and so those that are new.
+autosummary_generate = True
+autosummary_ignore_module_all = False
+autodoc_typehints = "none"  # docstrings say it
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+# The gallery: each example is run when the site is built, and a broken one breaks the build.
+sphinx_gallery_conf = {
+    "examples_dirs": str(HERE / "examples"),
+    "gallery_dirs": "gallery",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_memory": False,
+}
+
+# Figures of measurements are drawn from the tables in docs/results.
+plot_html_show_source_link = False
+plot_html_show_formats = False
+plot_formats = [("svg", 100)]
+plot_basedir = str(HERE)
+
+mpl.use("agg")
+warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
+
+html_theme = "pydata_sphinx_theme"
+html_title = "skmoe"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "logo": {"text": "skmoe"},
+    "show_toc_level": 2,
+    "navigation_with_keys": False,
+    "show_prev_next": False,
+    "header_links_before_dropdown": 7,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+copybutton_only_copy_prompt_lines = True
