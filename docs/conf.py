@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 
 import matplotlib as mpl
+from docutils import nodes
 
 import skmoe
 
@@ -65,12 +66,13 @@ html_title = "skmoe"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
+html_sidebars = {"*": []}  # pages that have no section of their own
 html_theme_options = {
     "logo": {"text": "skmoe"},
     "show_toc_level": 2,
     "navigation_with_keys": False,
     "show_prev_next": False,
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 5,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],
     "footer_end": [],
@@ -78,3 +80,14 @@ html_theme_options = {
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 copybutton_only_copy_prompt_lines = True
+
+
+def without_last_line(_, doctree) -> None:
+    """Examples in Markdown end in an empty line, for doctest; pages need none."""
+    for block in doctree.findall(nodes.literal_block):
+        text = block.astext().rstrip()
+        block.rawsource, block[:] = text, [nodes.Text(text)]
+
+
+def setup(app) -> None:
+    app.connect("doctree-read", without_last_line)

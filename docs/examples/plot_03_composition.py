@@ -40,20 +40,36 @@ for factor, scores in enumerate(agreement):
     print(f"factor {factor}: agreement with the layers", scores.round(2))
 
 # %%
-# Above the true regions of each factor, below the experts of its layer. There are more
-# experts than regions, and several may share a region; what counts is that hardly any expert
-# works on both sides of a true border.
+# Above the true regions of each factor, below the experts of its layer. There are more experts
+# than regions, and several share one: experts have the colour of the region that they work for
+# most, in shades of their own. What counts is that hardly any works on both sides of a border.
 
 import matplotlib.pyplot as plt
+from matplotlib.colors import to_rgb
+from sklearn.metrics.cluster import contingency_matrix
+
+
+def shades(region, expert):
+    """A colour for each row, and the share of rows that lie where their expert mostly works."""
+    rows = contingency_matrix(region, expert)
+    home = rows.argmax(axis=0)
+    rank = np.array([np.sum(home[:e] == home[e]) for e in range(len(home))])
+    base = np.array([to_rgb(f"C{r}") for r in home])
+    colors = base + (1 - base) * (0.6 * rank / max(rank.max(), 1))[:, None]
+    return colors[np.unique(expert, return_inverse=True)[1]], rows.max(
+        axis=0
+    ).sum() / rows.sum()
+
 
 figure, axes = plt.subplots(2, 2, figsize=(8, 8), layout="constrained")
-for factor in range(2):
+for factor, (above, below) in enumerate(axes.T):
     layer = agreement[factor].argmax()
     points = test.latent[:, 2 * factor : 2 * factor + 2].T
-    for ax, ids, title in (
-        (axes[0, factor], test.regions[:, factor], f"factor {factor}: true regions"),
-        (axes[1, factor], experts[:, layer], f"experts of layer {layer}"),
-    ):
-        ax.scatter(*points, c=ids, cmap="tab10", vmin=0, vmax=9, s=5)
-        ax.set(title=title, aspect="equal")
+    region = test.regions[:, factor]
+    colors, share = shades(region, experts[:, layer])
+    print(f"factor {factor}: {share:.1%} of the rows lie where their expert mostly works")
+    above.scatter(*points, c=[f"C{r}" for r in region], s=5)
+    above.set(title=f"factor {factor}: true regions", aspect="equal")
+    below.scatter(*points, c=colors, s=5)
+    below.set(title=f"experts of layer {layer}", aspect="equal")
 plt.show()

@@ -63,7 +63,7 @@ for i, name in enumerate(contestants):
     ax.bar(places, [errors[task, name] for task in tasks], width, label=name)
 ax.set_xticks(range(len(tasks)), [task.replace(", ", "\n", 1) for task in tasks])
 ax.set(yscale="log", ylabel="error / deviation of the target")
-ax.legend(ncols=3, loc="lower right")
+figure.legend(ncols=5, loc="outside upper center")
 plt.show()
 
 for task in tasks:

@@ -44,3 +44,8 @@ from skmoe.plotting import LayerProbeDisplay
 
 LayerProbeDisplay(scores, list(concepts)).plot()
 plt.show()
+
+# %%
+# The first piece is known from the features, of which it is an interval. If the result is known
+# no later than the value in between, the stack did not take the steps one after the other: one
+# layer of experts has learned all nine pieces at once.
