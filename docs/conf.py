@@ -1,5 +1,6 @@
 """The documentation site: ``make docs`` builds it into ``docs/_build/html``."""
 
+import re
 import warnings
 from pathlib import Path
 
@@ -38,6 +39,7 @@ myst_heading_anchors = 3
 # The reference: every public name of a module, and so those that are new.
 autosummary_generate = True
 autosummary_ignore_module_all = False
+toc_object_entries_show_parents = "hide"
 autodoc_typehints = "none"  # docstrings say it
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
@@ -66,6 +68,7 @@ html_title = "skmoe"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
+html_context = {"default_mode": "auto"}
 html_sidebars = {"*": []}  # pages that have no section of their own
 html_theme_options = {
     "logo": {"text": "skmoe"},
@@ -89,5 +92,16 @@ def without_last_line(_, doctree) -> None:
         block.rawsource, block[:] = text, [nodes.Text(text)]
 
 
+def with_whole_ranges(_, doctree) -> None:
+    """In tables, lines break before a range such as [0.1, 0.2], not inside it."""
+    for entry in doctree.findall(nodes.entry):
+        for text in list(entry.findall(nodes.Text)):
+            joined = re.sub(
+                r"\[[^\]]*\]", lambda found: found[0].replace(" ", "\N{NO-BREAK SPACE}"), text
+            )
+            text.parent.replace(text, nodes.Text(joined))
+
+
 def setup(app) -> None:
     app.connect("doctree-read", without_last_line)
+    app.connect("doctree-read", with_whole_ranges)

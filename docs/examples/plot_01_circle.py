@@ -19,10 +19,12 @@ circle = make_circle_regression(500, return_X_y=False, random_state=0)
 moe = MoERegressor(
     n_experts=4,
     gate=part("linear", temperature=(1.0, 0.1)),
-    hidden_dim=16,
+    hidden_dim=32,
     embedding=None,
     init="kmeans",
     solver="adam",
+    learning_rate=0.02,
+    max_epochs=500,
     random_state=0,
 ).fit(circle.data, circle.target)
 

@@ -56,9 +56,8 @@ def shades(region, expert):
     rank = np.array([np.sum(home[:e] == home[e]) for e in range(len(home))])
     base = np.array([to_rgb(f"C{r}") for r in home])
     colors = base + (1 - base) * (0.6 * rank / max(rank.max(), 1))[:, None]
-    return colors[np.unique(expert, return_inverse=True)[1]], rows.max(
-        axis=0
-    ).sum() / rows.sum()
+    number = np.unique(expert, return_inverse=True)[1]
+    return colors[number], rows.max(axis=0).sum() / len(expert)
 
 
 figure, axes = plt.subplots(2, 2, figsize=(8, 8), layout="constrained")

@@ -14,7 +14,11 @@ import pytest
 pytestmark = pytest.mark.browser
 
 SITE = Path(__file__).parents[2] / "docs" / "_build" / "html"
-PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"))
+PAGES = sorted(
+    page
+    for path in SITE.rglob("*.html")
+    if not (page := path.relative_to(SITE).as_posix()).startswith("_static/")
+)
 FLAGS = (
     "--headless",
     "--no-sandbox",
