@@ -40,6 +40,7 @@ myst_heading_anchors = 3
 autosummary_generate = True
 autosummary_ignore_module_all = False
 toc_object_entries_show_parents = "hide"
+autodoc_inherit_docstrings = False  # what torch says about a method is not about ours
 autodoc_typehints = "none"  # docstrings say it
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
@@ -52,6 +53,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_memory": False,
+    "capture_repr": (),
 }
 
 # Figures of measurements are drawn from the tables in docs/results.
@@ -65,11 +67,13 @@ warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
 
 html_theme = "pydata_sphinx_theme"
 html_title = "skmoe"
+html_logo = html_favicon = "_static/logo.svg"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_context = {"default_mode": "auto"}
-html_sidebars = {"*": []}  # pages that have no section of their own
+NO_SECTION = ("index", "choosing", "comparison", "install", "scaling", "reliability", "extend")
+html_sidebars = {page: [] for page in (*NO_SECTION, "glossary", "search", "genindex")}
 html_theme_options = {
     "logo": {"text": "skmoe"},
     "show_toc_level": 2,

@@ -30,7 +30,7 @@ search = GridSearchCV(
         solver="adam",
         learning_rate=0.02,
         batch_size=128,
-        max_epochs=60,
+        max_epochs=40,
         random_state=0,
     ),
     {"n_experts": [1, 2, 4, 8], "n_layers": [1, 2, 4]},

@@ -2,7 +2,7 @@
 Kernels, trees, neighbours and a mixture
 ========================================
 
-Which one is best depends on the function. Three of them, with 1,500 rows each: a smooth one,
+Which one is best depends on the function. Three of them, with 1,200 rows each: a smooth one,
 one with jumps on a surface among many features, and a composition.
 """
 
