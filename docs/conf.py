@@ -107,6 +107,12 @@ def with_whole_ranges(_, doctree) -> None:
             text.parent.replace(text, nodes.Text(joined))
 
 
+def with_plain_shapes(_, what, name, obj, options, lines) -> None:
+    """The underscore of (n_features_in_,) makes no link."""
+    lines[:] = [line.replace("(n_features_in_,", r"(n_features_in\_,") for line in lines]
+
+
 def setup(app) -> None:
+    app.connect("autodoc-process-docstring", with_plain_shapes)
     app.connect("doctree-read", without_last_line)
     app.connect("doctree-read", with_whole_ranges)
