@@ -9,7 +9,7 @@ not seen. Two properties of the function and its inputs tell the factors apart:
 2. By the chain rule, the gradient in the coordinates of one factor is
    ``f_out'(g) grad g_l(x_l)``: whatever the other factors do, it keeps its direction. For
    two axes i, j of one factor, ``(df/du_i, df/du_j)`` therefore has a direction that
-   ``(u_i, u_j)`` decides; for axes of two factors it has none. The *coherence*
+   ``(u_i, u_j)`` decides; for axes of two factors it has none. The *coherence*::
 
        c_ij = sum_cells |E[G_i G_j | cell]| / sum_cells sqrt(E[G_i^2 | cell] E[G_j^2 | cell])
 

@@ -58,11 +58,11 @@ def make_iterated_regression(
     random_state=None,
     task_random_state=None,
 ):
-    """L functions of E pieces, one after the other: ``y = f_L(... f_2(f_1(x_1)))``.
+    """L functions of E pieces, one after the other.
 
-    Each ``f_l`` maps each of its pieces onto the whole of [0, 1), so that y has ``E^L`` pieces
-    in x though L E functions make it. A deep model can reuse them; a shallow one has to learn
-    all of the pieces.
+    The target is ``y = f_L(... f_2(f_1(x_1)))``. Each ``f_l`` maps each of its pieces onto the
+    whole of [0, 1), so that y has ``E^L`` pieces in x though L E functions make it. A deep
+    model can reuse them; a shallow one has to learn all of the pieces.
 
     Parameters
     ----------

@@ -266,7 +266,7 @@ best_loss_ : float
     Smallest validation loss, or training loss without validation rows.
 n_features_in_ : int
     Number of features seen in `fit`.
-feature_names_in_ : ndarray of shape (n_features_in_,)
+feature_names_in_ : ndarray of shape (n_features,)
     Their names, if X was a data frame with string column names.
 """.strip()
 
