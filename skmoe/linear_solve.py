@@ -109,6 +109,8 @@ def solve_output(
     before = features.error()
     start = before if held_out is None else held_out.error()
     best, change = Solution(math.inf, start, start, 0.0), None
+    if start <= features.rounding():
+        return best
     direct = features.n_unknowns <= max_direct
     solver = _solve_directly if direct else _solve_iteratively
     for path in solver(features, smallest_alpha):
@@ -189,6 +191,12 @@ class _Features:
     def error(self) -> float:
         """Mean squared error of the maps that are there."""
         return float(sum(r_TO.square().sum() for _, r_TO in self.blocks()) / self.n_outputs)
+
+    def rounding(self) -> float:
+        """Mean squared error of targets that were rounded to float64."""
+        y_TO = self.rows.y.double()
+        mean_square = (self.share_T[:, None] * y_TO.square()).sum() / self.n_outputs
+        return float(mean_square) * torch.finfo(torch.float64).eps ** 2
 
     def errors(self, changes_APO: Tensor) -> Tensor:
         """Mean squared error after each of the changes."""

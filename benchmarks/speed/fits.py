@@ -45,7 +45,7 @@ def _fit(n_rows: int, n_epochs: int) -> Case:
             random_state=seed,
         )
         theirs = MLPRegressor(
-            (WIDTH,),
+            hidden_layer_sizes=(WIDTH,),
             max_iter=n_epochs,
             batch_size=BATCH,
             learning_rate_init=0.01,
