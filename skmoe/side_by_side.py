@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -110,17 +111,18 @@ def _describe(module: nn.Module) -> list[Any]:
 
 def _settings(part: Any) -> Any:
     """Type and plain attributes; of a function, its name."""
-    if not hasattr(part, "__dict__") or isinstance(part, type):
+    if not hasattr(part, "__dict__") or isinstance(part, type | partial):
         return repr(part)
     if (name := getattr(part, "__qualname__", None)) is not None:
-        return f"{part.__module__}.{name}"
-    kept = {k: v for k, v in vars(part).items() if k[0] != "_" and k not in _NOT_SETTINGS}
+        # What is made within a function may hold settings of its own.
+        return repr(part) if "<locals>" in name else f"{part.__module__}.{name}"
+    kept = {k: v for k, v in vars(part).items() if k not in _NOT_SETTINGS}
     values = {k: _settings(v) if callable(v) else repr(v) for k, v in kept.items()}
     return type(part).__qualname__, sorted(values.items())
 
 
 # `limit` of a resistant loss follows the course of a fit, which then has a course of its own.
-_NOT_SETTINGS = {"training", "generator", "limit"}
+_NOT_SETTINGS = {*vars(nn.Module()), "generator", "limit"}
 
 
 class _Objective(nn.Module):
