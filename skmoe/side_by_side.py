@@ -24,6 +24,7 @@ from skmoe.nn.base import Network
 from skmoe.objective import auxiliary_losses, fit_loss, validation_loss
 from skmoe.optimizer import StackedAdamW, schedule
 from skmoe.plan import TrainingPlan, TrainingResult
+from skmoe.threads import threads
 from skmoe.training import (
     DIVERGED_LOSS,
     VALIDATION_BATCH,
@@ -61,7 +62,8 @@ def train_requests(requests: Sequence[Request]) -> None:
         groups.setdefault(kind_of(request), []).append(request)
     for group in groups.values():
         started = time.perf_counter()
-        _train_group(group)
+        with threads(sum(len(request.rows) for request in group)):
+            _train_group(group)
         for request in group:
             request.seconds = (time.perf_counter() - started) / len(group)
 

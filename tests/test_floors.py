@@ -12,7 +12,16 @@ PACKAGE = ROOT / "skmoe"
 
 # From the ground up. A module imports only from floors above its own line in this list.
 FLOORS = [
-    {"_version", "_registry", "_settings", "_optional", "_fork", "_features", "_callbacks"},
+    {
+        "_version",
+        "_registry",
+        "_settings",
+        "_optional",
+        "_fork",
+        "threads",
+        "_features",
+        "_callbacks",
+    },
     {"_validation", "scaling", "model_file", "distribution", "voronoi", "monitors"},
     {"stored_values"},
     {

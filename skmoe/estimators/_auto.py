@@ -1,12 +1,10 @@
 """What "auto" means: choices that follow from the number of rows and features."""
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 
 from skmoe._registry import Part, part
 from skmoe.nn.base import Network
@@ -293,19 +291,6 @@ def embedding(setting: str | Part | None, n_features: int) -> str | Part | None:
     if setting != "auto":
         return setting
     return part("piecewise_linear") if n_features <= MAX_FEATURES_FOR_BINS else None
-
-
-def threads(n_rows: int) -> AbstractContextManager:
-    """A context with one thread for few rows, and the user's number of them otherwise.
-
-    Operations are short then: a second thread gains a tenth, and where other processes are
-    busy, waiting for each other makes threads many times as slow. Only the calling thread is
-    limited; whoever has called ``torch.set_num_threads`` keeps that number in products.
-    """
-    if n_rows >= MIN_ROWS_FOR_ONE_NET:
-        return nullcontext()
-    torch.get_num_threads()  # before its first operation torch would set a number of its own
-    return threadpool_limits(1, user_api="openmp")
 
 
 def device(setting: str, n_rows: int) -> torch.device:

@@ -51,6 +51,7 @@ from skmoe.nn.losses import LOSSES
 from skmoe.plan import TrainingPlan, TrainingResult
 from skmoe.scaling import Scaling
 from skmoe.stored_values import with_parts, without_parts
+from skmoe.threads import threads
 from skmoe.training import train
 from skmoe.upcycling import dense_net_of, upcycle
 
@@ -102,7 +103,7 @@ class BaseMoERegressor(
         given = X_val, y_val, sample_weight_val
         checkpoint, random = open_checkpoint(self, self._warm_start(), X, y, weight, *given)
         X, y, weight, held_out = self._with_validation(X, y, weight, given, seen, random)
-        with _auto.threads(len(X)), fit_tasks(self, X, y, weight, seen):
+        with threads(len(X)), fit_tasks(self, X, y, weight, seen):
             model, result = self._solve(X, y, weight, held_out, random, checkpoint)
             if checkpoint is not None and not result.interrupted:
                 checkpoint.finish()
@@ -135,7 +136,7 @@ class BaseMoERegressor(
         model = self._start(X, y, weight, random, "adam", keep=True)
         plan = replace(self._plan(len(X), model.net), max_epochs=1, scheduled=False)
         rows = model.rows(X, y, weight)
-        with _auto.threads(len(X)):
+        with threads(len(X)):
             result = self._train(model, rows, None, plan, random, keep=True)
         return self._finish(model, result, X, seen, keep_optimizer=True)
 
