@@ -183,17 +183,20 @@ class FittedModel:
 
     def _collect_from(self, X, look: Callable[[torch.Tensor], list[torch.Tensor]]):
         """Likewise, from the scaled rows of each chunk."""
-        chunks = []
+        wholes: list[NDArray[np.float64]] = []
         with torch.inference_mode():
-            for rows in self._chunks(X):
-                answers = look(self.tensor(rows))
-                chunks.append([answer.cpu().double().numpy() for answer in answers])
-        return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+            for chunk in self._chunks(len(X)):
+                answers = look(self.tensor(X[chunk]))
+                # In place: parts that are put together at the end take twice the memory.
+                wholes = wholes or [np.empty((len(X), *a.shape[1:])) for a in answers]
+                for whole, answer in zip(wholes, answers, strict=True):
+                    whole[chunk] = answer.cpu().numpy()
+        return wholes
 
-    def _chunks(self, X) -> Iterator[NDArray]:
+    def _chunks(self, n_rows: int) -> Iterator[slice]:
         size = CUDA_CHUNK if self.device.type == "cuda" else CPU_CHUNK
-        for start in range(0, len(X), size):
-            yield X[start : start + size]
+        for start in range(0, n_rows, size):
+            yield slice(start, start + size)
 
     def to_arrays(self) -> dict[str, Any]:
         """The model as plain parameters and arrays."""

@@ -73,7 +73,9 @@ class Scaling:
 
     def invert(self, scaled) -> NDArray[np.float64]:
         """Scaled values to values."""
-        return self.center + self.scale * scaled
+        values = self.scale * scaled
+        values += self.center
+        return values
 
 
 def weighted_quantiles(X, weight, quantiles) -> NDArray[np.float64]:
