@@ -237,7 +237,7 @@ def _rows_in_an_hour(sizes: Any, seconds: Any) -> float:
 
 
 def _memory_of_rows(rows: list[Row], curves: list[Curve]) -> list[str]:
-    """What a row takes, from the two largest numbers of rows; and an expert, with its weights."""
+    """What a row or an expert takes, from the two largest numbers of them."""
     sentences = []
     for curve in curves:
         if curve.name not in ("rows", "experts"):
