@@ -9,7 +9,6 @@ To add a start, write the function and name it in `INITS` at the bottom.
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
 from torch import Tensor
 
 from skmoe._registry import Part, Registry, part
@@ -168,6 +167,8 @@ def _cluster_blocks(z, weight, n_clusters: int, generator):
 
 def _cluster(z, weight, n_clusters: int, generator):
     """Centres and the cluster of each row. With too few rows, centres repeat."""
+    from sklearn.cluster import KMeans
+
     seed = generator.randint(2**31 - 1)
     distinct = np.unique(z, axis=0)
     if len(distinct) <= n_clusters:

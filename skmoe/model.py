@@ -26,6 +26,8 @@ from skmoe.scaling import Scaling
 # bounded however many rows there are.
 CPU_CHUNK = 4096
 CUDA_CHUNK = 65536
+# Values that are scaled at once: it takes some copies in float64.
+SCALED_AT_ONCE = 2**20
 # Rows on which the usage of experts is measured.
 USAGE_ROWS = 10_000
 
@@ -91,9 +93,15 @@ class FittedModel:
 
     def tensor(self, X) -> torch.Tensor:
         """Scaled features on the network's device."""
-        return torch.as_tensor(
-            self.x_scaling.apply_softly(X), dtype=self.dtype, device=self.device
-        )
+        scaled = torch.empty(0)
+        size = max(SCALED_AT_ONCE // X.shape[1], 1)
+        for start in range(0, len(X), size):
+            rows = slice(start, start + size)
+            part = torch.as_tensor(self.x_scaling.apply_softly(X[rows]), dtype=self.dtype)
+            if start == 0:
+                scaled = part.new_empty((len(X), part.shape[1]), device=self.device)
+            scaled[rows] = part
+        return scaled
 
     def rows(self, X, y, weight) -> Rows:
         """Scaled rows on the network's device."""
@@ -151,8 +159,10 @@ class FittedModel:
     def usage(self, X) -> list[NDArray[np.float64]]:
         """Share ``(E,)`` of the weight that each expert gets, for each layer, on some rows."""
         some = X[:: max(1, len(X) // USAGE_ROWS)][:USAGE_ROWS]
-        means = [weights.mean(axis=0) for weights in self.gates(some)]
-        return [mean / mean.sum() for mean in means]
+        # Chunk by chunk: the weights of thousands of experts are many.
+        gates = (self.gates(some[chunk]) for chunk in self._chunks(len(some)))
+        sums = zip(*([w.sum(axis=0) for w in layers] for layers in gates), strict=True)
+        return [np.sum(layer, axis=0) / np.sum(layer) for layer in sums]
 
     def experts(self, X) -> list[NDArray[np.float64]]:
         """What each expert says, ``(n, E, O)`` for each layer, in the network's units."""
@@ -183,17 +193,20 @@ class FittedModel:
 
     def _collect_from(self, X, look: Callable[[torch.Tensor], list[torch.Tensor]]):
         """Likewise, from the scaled rows of each chunk."""
-        chunks = []
+        wholes: list[NDArray[np.float64]] = []
         with torch.inference_mode():
-            for rows in self._chunks(X):
-                answers = look(self.tensor(rows))
-                chunks.append([answer.cpu().double().numpy() for answer in answers])
-        return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+            for chunk in self._chunks(len(X)):
+                answers = look(self.tensor(X[chunk]))
+                # In place: parts that are put together at the end take twice the memory.
+                wholes = wholes or [np.empty((len(X), *a.shape[1:])) for a in answers]
+                for whole, answer in zip(wholes, answers, strict=True):
+                    whole[chunk] = answer.cpu().numpy()
+        return wholes
 
-    def _chunks(self, X) -> Iterator[NDArray]:
+    def _chunks(self, n_rows: int) -> Iterator[slice]:
         size = CUDA_CHUNK if self.device.type == "cuda" else CPU_CHUNK
-        for start in range(0, len(X), size):
-            yield X[start : start + size]
+        for start in range(0, n_rows, size):
+            yield slice(start, start + size)
 
     def to_arrays(self) -> dict[str, Any]:
         """The model as plain parameters and arrays."""

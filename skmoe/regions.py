@@ -19,9 +19,6 @@ all rows along it tell its place. That is what an expert for each region has ove
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import NearestNeighbors
 
 # Rows that take part; more only make the regions sharper.
 MAX_ROWS = 40_000
@@ -93,6 +90,8 @@ def find_regions(
 
 def _neighbours(coordinates) -> NDArray[np.intp]:
     """The nearest other rows of each row, ``(n, k)``."""
+    from sklearn.neighbors import NearestNeighbors
+
     k = min(NEIGHBOURS + 2 * coordinates.shape[1], len(coordinates) - 1)
     return NearestNeighbors(n_neighbors=k).fit(coordinates).kneighbors(return_distance=False)
 
@@ -109,6 +108,8 @@ def _misses(coordinates, values, slopes, neighbours) -> NDArray[np.float64]:
 
 def _distances_to_cuts(coordinates, neighbours, cut) -> NDArray[np.float64]:
     """Distance of each row to the middle of the nearest cut edge; 0 for its ends."""
+    from sklearn.neighbors import NearestNeighbors
+
     rows, slots = np.nonzero(cut)
     middles = (coordinates[rows] + coordinates[neighbours[rows, slots]]) / 2
     nearest = NearestNeighbors(n_neighbors=1).fit(middles)
@@ -215,6 +216,8 @@ def straight_borders(
     offsets : ndarray of shape (n_regions,)
         Scores at the origin.
     """
+    from sklearn.linear_model import LogisticRegression
+
     known = labels != NOWHERE
     fit = LogisticRegression(C=CERTAINTY, max_iter=1000).fit(coordinates[known], labels[known])
     slopes, offsets = fit.coef_, fit.intercept_
@@ -258,6 +261,8 @@ def soft_cells(
     offsets : ndarray of shape (n_experts,)
         Scores, up to a term that the experts of a region share.
     """
+    from sklearn.cluster import KMeans
+
     known = labels != NOWHERE
     rows, labels = coordinates[known], labels[known]
     shares = _share_out(np.bincount(labels), n_experts)

@@ -5,6 +5,7 @@ standard deviation. All statistics depend on the weighted distribution only: a r
 weight two counts as two rows.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ NORMAL_BULK = 4.1074978
 LINEAR_RANGE = 5.0
 # A spread below this share of the values' size is rounding, not information.
 ROUNDING = 1e-13
+VALUES_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,14 @@ class Scaling:
     def of_features(cls, X, weight) -> "Scaling":
         """Median and interquartile range; of a nearly constant column, a wider range."""
         levels = [0.02, 0.25, 0.5, 0.75, 0.98]
-        lowest, low, center, high, highest = weighted_quantiles(X, weight, levels)
+        lowest, low, center, high, highest = _by_blocks(
+            X, lambda columns: weighted_quantiles(columns, weight, levels)
+        )
         core, bulk = (high - low) / NORMAL_IQR, (highest - lowest) / NORMAL_BULK
         # Dividing by a core far narrower than the bulk would make the bulk huge. Outliers
         # are in neither; only where all else is constant do they give the scale.
         scale = np.where(core > 0.05 * bulk, core, bulk)
-        _, deviation = _mean_and_deviation(X, weight)
+        deviation = _by_blocks(X, lambda columns: _mean_and_deviation(columns, weight)[1])
         scale = np.where(scale > 0, scale, deviation)
         return cls(center, _zero_if_rounding(scale, center))
 
@@ -73,7 +77,17 @@ class Scaling:
 
     def invert(self, scaled) -> NDArray[np.float64]:
         """Scaled values to values."""
-        return self.center + self.scale * scaled
+        values = self.scale * scaled
+        values += self.center
+        return values
+
+
+def _by_blocks(X, compute: Callable[[NDArray], NDArray]) -> NDArray:
+    """What is computed for each column, a few at a time, as it takes copies in float64."""
+    # Not one by one: sums of a single column round otherwise.
+    n_blocks = min(-(-X.size // VALUES_AT_ONCE), max(X.shape[1] // 2, 1))
+    blocks = np.array_split(X, n_blocks, axis=1)
+    return np.concatenate([compute(block) for block in blocks], axis=-1)
 
 
 def weighted_quantiles(X, weight, quantiles) -> NDArray[np.float64]:

@@ -23,8 +23,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.cluster import AgglomerativeClustering
-from sklearn.decomposition import FastICA
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
@@ -120,6 +118,8 @@ def independent_axes(X, weight, generator) -> NDArray[np.float64] | None:
 
     There are as many as X has dimensions, which may be fewer than it has columns.
     """
+    from sklearn.decomposition import FastICA
+
     share = (weight / weight.sum())[:, None]
     centred = X - (share * X).sum(0)
     spread, directions = np.linalg.eigh(centred.T @ (share * centred))
@@ -190,7 +190,10 @@ def group_axes(coherence_AA) -> list[list[int]] | None:
     return None
 
 
-def _merge(coherence_AA, n_clusters=None, distance_threshold=None) -> AgglomerativeClustering:
+def _merge(coherence_AA, n_clusters=None, distance_threshold=None):
+    """A fitted `AgglomerativeClustering`."""
+    from sklearn.cluster import AgglomerativeClustering
+
     merging = AgglomerativeClustering(
         n_clusters,
         metric="precomputed",

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
-from sklearn.neural_network import MLPRegressor
 
 from skmoe._registry import part
 from skmoe._validation import check_is_fitted
@@ -43,6 +42,8 @@ class DenseNet(NamedTuple):
 
 def dense_net_of(fitted) -> DenseNet:
     """The net inside of an `MLPRegressor`, or of a `MoERegressor` with one expert."""
+    from sklearn.neural_network import MLPRegressor
+
     if isinstance(fitted, FrozenEstimator):
         fitted = fitted.estimator
     check_is_fitted(fitted)
@@ -57,7 +58,7 @@ def dense_net_of(fitted) -> DenseNet:
     )
 
 
-def _of_scikit_learn(fitted: MLPRegressor) -> DenseNet:
+def _of_scikit_learn(fitted) -> DenseNet:
     if len(fitted.coefs_) != 2 or fitted.activation not in ACTIVATIONS:
         raise ValueError(
             "init must be an MLPRegressor with one hidden layer and activation 'relu' or "

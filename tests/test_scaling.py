@@ -205,3 +205,16 @@ def test_outliers_are_drawn_in_without_a_jump_or_a_kink():
     step = 1e-6
     x = LINEAR_RANGE + step * np.array([-1.0, 0.0, 1.0])[:, None]
     np.testing.assert_allclose(np.diff(UNIT.apply_softly(x), axis=0), step, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 7])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_blocks_of_columns_give_the_very_same_scaling(monkeypatch, n_features, weighted):
+    random = np.random.default_rng(0)
+    X = random.normal(5, 2, (3000, n_features)).astype(np.float32)
+    weight = random.uniform(size=3000) if weighted else np.ones(3000)
+    whole = Scaling.of_features(X, weight)
+    monkeypatch.setattr("skmoe.scaling.VALUES_AT_ONCE", 100)
+    blocks = Scaling.of_features(X, weight)
+    np.testing.assert_array_equal(blocks.center, whole.center)
+    np.testing.assert_array_equal(blocks.scale, whole.scale)

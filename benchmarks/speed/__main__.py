@@ -1,4 +1,4 @@
-"""Run ``python -m benchmarks.speed [--turns 5] [--only step fit predict search]``."""
+"""Run ``python -m benchmarks.speed [--turns 5] [--only step fit predict search import]``."""
 
 import argparse
 import statistics
@@ -8,7 +8,7 @@ from benchmarks.command import run
 from benchmarks.environment import describe
 from benchmarks.frame import command_line, ratios, run_and_report, spread
 from benchmarks.speed import __doc__ as about
-from benchmarks.speed import fits, layers, searches
+from benchmarks.speed import fits, imports, layers, searches
 from benchmarks.speed.case import Case, seconds_of
 from benchmarks.store import Store, read_rows
 
@@ -18,7 +18,7 @@ FIRST_SEED = 1000
 
 def all_cases(only: list[str] | None) -> list[Case]:
     """Those whose name starts with one of these words; all without any."""
-    cases = [*layers.cases(), *fits.cases(), *searches.cases()]
+    cases = [*layers.cases(), *fits.cases(), *searches.cases(), *imports.cases()]
     return [case for case in cases if not only or case.name.startswith(tuple(only))]
 
 

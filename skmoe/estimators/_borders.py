@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from skmoe.batches import Rows
@@ -108,6 +107,8 @@ def _borders(
     z: NDArray, labels: NDArray, weight: NDArray, n_regions: int
 ) -> tuple[NDArray, NDArray] | None:
     """Slopes ``(R, D)`` and offsets of linear scores; None if a region has no row."""
+    from sklearn.linear_model import LogisticRegression
+
     if len(np.unique(labels[weight > 0])) < n_regions:
         return None
     # Newton steps: there are few unknowns, and first-order solvers stop far from the end.

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
 from skmoe.batches import Batches, Rows, Tally
@@ -72,6 +71,8 @@ def leaves_noise(network: Network, rows: Rows, held_out: Rows) -> bool:
     between a held-out row and the nearest row that was learned from, and noise does not.
     Jumps leave large residuals on few rows: a tail heavier than that of normal noise.
     """
+    from sklearn.neighbors import NearestNeighbors
+
     near, far = rows.spread(5 * MAX_COMPARED), held_out.spread(MAX_COMPARED)
     seen = [network.on_axes(part.x) for part in (near, far)]
     z_near, z_far = (z.double().cpu().numpy() for z in seen)

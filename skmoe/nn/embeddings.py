@@ -3,7 +3,8 @@
 Contract. An `Embedding` is made from the number of inputs D, with the number of outputs F
 in `output_dim`. Its outputs start with x itself. The formulas come from
 `rtdl_num_embeddings`, the reference implementation of Gorishniy et al. (2022), "On
-Embeddings for Numerical Features in Tabular Deep Learning".
+Embeddings for Numerical Features in Tabular Deep Learning". It comes in late, as it brings all
+of scikit-learn's trees.
 
 To add an embedding, copy the nearest one and name it in `EMBEDDINGS` at the bottom.
 """
@@ -12,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
-from rtdl_num_embeddings import PeriodicEmbeddings, PiecewiseLinearEncoding
 from torch import Generator, Tensor, nn
 
 from skmoe._registry import Registry
@@ -89,6 +89,8 @@ class PiecewiseLinear(Embedding):
         self.encoding = None
         self.output_dim = n_inputs
         if self.columns:
+            from rtdl_num_embeddings import PiecewiseLinearEncoding
+
             # On the CPU wherever the network is made: the package looks at the edges.
             with torch.device("cpu"):
                 edges = [torch.tensor(bins[i], dtype=torch.float64) for i in self.columns]
@@ -127,6 +129,8 @@ class Periodic(Embedding):
         n_outputs: int = 8,
         generator: Generator | None = None,
     ):
+        from rtdl_num_embeddings import PeriodicEmbeddings
+
         super().__init__()
         check_integer("n_frequencies", n_frequencies)
         check_integer("n_outputs", n_outputs)

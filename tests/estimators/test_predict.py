@@ -9,6 +9,7 @@ import pytest
 from small import make
 
 from skmoe import part
+from skmoe.datasets import make_circle_regression
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -167,3 +168,11 @@ def test_gate_noise_is_off_when_predicting(kind, problem):
     X, y = problem
     moe = make(kind, gate=part("linear", noise=1.0)).fit(X, y)
     assert np.array_equal(moe.predict(X), moe.predict(X))
+
+
+def test_rows_that_are_scaled_a_few_at_a_time_are_the_same(monkeypatch):
+    X, y = make_circle_regression(300, random_state=0)
+    whole = make("shallow", max_epochs=3).fit(X, y)
+    monkeypatch.setattr("skmoe.model.SCALED_AT_ONCE", 7 * X.shape[1])
+    parts = make("shallow", max_epochs=3).fit(X, y)
+    np.testing.assert_array_equal(parts.predict(X), whole.predict(X))

@@ -1,0 +1,45 @@
+"""The benchmark of speed: its clock, and a case in miniature."""
+
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.speed import __main__ as speed
+from benchmarks.speed.case import Case, Goal, processor_time, seconds_of
+from benchmarks.store import read_rows
+
+BUSY = "import time\nwhile time.process_time() < 0.3: pass"
+
+
+def test_the_clock_counts_processes_that_were_started():
+    before = processor_time()
+    subprocess.run([sys.executable, "-c", BUSY], check=True)
+    assert processor_time() - before > 0.25
+
+
+def test_the_shortest_call_counts(monkeypatch):
+    times = iter([0.0, 3.0, 10.0, 11.0, 20.0, 22.0])
+    monkeypatch.setattr("benchmarks.speed.case.processor_time", lambda: next(times))
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)
+    assert seconds_of(lambda: None, 3) == 1.0
+
+
+@pytest.mark.parametrize(("at_most", "verdict"), [(1.0, "no"), (4.0, "yes")])
+def test_a_goal_is_a_ratio_within_a_turn(tmp_path, monkeypatch, capsys, at_most, verdict):
+    seconds = {"slow": 3.0, "fast": 1.5}
+    monkeypatch.setattr(speed, "seconds_of", lambda call, calls: call())
+    contestants = {name: lambda name=name: seconds[name] for name in seconds}
+    case = Case("race", lambda seed: contestants, [Goal("slow", "fast", at_most=at_most)])
+    monkeypatch.setattr(speed, "all_cases", lambda only: [case])
+    speed.main(["--output", str(tmp_path), "--turns", "2", "--threads", "1"])
+    assert len(read_rows(tmp_path / "results.csv")) == 4
+    told = f"| race | slow / fast | 2.00 [2.00, 2.00] | <= {at_most:g} | {verdict} |"
+    assert told in capsys.readouterr().out
+
+
+def test_importing_is_a_case():
+    (case,) = speed.all_cases(["import"])
+    assert set(case.make(0)) == {
+        name for g in case.goals for name in (g.numerator, g.denominator)
+    }
