@@ -49,3 +49,10 @@ plt.show()
 # The first piece is known from the features, of which it is an interval. If the result is known
 # no later than the value in between, the stack did not take the steps one after the other: one
 # layer of experts has learned all nine pieces at once.
+#
+# Which way do the rows take? Each node is an expert, as high as its share of the rows.
+
+from skmoe.plotting import RoutingFlowDisplay
+
+RoutingFlowDisplay.from_estimator(moe, test.data)
+plt.show()
