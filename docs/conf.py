@@ -29,6 +29,7 @@ extensions = [
     "matplotlib.sphinxext.plot_directive",
 ]
 templates_path = ["_templates"]
+default_role = "py:obj"  # single backticks: code, with a link where there is a page
 exclude_patterns = ["_build", "examples", "gallery/*.ipynb"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 

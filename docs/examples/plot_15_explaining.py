@@ -15,7 +15,9 @@ from skmoe.datasets import load_concrete
 data = load_concrete(as_frame=True)
 X, y = data.data + data.feature_means, data.target + data.target_mean
 X, X_test, y, y_test = train_test_split(X, y, random_state=0)
-moe = MoERegressor(4, solver="adam", random_state=0).fit(X, y)
+moe = MoERegressor(
+    4, expert="linear", init="kmeans", solver="adam", max_epochs=100, random_state=0
+).fit(X, y)
 print(f"R^2 on new rows: {moe.score(X_test, y_test):.3f}")
 
 # %%
@@ -28,7 +30,7 @@ from skmoe.inspection import explain
 
 some = X_test.iloc[:2]
 frame = explain(moe, some).to_frame()
-print(frame.round(2).to_string(index=False))
+print(frame.round(3).to_string(index=False))
 sums = frame.groupby("row", sort=False)["contribution"].sum()
 print("largest gap to the prediction:", np.abs(sums - moe.predict(some)).max().round(6))
 
@@ -50,7 +52,7 @@ plt.show()
 # here young and old concrete.
 
 ages = np.where(X_test["age"] < 14, "young", np.where(X_test["age"] <= 28, "four weeks", "old"))
-figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
+figure, axes = plt.subplots(2, 1, figsize=(8, 6), layout="constrained")
 for ax, regions, label in zip(axes, (None, ages), ("expert", "age"), strict=True):
     ErrorByRegionDisplay.from_estimator(
         moe, X_test, y_test, regions, region_label=label, target_name="strength [MPa]", ax=ax

@@ -30,10 +30,12 @@ from sklearn.pipeline import make_pipeline, make_union
 from skmoe import MoERegressor, MoETransformer
 
 moe = MoERegressor(
-    4,
+    6,
     expert="constant",
-    gate="deep",
+    gate="mlp",
+    init="kmeans",
     solver="adam",
+    learning_rate=0.03,
     embedding=None,
     max_epochs=60,
     random_state=0,
