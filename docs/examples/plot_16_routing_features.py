@@ -1,6 +1,6 @@
 """
-Routing as features
-===================
+A ridge regression that knows the routing
+=========================================
 
 What a mixture has learned about *which case a row is* may be of use to another model. Here the
 target has the same slope everywhere, and a level of its own in each quarter of the plane. A
