@@ -29,6 +29,7 @@ extensions = [
     "matplotlib.sphinxext.plot_directive",
 ]
 templates_path = ["_templates"]
+default_role = "py:obj"  # single backticks: code, with a link where there is a page
 exclude_patterns = ["_build", "examples", "gallery/*.ipynb"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 
@@ -73,8 +74,16 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_context = {"default_mode": "auto"}
-NO_SECTION = ("index", "choosing", "comparison", "install", "scaling", "reliability", "extend")
-html_sidebars = {page: [] for page in (*NO_SECTION, "glossary", "search", "genindex")}
+NO_SECTION = (
+    "index",
+    "choosing",
+    "comparison",
+    "install",
+    "reliability",
+    "security",
+    "scaling",
+)
+html_sidebars = {page: [] for page in (*NO_SECTION, "extend", "glossary", "search", "genindex")}
 html_theme_options = {
     "logo": {"text": "skmoe"},
     "show_toc_level": 2,

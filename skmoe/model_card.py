@@ -17,6 +17,8 @@ from skmoe._version import __version__
 from skmoe.estimators import DeepMoERegressor, MoERegressor
 from skmoe.estimators._glance import at_a_glance
 
+__all__ = ["model_card"]
+
 PACKAGES = ("scikit-learn", "torch", "skorch", "numpy")
 # More features than this are counted, not listed.
 MOST_LISTED = 30

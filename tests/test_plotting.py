@@ -267,6 +267,9 @@ def test_error_display_has_bars_and_means_of_one_output():
     assert display.ax_.get_ylabel() == "error of yield (t)"
     assert [t.get_text() for t in display.ax_.get_xticklabels()] == ["a", "b"]
     assert {"25%", "75%"} <= {text.get_text() for text in display.ax_.texts}
+    legend = display.ax_.get_legend()
+    display.figure_.draw_without_rendering()
+    assert legend.get_window_extent().x0 >= display.ax_.get_window_extent().x1  # covers no bar
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

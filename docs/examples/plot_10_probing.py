@@ -14,7 +14,7 @@ task = {"n_steps": 2, "n_regions": 3, "return_X_y": False, "task_random_state": 
 rows = make_iterated_regression(2000, **task, random_state=1)
 test = make_iterated_regression(1000, **task, random_state=2)
 moe = DeepMoERegressor(
-    n_layers=4, n_experts=4, arrangement="stack", max_epochs=60, random_state=0
+    n_layers=4, n_experts=4, arrangement="stack", max_epochs=40, random_state=0
 ).fit(rows.data, rows.target)
 print(f"R^2 on new rows: {moe.score(test.data, test.target):.3f}")
 
@@ -49,3 +49,10 @@ plt.show()
 # The first piece is known from the features, of which it is an interval. If the result is known
 # no later than the value in between, the stack did not take the steps one after the other: one
 # layer of experts has learned all nine pieces at once.
+#
+# Which way do the rows take? Each node is an expert, as high as its share of the rows.
+
+from skmoe.plotting import RoutingFlowDisplay
+
+RoutingFlowDisplay.from_estimator(moe, test.data)
+plt.show()

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from skmoe.inspection import RegionErrors, error_by_region
-from skmoe.plotting._matplotlib import GREY, SAFE_COLOURS, axes, pyplot
+from skmoe.plotting._matplotlib import BESIDE, GREY, SAFE_COLOURS, axes, pyplot
 
 
 class ErrorByRegionDisplay:
@@ -123,7 +123,7 @@ class ErrorByRegionDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         self.bars_ = ax.bar(places, rmse, 0.7, color=SAFE_COLOURS[4], label="RMSE")
         style = {"color": SAFE_COLOURS[5], "ls": "none", "marker": "D", "ms": 6}
-        (means,) = ax.plot(places, bias, label="mean error (prediction - target)", **style)
+        (means,) = ax.plot(places, bias, label="mean error\n(prediction - target)", **style)
         line = ax.axhline(total, color="black", ls="--", lw=1, label="RMSE of all rows")
         self.lines_ = [means, line]
         ax.axhline(0, color=GREY, lw=0.8)
@@ -136,5 +136,5 @@ class ErrorByRegionDisplay:
             ylabel=f"error of {self.target_name}",
         )
         ax.margins(y=0.15)
-        ax.legend(fontsize="small")
+        ax.legend(fontsize="small", **BESIDE)
         return self
