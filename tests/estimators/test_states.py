@@ -1,7 +1,9 @@
 """Whatever is done to an estimator in whatever order, it is as a model of its states says."""
 
 import pickle
+import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from skorch.callbacks import Callback
 from small import make
+
+from skmoe import load_model
 
 RNG = np.random.default_rng(0)
 ROWS = {width: RNG.normal(size=(30, width)) for width in (1, 2)}
@@ -120,6 +124,21 @@ class Life(RuleBasedStateMachine):
     @rule()
     def travel(self):
         self.moe = pickle.loads(pickle.dumps(self.moe))
+
+    @rule()
+    def save_and_load(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "moe.skmoe"
+            if self.width is None:
+                with pytest.raises(NotFittedError):
+                    self.moe.save_model(path)
+                assert not path.exists()
+                return
+            self.moe.save_model(path)
+            loaded = load_model(path)
+        assert type(loaded) is type(self.moe)
+        assert loaded.get_params() == self.moe.get_params()
+        self.moe = loaded
 
     @precondition(lambda self: self.width is not None)
     @rule()
