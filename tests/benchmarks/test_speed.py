@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from benchmarks.speed import __main__ as speed
+from benchmarks.speed import layers
 from benchmarks.speed.case import Case, Goal, processor_time, seconds_of
 from benchmarks.store import read_rows
 
@@ -43,3 +44,8 @@ def test_importing_is_a_case():
     assert set(case.make(0)) == {
         name for g in case.goals for name in (g.numerator, g.denominator)
     }
+
+
+def test_the_textbook_computes_what_a_layer_does():
+    case = next(case for case in layers.cases() if layers.TEXTBOOK in case.goals[0].numerator)
+    assert set(case.make(0)) == {layers.OURS, layers.TEXTBOOK}  # raises if they differ
