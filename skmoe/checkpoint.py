@@ -15,7 +15,6 @@ import hashlib
 import io
 import json
 import os
-import secrets
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skmoe import model_file
 from skmoe._version import __version__
 
 Result = TypeVar("Result")
@@ -209,18 +209,8 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     body = io.BytesIO()
     named = {str(number): array for number, array in enumerate(arrays)}
     np.savez(body, allow_pickle=False, json=np.frombuffer(text.encode(), np.uint8), **named)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(body.getbuffer())
-            file.write(hashlib.sha256(body.getbuffer()).digest())
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            os.replace(path, _before(path))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    body.write(hashlib.sha256(body.getbuffer()).digest())
+    model_file.write(path, body.getbuffer(), kept=_before(path))
 
 
 def _read_if_there(path: Path) -> dict[str, Any] | None:

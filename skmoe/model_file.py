@@ -267,11 +267,14 @@ def read(path: str | os.PathLike, max_bytes: int) -> bytes:
         return file.read(size)
 
 
-def write(path: str | os.PathLike, data: bytes) -> None:
+def write(
+    path: str | os.PathLike, data: bytes | memoryview, kept: str | os.PathLike | None = None
+) -> None:
     """Put the bytes in the place of `path`, all or nothing.
 
     They are written to ``.<name>.tmp-<process>-<random>`` beside it, and to the disk, before
-    that file is renamed. Whatever happens, `path` is the old file or the new one.
+    that file is renamed. Whatever happens, `path` is the old file or the new one; where `kept`
+    is given, the old file is moved there first.
     """
     target = Path(os.path.realpath(path))  # a link stays one
     mode = _mode_of(target)
@@ -287,6 +290,8 @@ def write(path: str | os.PathLike, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if kept is not None and mode is not None:
+            os.replace(target, kept)
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
