@@ -21,6 +21,7 @@ class TrainingPlan:
     weight_decay: float
     batch_size: int
     max_epochs: int
+    chosen: bool = False  # whether max_epochs is what rows left out tell to be best
     patience: int | None = None  # epochs without a better validation loss; None: run all
     looks: int | None = None  # at the validation rows, about; None: after each epoch
     auxiliary_losses: Sequence[AuxiliaryLoss] = ()

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any
 
 import torch
@@ -98,7 +99,9 @@ def kind_of(request: Request) -> Hashable:
     if watched or special:
         return id(request)
     terms = [(term.name, term.weight, _settings(term.loss)) for term in plan.auxiliary_losses]
-    course = plan.batch_size, plan.max_epochs, plan.scheduled, plan.looks
+    # A loss that is annealed is one for all.
+    annealed = any(hasattr(term.loss, "anneal") for term in plan.auxiliary_losses)
+    course = plan.batch_size, plan.scheduled, plan.max_epochs if annealed else None
     shapes = rows.x.shape, rows.y.shape, rows.weight.shape, rows.x.dtype, rows.x.device
     modules = [_describe(module) for module in (request.network, plan.fit_loss)]
     return str((modules, terms)), course, shapes, request.validation is None
@@ -164,6 +167,9 @@ class _Model:
     def __post_init__(self):
         self.network, self.rows = self.request.network, self.request.rows
         self.plan = self.request.plan
+        gates = [g for g in self.network.gates() if g.schedule[0] != g.schedule[1]]
+        losses = (term.loss for term in self.plan.auxiliary_losses)
+        self.annealed: list[Any] = [*gates, *(x for x in losses if hasattr(x, "anneal"))]
 
     def judge(self, loss: float) -> bool:
         """Take note of a validation loss; whether it has been too long without a better one."""
@@ -203,7 +209,6 @@ class _Program:
         self.plan = first.plan
         self.n_rows = len(first.rows)
         self.n_batches = count_batches(self.n_rows, self.plan.batch_size)
-        self.n_steps = self.plan.max_epochs * self.n_batches
         self.step = 0
         decays = [model.plan.weight_decay for model in self.models]
         self.optimizer = StackedAdamW([model.network for model in self.models], decays)
@@ -240,13 +245,9 @@ class _Program:
             for m, (_, tensor) in enumerate(own):
                 tensor.data = stack[m]
         self.objective = _Objective(networks[0], self.plan)
-        gates = [gate for network in networks for gate in network.gates()]
-        self.annealed: list[Any] = [g for g in gates if g.schedule[0] != g.schedule[1]]
-        losses = (term.loss for model in self.models for term in model.plan.auxiliary_losses)
-        self.annealed += [loss for loss in losses if hasattr(loss, "anneal")]
 
     def run(self) -> None:
-        for epoch in range(1, self.plan.max_epochs + 1):
+        for epoch in count(1):
             self._train_epoch(epoch)
             stopped = {model for model in self.models if self._has_ended(model, epoch)}
             if stopped:
@@ -284,10 +285,10 @@ class _Program:
             yield torch.stack(xs), torch.stack(ys), torch.stack(weights)
 
     def _take_step(self, batch: tuple[Tensor, ...], look: bool) -> dict[str, Tensor]:
-        progress = self.step / max(self.n_steps - 1, 1)
         if self.plan.scheduled:
-            for part in self.annealed:
-                part.anneal(progress)
+            for model in self.models:
+                for part in model.annealed:
+                    part.anneal(self._progress(model, self.step))
         self.optimizer.zero_grad()
         losses, record = _run(self.objective, self.parameters, self.buffers, batch, look)
         losses.sum().backward()
@@ -296,8 +297,13 @@ class _Program:
         return record
 
     def _rate(self, model: _Model, step: int) -> float:
-        share = schedule(step / max(self.n_steps - 1, 1)) if self.plan.scheduled else 1.0
+        share = schedule(self._progress(model, step)) if self.plan.scheduled else 1.0
         return model.plan.learning_rate * share
+
+    def _progress(self, model: _Model, step: int) -> float:
+        """In [0, 1], through the training of a model."""
+        n_steps = model.plan.max_epochs * self.n_batches
+        return step / max(n_steps - 1, 1)
 
     def _has_ended(self, model: _Model, epoch: int) -> bool:
         """Whether a model diverged, has done all epochs, or hardly gets better."""
@@ -307,13 +313,13 @@ class _Program:
         waits_in_vain = False
         if (validation := model.request.validation) is not None:
             loss = model.history[-2]["valid_loss"] if epoch > 1 else math.nan
-            if looks_now(epoch, self.plan):
+            if looks_now(epoch, model.plan):
                 started = time.perf_counter()
                 loss = _mean_validation_loss(model, validation)
                 model.history[-1]["valid_seconds"] = time.perf_counter() - started
             model.history[-1]["valid_loss"] = loss
             waits_in_vain = model.judge(loss)
-        return waits_in_vain or epoch == self.plan.max_epochs
+        return waits_in_vain or epoch == model.plan.max_epochs
 
     def _let_go(self, stopped: set[_Model]) -> None:
         """End these models' fits, and go on with the others."""

@@ -391,7 +391,7 @@ def _raised_by_callback(error: BaseException, callbacks: Sequence[Callback]) -> 
 
 def _warn_if_unfinished(history: list[dict[str, Any]], plan: TrainingPlan) -> None:
     *before, last = [epoch["train_loss"] for epoch in history] or [math.nan]
-    if not before or len(history) < plan.max_epochs or not plan.scheduled:
+    if not before or len(history) < plan.max_epochs or not plan.scheduled or plan.chosen:
         return
     best = min(before)  # noise of a gate alone moves the last one up and down
     unit = 1.0 if isinstance(plan.fit_loss, GaussianNLL) else best  # logarithms have no zero

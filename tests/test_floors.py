@@ -76,7 +76,12 @@ FLOORS = [
         "estimators._second_order",
         "estimators._checkpoint",
     },
-    {"estimators._combinations", "estimators._settling", "estimators._tasks"},
+    {
+        "estimators._combinations",
+        "estimators._epochs",
+        "estimators._settling",
+        "estimators._tasks",
+    },
     {
         "estimators._blocks",
         "estimators._surgery",

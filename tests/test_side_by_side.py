@@ -108,6 +108,15 @@ def test_each_stops_when_it_no_longer_gets_better():
     assert len({len(asked.outcome.history) for asked in requests}) > 1
 
 
+@pytest.mark.parametrize("validation", [False, True])
+def test_each_has_epochs_and_a_schedule_of_its_own(validation):
+    gate = part("linear", temperature=(2.0, 0.1))
+    plans = [replace(PLAN, max_epochs=epochs) for epochs in (1, 4, 6)]
+    requests = [request(0, plan=plan, gate=gate, validation=validation) for plan in plans]
+    assert_same_as_alone(requests)
+    assert [len(asked.outcome.history) for asked in requests] == [1, 4, 6]
+
+
 def test_validation_rows_may_be_looked_at_seldom():
     plan = replace(PLAN, max_epochs=12, looks=3)
     assert_same_as_alone([request(seed, plan=plan, validation=True) for seed in range(2)])
@@ -166,7 +175,7 @@ def test_few_of_many_wide_experts():
 @pytest.mark.parametrize(
     "change",
     [
-        {"max_epochs": 7},
+        {"scheduled": False},
         {"batch_size": 8},
         {"fit_loss": Huber()},
         {"auxiliary_losses": [AuxiliaryLoss("switch", 0.1, switch)]},

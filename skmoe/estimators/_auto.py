@@ -14,8 +14,8 @@ from skmoe.nn.routers import ROUTERS
 
 # Up to here one batch holds all rows: small fits are then exactly weight-equivalent.
 FULL_BATCH = 512
-# Below this, a tenth more rows to learn from is worth more than the choice of an epoch.
-MIN_ROWS_FOR_VALIDATION = 5000
+# Below this, a tenth more rows to learn from is worth more than what they tell.
+MIN_ROWS_FOR_VALIDATION = 2500
 # Below this, rows that show how large the noise is are too few. Rows learned from do not.
 MIN_ROWS_FOR_NOISE = 500
 # Up to here, asking all experts costs no more than sorting rows, and learns better.
@@ -271,7 +271,7 @@ def max_epochs(
 
 
 def early_stopping(estimator, n_rows: int, ensemble: bool) -> bool:
-    """Hold out validation rows from 5,000 rows on; for a distribution from 500 rows on.
+    """Hold out validation rows from 2,500 rows on; for a distribution from 500 rows on.
 
     Members of an ensemble leave out rows of their own.
     """
@@ -284,6 +284,11 @@ def early_stopping(estimator, n_rows: int, ensemble: bool) -> bool:
 def leaves_out(early_stopping: bool | str, network: Network) -> bool:
     """Whether each member leaves some rows out, if there are enough members."""
     return early_stopping == "auto" and network.n_members >= MIN_FOLDS
+
+
+def chooses_epochs(estimator) -> bool:
+    """Whether rows left out may tell the number of epochs, if no others do."""
+    return is_auto(estimator.max_epochs) and is_auto(estimator.early_stopping)
 
 
 def embedding(setting: str | Part | None, n_features: int) -> str | Part | None:

@@ -29,6 +29,7 @@ from skmoe._validation import (
 from skmoe.estimators import _auto, _closed_form, _second_order
 from skmoe.estimators._attempts import Attempt, first_good
 from skmoe.estimators._checkpoint import open_checkpoint
+from skmoe.estimators._epochs import with_best_epochs
 from skmoe.estimators._exporting import Exporting
 from skmoe.estimators._glance import Glance
 from skmoe.estimators._parameters import (
@@ -235,6 +236,8 @@ class BaseMoERegressor(
         """The model after gradient descent, from the first start that is good enough."""
         learned, judged = self._folds(model, rows, held_out, random)
         goes_on = self.warm_start and hasattr(self, "_model")
+        if judged is None and not goes_on and _auto.chooses_epochs(self):
+            plan = with_best_epochs(model, rows, plan, int(random.randint(2**31 - 1)))
         given = model, rows, held_out, plan, random
         attempts = [Attempt(model, plan)] if goes_on else self._attempts(*given)
 

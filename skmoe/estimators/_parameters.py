@@ -201,13 +201,16 @@ batch_size : int or "auto", default="auto"
 max_epochs : int or "auto", default="auto"
     Passes over the data. "auto" sets a number of steps that grows from 100
     like ``n^1.1``, up to 16,000; for an ensemble from 95, and beyond 256 rows from 200; of
-    one layer on few axes, three times as many.
+    one layer on few axes, three times as many. With few rows (see `early_stopping`) it is the
+    best number up to there.
 early_stopping : bool or "auto", default="auto"
-    Whether rows are held out to choose the best epoch by. "auto" does so from 5,000 rows on,
-    with "gaussian_nll" from 500, where they show besides how large the noise is;
-    of an ensemble of four or more, each member leaves some rows out, and the best epoch is
-    that with the smallest error of members on rows that they have not seen. Not used if
-    `fit` is given validation rows.
+    Whether rows are held out to choose the best epoch by. "auto" does so from 2,500 rows on,
+    with "gaussian_nll" from 500, where they show besides how large the noise is. With fewer,
+    all rows are learned from: of an ensemble of four or more, each member leaves some rows
+    out, and the best epoch is that with the smallest error of members on rows that they have
+    not seen; another net is first trained without one fifth of the rows, and without another,
+    and then with all of them for as many epochs as were best for those left out, unless
+    `max_epochs` is given. Not used if `fit` is given validation rows.
 validation_fraction : float, default=0.1
     Share of the rows to hold out.
 n_iter_no_change : int or None, default=None
