@@ -205,7 +205,7 @@ class BaseMoERegressor(
         """An untrained model, or a copy of the fitted one to go on from."""
         seed = int(random.randint(2**31 - 1))
         device = _auto.device(self.device, len(X))
-        dtype = _auto.dtype(self.dtype, X, device)
+        dtype = _auto.trained_dtype(self.dtype, len(X), device)
         if keep and hasattr(self, "_model"):
             check_outputs(y, len(self._model.y_scaling.center))
             return replace(self._model, net=copy.deepcopy(self._model.net).to(device, dtype))
@@ -316,9 +316,7 @@ class BaseMoERegressor(
 
     def _finish(self, model, result, X, seen: dict, keep_optimizer: bool, **more):
         """Put the fitted attributes in place, all at once; then pass on an interrupt."""
-        # Small float64 data is predicted in float64 even if it was learned in float32:
-        # then a row's prediction does not depend on the rows beside it.
-        model.net.to(_auto.predicted_dtype(model.dtype, X, model.device))
+        model.net.to(_auto.predicted_dtype(self.dtype, X, model.device))
         fitted = {
             **{name: value for name, value in vars(self).items() if name not in SEEN},
             **seen,
