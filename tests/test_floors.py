@@ -19,6 +19,7 @@ FLOORS = [
         "_optional",
         "_fork",
         "threads",
+        "gradients",
         "_features",
         "_callbacks",
     },

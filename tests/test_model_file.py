@@ -244,6 +244,11 @@ def test_the_old_file_survives_what_fails(tmp_path, monkeypatch, where, error):
     assert not leftovers(tmp_path)
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No such folder: '.*nowhere'"):
+        write(tmp_path / "nowhere" / "model", b"good")
+
+
 FULL_DISK = """
 import resource, sys
 from skmoe import model_file

@@ -298,8 +298,9 @@ def device(setting: str, n_rows: int) -> torch.device:
     if setting == "auto":
         use_cuda = torch.cuda.is_available() and n_rows >= MIN_ROWS_FOR_CUDA
         return torch.device("cuda" if use_cuda else "cpu")
+    known = setting.partition(":")[0] in ("cpu", "cuda", "mps")
     try:
-        chosen = torch.device(setting)
+        chosen = torch.device(setting if known else "")
     except RuntimeError:
         raise ValueError(
             f"device must be 'auto', 'cpu', 'cuda', 'cuda:<i>' or 'mps'. Got {setting!r}."

@@ -5,6 +5,7 @@ Documented once, here; `documented` puts the text into an estimator's docstring.
 
 import os
 import textwrap
+from collections.abc import Sequence
 
 from skmoe._registry import Part, name_of
 from skmoe._settings import check_number
@@ -75,6 +76,14 @@ def auxiliary_losses(given: dict | None) -> list[AuxiliaryLoss]:
         if weight > 0:  # else not even the order of additions changes
             losses.append(AuxiliaryLoss(name, weight, loss))
     return losses
+
+
+def check_callbacks(callbacks: Sequence | None) -> None:
+    """Refuse what skorch would not take for a callback, alone or as (name, callback)."""
+    for given in callbacks or ():
+        callback = given[-1] if isinstance(given, tuple) and given else given
+        if not hasattr(callback, "on_train_begin"):
+            raise ValueError(f"callbacks must be callbacks of skorch. Got {given!r:.80}.")
 
 
 def check_gate_and_router(gate, router) -> None:
