@@ -52,6 +52,7 @@ FLOORS = [
     {"nn.networks"},
     {"nn.adapters"},
     {"batches", "optimizer", "objective", "checkpoint"},
+    {"short_memory"},
     {"model", "plan"},
     {
         "training",
