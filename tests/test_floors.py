@@ -77,6 +77,7 @@ FLOORS = [
         "estimators._parameters",
         "estimators._second_order",
         "estimators._checkpoint",
+        "estimators._stored_attributes",
     },
     {"estimators._combinations", "estimators._settling", "estimators._tasks"},
     {

@@ -1,8 +1,9 @@
 """Fits that the system gives no network, no home and no folder to write to.
 
-``python -X dev -W error -m benchmarks.reliability.confined``, in a read-only folder, prints as
-JSON what fits and predictions have touched, and what they could have. As root it becomes
-"nobody" first, for whom a read-only folder is one. An audit hook sees what is tried in vain.
+``python -X dev -W error -m benchmarks.reliability.confined N_WAYS``, in a read-only folder,
+prints as JSON what fits and predictions have touched, and what they could have. As root it
+becomes "nobody" first, for whom a read-only folder is one. An audit hook sees what is tried in
+vain.
 """
 
 import errno
@@ -22,6 +23,11 @@ NOBODY = 65534
 WATCHED = ("socket.connect", "socket.getaddrinfo", "os.mkdir", "os.rename")
 # An address that is never given to anyone.
 ANYWHERE = ("192.0.2.1", 9)
+WAYS: tuple[dict[str, Any], ...] = (
+    {"early_stopping": True},
+    {},
+    {"solver": "adam+lbfgs"},
+)
 
 
 def without_network() -> list[str]:
@@ -43,29 +49,23 @@ def become_nobody() -> None:
         os.setuid(NOBODY)
 
 
-def fits() -> None:
-    """Fit and predict in several ways."""
+def fits(n_ways: int) -> None:
+    """Fit and predict with both estimators in so many ways."""
     X = np.random.default_rng(0).normal(size=(100, 3))
-    ways: tuple[dict[str, Any], ...] = (
-        {},
-        {"solver": "adam+lbfgs"},
-        {"early_stopping": True},
-    )
     for kind in (MoERegressor, DeepMoERegressor):
-        for way in ways:
+        for way in WAYS[:n_ways]:
             kind(4, random_state=0, **way).fit(X, np.sin(X[:, 0])).predict(X)
 
 
-def main() -> None:
+def main(n_ways: int) -> None:
     """Fit as nobody, and tell of it."""
-    fits()  # imports what is imported late, which "nobody" may not read
+    fits(n_ways)  # imports what is imported late, which "nobody" may not read
     become_nobody()
     network, folder = _has_network(), _may_write()
     touched: list[str] = []
     sys.addaudithook(lambda event, arguments: _watch(event, arguments, touched))
-    fits()
-    found = {"touched": list(touched), "network": network, "folder": folder}
-    print(json.dumps(found))
+    fits(n_ways)
+    print(json.dumps({"touched": list(touched), "network": network, "folder": folder}))
 
 
 def _watch(event: str, arguments: tuple, touched: list[str]) -> None:
@@ -94,4 +94,4 @@ def _may_write() -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))

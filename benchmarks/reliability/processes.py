@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 
-from benchmarks.reliability.confined import without_network
+from benchmarks.reliability.confined import WAYS, without_network
 from benchmarks.reliability.figure import Figure
 from skmoe import DeepMoERegressor, MoERegressor
 
@@ -287,14 +287,15 @@ def strict(scale: float, seed: int) -> Figure:
     """With all warnings as errors, no network, no home, and a folder that stays empty."""
     start = without_network()
     command = [*start, sys.executable, "-X", "dev", "-W", "error"]
-    command += ["-m", "benchmarks.reliability.confined"]
+    n_ways = max(1, round(len(WAYS) * scale))
+    command += ["-m", "benchmarks.reliability.confined", str(n_ways)]
     home = {"HOME": "/nonexistent", "XDG_CACHE_HOME": "/nonexistent"}
     faults, tried = [], max(1, round(2 * scale))
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o555)  # noqa: S103 (nobody else has anything in it)
         for _ in range(tried):
             faults += _faults_of_confined(command, folder, home, bool(start))
-    note = "six fits each, as a user without rights"
+    note = f"{2 * n_ways} fits each, as a user without rights"
     note += ", without a network" if start else "; the network could not be taken away"
     return Figure(
         "python -X dev -W error, no home, a read-only folder: no warning, file or connection",
