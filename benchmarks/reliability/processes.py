@@ -11,6 +11,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -80,16 +81,37 @@ def same_bits(scale: float, seed: int) -> Figure:
     return Figure("the same seed gives the same bits", kept, tried, note)
 
 
+THREADS = """
+import sys
+from benchmarks.reliability.processes import difference_of_threads
+kind, seed, dtype, init = sys.argv[1:]
+print(difference_of_threads(kind, random_state=int(seed), dtype=dtype, init=init))
+"""
+
+
+def difference_of_threads(kind: str, **params: Any) -> float:
+    """Of the predictions after fits with one thread and with two."""
+    X, y = problem(MANY)
+    predictions = []
+    for n_threads in (1, 2):
+        torch.set_num_threads(n_threads)
+        moe = KINDS[kind](**{**SMALL, **params, "max_epochs": 2})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            predictions.append(moe.fit(X, y).predict(X))
+    one, two = predictions
+    return float(np.abs(one - two).max() / np.std(y))
+
+
 def threads_agree(scale: float, seed: int, dtype: str = "float64") -> Figure:
     """One thread against two, on rows that are enough for two."""
-    repeats = max(1, round(2 * scale))
-    cases = [(seed + more, init) for more in range(repeats) for init in ("random", "auto")]
+    seeds = [seed + more for more in range(max(1, round(2 * scale)))]
+    # Where the machine is busy, threads that wait for each other awake take a hundred times as
+    # long as threads that sleep.
+    env = {"OMP_WAIT_POLICY": "PASSIVE"}
     differences = [
-        _difference_of_threads(
-            kind(**{**SMALL, "random_state": own, "dtype": dtype, "init": init})
-        )
-        for kind in KINDS.values()
-        for own, init in cases
+        float(run(THREADS, *case, env=env))
+        for case in product(KINDS, seeds, [dtype], ["random", "auto"])
     ]
     same = sum(difference == 0 for difference in differences)
     return Figure(
@@ -99,22 +121,6 @@ def threads_agree(scale: float, seed: int, dtype: str = "float64") -> Figure:
         f"{MANY} rows, two epochs and the closed form, from random and default starts; {same} "
         f"bitwise equal, largest difference {max(differences):.1e}",
     )
-
-
-def _difference_of_threads(moe) -> float:
-    """Of the predictions after fits with one thread and with two."""
-    X, y = problem(MANY)
-    before, predictions = torch.get_num_threads(), []
-    try:
-        for n_threads in (1, 2):
-            torch.set_num_threads(n_threads)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                predictions.append(moe.set_params(max_epochs=2).fit(X, y).predict(X))
-    finally:
-        torch.set_num_threads(before)
-    one, two = predictions
-    return float(np.abs(one - two).max() / np.std(y))
 
 
 def threads_agree_in_float32(scale: float, seed: int) -> Figure:
