@@ -213,12 +213,12 @@ def check_features(estimator, X):
 
 @contextmanager
 def _telling_cures(X, y=None) -> Iterator[None]:
-    """Add to scikit-learn's errors about missing values and strings what to do."""
+    """Add to errors about missing values, strings and dates what to do."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         cure = ""
-        if "could not convert string" in str(error):
+        if "could not convert string" in str(error) or "promoted" in str(error):
             cure = _cure_of_strings(X, y)
         elif "X contains NaN" in str(error):
             cure = (
@@ -241,17 +241,18 @@ def _cure_of_strings(X, y) -> str:
         named = {name: X[name] for name in columns}
     strings = [name for name, values in named.items() if not _is_numeric(values)]
     return (
-        f"Features must be numeric. Got strings in the columns {strings}. Encode them first, "
-        "with OneHotEncoder or TargetEncoder of sklearn.preprocessing."
+        f"Features must be numeric. Got strings or dates in the columns {strings}. Encode them "
+        "first, with OneHotEncoder or TargetEncoder of sklearn.preprocessing."
     )
 
 
 def _is_numeric(values) -> bool:
+    array = np.asarray(values)
     try:
-        np.asarray(values).astype(np.float64)
+        array.astype(np.float64)
     except (ValueError, TypeError):
         return False
-    return True
+    return array.dtype.kind not in "mM"
 
 
 def check_outputs(y, n_outputs: int) -> None:

@@ -21,6 +21,7 @@ from skmoe.nn.base import Network, Step
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.losses import GaussianNLL
 from skmoe.scaling import Scaling
+from skmoe.short_memory import MAX_HALVINGS
 
 # Rows per chunk: the experts' answers of one chunk stay in a CPU's cache, and memory stays
 # bounded however many rows there are.
@@ -195,18 +196,36 @@ class FittedModel:
         """Likewise, from the scaled rows of each chunk."""
         wholes: list[NDArray[np.float64]] = []
         with torch.inference_mode():
-            for chunk in self._chunks(len(X)):
-                answers = look(self.tensor(X[chunk]))
+            for chunk, answers in self._answers(X, look):
                 # In place: parts that are put together at the end take twice the memory.
                 wholes = wholes or [np.empty((len(X), *a.shape[1:])) for a in answers]
                 for whole, answer in zip(wholes, answers, strict=True):
                     whole[chunk] = answer.cpu().numpy()
         return wholes
 
+    def _answers(self, X, look: Callable[[torch.Tensor], list[torch.Tensor]]):
+        """Chunks of the rows and what `look` tells of them; smaller ones if memory is short."""
+        start, size = 0, min(self._chunk_size, len(X))
+        smallest = max(size >> MAX_HALVINGS, 1)
+        while start < len(X):
+            chunk = slice(start, start + size)
+            try:
+                answers = look(self.tensor(X[chunk]))
+            except torch.OutOfMemoryError:
+                if size <= smallest:
+                    raise
+                size //= 2
+                continue
+            yield chunk, answers
+            start += size
+
+    @property
+    def _chunk_size(self) -> int:
+        return CUDA_CHUNK if self.device.type == "cuda" else CPU_CHUNK
+
     def _chunks(self, n_rows: int) -> Iterator[slice]:
-        size = CUDA_CHUNK if self.device.type == "cuda" else CPU_CHUNK
-        for start in range(0, n_rows, size):
-            yield slice(start, start + size)
+        for start in range(0, n_rows, self._chunk_size):
+            yield slice(start, start + self._chunk_size)
 
     def to_arrays(self) -> dict[str, Any]:
         """The model as plain parameters and arrays."""

@@ -12,6 +12,7 @@ Every refused file is refused with `ModelFileError`. A change of what a config m
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -277,6 +278,8 @@ def write(
     is given, the old file is moved there first.
     """
     target = Path(os.path.realpath(path))  # a link stays one
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "No such folder", str(target.parent))
     mode = _mode_of(target)
     temporary = target.with_name(
         f".{target.name[:64]}.tmp-{os.getpid()}-{secrets.token_hex(4)}"

@@ -4,7 +4,8 @@ They are skorch callbacks, called after all others, and change nothing but, if t
 it, the end of training.
 """
 
-from collections.abc import Callable
+import dis
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from skorch.callbacks import Callback
@@ -95,3 +96,21 @@ def monitors(verbose: int) -> list[Callback]:
 
 def _dead(epoch: dict[str, Any]) -> str:
     return f"  dead {epoch['dead_experts']}" if epoch.get("dead_experts") else ""
+
+
+def overrides(callback: Callback, method: str) -> bool:
+    """Whether a callback does anything at this moment."""
+    return getattr(type(callback), method) is not getattr(Callback, method)
+
+
+def raised_by_callback(error: BaseException, callbacks: Sequence[Callback]) -> bool:
+    """Whether a callback's own `on_epoch_end` raised, and not a signal inside of it."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return False
+    code = traceback.tb_frame.f_code
+    # A signal comes between instructions, at any of them but a `raise`.
+    raises = dis.opname[code.co_code[traceback.tb_lasti]] == "RAISE_VARARGS"
+    return raises and code in {type(callback).on_epoch_end.__code__ for callback in callbacks}

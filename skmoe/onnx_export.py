@@ -67,8 +67,8 @@ def onnx_bytes(model: FittedModel) -> bytes:
     import_optional("onnxscript", "export_onnx needs onnxscript", "onnx")
     if any(isinstance(module, HashGate) for module in model.net.modules()):
         raise ValueError(
-            "gate='hash' cannot be exported: it counts on integers that overflow, and ONNX "
-            "says nothing of those."
+            "gate='hash', which is that of router='hash', cannot be exported: it counts on "
+            "integers that overflow, and ONNX says nothing of those."
         )
     # On the CPU and as a copy of its own, whatever device the model is on.
     copied = FittedModel.from_arrays(model.to_arrays())

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from skmoe.batches import BATCHES_PER_LOOK, Batches, Rows, count_batches, gate_entropy, of_rows
+from skmoe.gradients import gradients
 from skmoe.nn.base import Network
 from skmoe.objective import auxiliary_losses, fit_loss, validation_loss
 from skmoe.optimizer import StackedAdamW, schedule
@@ -63,7 +64,7 @@ def train_requests(requests: Sequence[Request]) -> None:
         groups.setdefault(kind_of(request), []).append(request)
     for group in groups.values():
         started = time.perf_counter()
-        with threads(sum(len(request.rows) for request in group)):
+        with gradients(), threads(sum(len(request.rows) for request in group)):
             _train_group(group)
         for request in group:
             request.seconds = (time.perf_counter() - started) / len(group)

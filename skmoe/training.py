@@ -8,11 +8,10 @@ a smaller step.
 """
 
 import copy
-import dis
 import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
@@ -24,12 +23,13 @@ from skorch.callbacks import Callback, EarlyStopping
 
 from skmoe.batches import Batches, Rows, Tally, count_batches, of_rows
 from skmoe.checkpoint import tensors
-from skmoe.monitors import monitors
+from skmoe.monitors import monitors, overrides, raised_by_callback
 from skmoe.nn.base import Network
 from skmoe.nn.losses import GaussianNLL
 from skmoe.objective import auxiliary_losses, fit_loss, validation_loss
 from skmoe.optimizer import FlatAdamW, load_arrays, optimizer_arrays, schedule
 from skmoe.plan import TrainingPlan, TrainingResult
+from skmoe.short_memory import Parts
 
 # On standardised targets the loss of saying nothing is 1: far above it, the fit is lost.
 DIVERGED_LOSS = 1e4
@@ -202,7 +202,7 @@ class _Loop(NeuralNet):
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         super().on_train_begin(net, X=X, y=y, **kwargs)
-        self.step = 0
+        self.step, self.parts = 0, Parts()
         self.n_steps = self.max_epochs * count_batches(len(X), self.batch_size)
         for module in self.module_.modules():
             if hasattr(module, "generator"):  # gates with noise, and others that draw
@@ -211,7 +211,7 @@ class _Loop(NeuralNet):
         resting = set(self.plan.at_rest)
         self.annealed = [p for p in parts if hasattr(p, "anneal") and p not in resting]
         self.listeners = {
-            name: [cb for _, cb in self.callbacks_ if _overrides(cb, name)]
+            name: [cb for _, cb in self.callbacks_ if overrides(cb, name)]
             for name in ("on_batch_begin", "on_batch_end", "on_grad_computed")
         }
 
@@ -225,7 +225,7 @@ class _Loop(NeuralNet):
             super().notify(method_name, **kwargs)
         except KeyboardInterrupt as stop:
             # skorch's callbacks stop a fit by raising what Ctrl-C raises.
-            if _raised_by_callback(stop, [cb for _, cb in self.callbacks_]):
+            if raised_by_callback(stop, [cb for _, cb in self.callbacks_]):
                 raise StopTraining from None
             raise
         if method_name == "on_epoch_end" and self.plan.checkpoint is not None:
@@ -297,7 +297,8 @@ class _Loop(NeuralNet):
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
-            tally.add(step.pop("values"), step.pop("routings"), batch)
+            for values, routings, part in step.pop("told"):
+                tally.add(values, routings, part)
             self.notify("on_batch_end", batch=batch, training=training, **step)
         averages = tally.averages()
         loss = averages.pop("loss")
@@ -313,29 +314,33 @@ class _Loop(NeuralNet):
 
     def train_step(self, batch, **fit_params):
         self._follow_schedule()
-        (x, weight), y = batch
-        self.optimizer_.zero_grad()
-        answers, steps = self.module_.answers(x)
-        loss = fit_loss(self.criterion_, self.module_, answers, steps, y, weight)
-        extra = auxiliary_losses(self.plan.auxiliary_losses, steps, of_rows(weight))
-        sum(extra.values(), loss).backward()
+        parts = self.parts.of(batch, self._add_gradients, self.optimizer_.zero_grad)
         if self.listeners["on_grad_computed"]:
             named = list(self.get_all_learnable_params())
             self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
         self.optimizer_.step()
+        return _together(parts)
+
+    def _add_gradients(self, batch, share: float):
+        """Of a batch, or of a part of it: share, prediction, and what a tally takes."""
+        (x, weight), y = batch
+        answers, steps = self.module_.answers(x)
+        loss = fit_loss(self.criterion_, self.module_, answers, steps, y, weight)
+        extra = auxiliary_losses(self.plan.auxiliary_losses, steps, of_rows(weight))
+        total = sum(extra.values(), loss)
+        (total if share == 1 else share * total).backward()
         values = {f"{name}_loss": value.detach() for name, value in extra.items()}
-        return {
-            "loss": loss,
-            "y_pred": answers.detach().mean(0),
-            "values": {"loss": loss.detach(), **values},
-            "routings": [step.routing for step in steps],
-        }
+        told = {"loss": loss.detach(), **values}, [step.routing for step in steps], batch
+        return share, answers.detach().mean(0), told
 
     @torch.no_grad()
     def validation_step(self, batch, **fit_params):
+        return _together(self.parts.of(batch, self._validate, lambda: None))
+
+    def _validate(self, batch, share: float):
         (x, weight), y = batch
         loss, prediction = validation_loss(self.criterion_, self.module_, x, y, weight)
-        return {"loss": loss, "y_pred": prediction, "values": {"loss": loss}, "routings": []}
+        return share, prediction, ({"loss": loss}, [], batch)
 
     def _follow_schedule(self) -> None:
         if self.plan.scheduled:
@@ -345,6 +350,19 @@ class _Loop(NeuralNet):
             for part in self.annealed:
                 part.anneal(progress)
         self.step += 1
+
+
+def _together(parts: list[Any]) -> dict[str, Any]:
+    """What a step tells, of the parts of its batch."""
+    if len(parts) == 1:
+        (_, prediction, told), *_ = parts
+        return {"loss": told[0]["loss"], "y_pred": prediction, "told": [told]}
+    losses = [share * told[0]["loss"] for share, _, told in parts]
+    return {
+        "loss": sum(losses[1:], losses[0]),
+        "y_pred": torch.cat([prediction for _, prediction, _ in parts]),
+        "told": [told for *_, told in parts],
+    }
 
 
 def looks_now(epoch: int, plan: TrainingPlan) -> bool:
@@ -370,23 +388,6 @@ def _callbacks(plan: TrainingPlan, has_validation: bool) -> list[Callback]:
 
 def _silent(*args, **kwargs) -> None:
     """Swallow a callback's message."""
-
-
-def _overrides(callback: Callback, method: str) -> bool:
-    return getattr(type(callback), method) is not getattr(Callback, method)
-
-
-def _raised_by_callback(error: BaseException, callbacks: Sequence[Callback]) -> bool:
-    """Whether a callback's own `on_epoch_end` raised, and not a signal inside of it."""
-    traceback = error.__traceback__
-    while traceback is not None and traceback.tb_next is not None:
-        traceback = traceback.tb_next
-    if traceback is None:
-        return False
-    code = traceback.tb_frame.f_code
-    # A signal comes between instructions, at any of them but a `raise`.
-    raises = dis.opname[code.co_code[traceback.tb_lasti]] == "RAISE_VARARGS"
-    return raises and code in {type(callback).on_epoch_end.__code__ for callback in callbacks}
 
 
 def _warn_if_unfinished(history: list[dict[str, Any]], plan: TrainingPlan) -> None:

@@ -19,6 +19,7 @@ FLOORS = [
         "_optional",
         "_fork",
         "threads",
+        "gradients",
         "_features",
         "_callbacks",
     },
@@ -51,6 +52,7 @@ FLOORS = [
     {"nn.networks"},
     {"nn.adapters"},
     {"batches", "optimizer", "objective", "checkpoint"},
+    {"short_memory"},
     {"model", "plan"},
     {
         "training",
@@ -75,6 +77,7 @@ FLOORS = [
         "estimators._parameters",
         "estimators._second_order",
         "estimators._checkpoint",
+        "estimators._stored_attributes",
     },
     {
         "estimators._combinations",

@@ -28,7 +28,7 @@ from skorch.callbacks import Callback
 from small import make
 
 import skmoe
-from benchmarks.reliability import bad_files
+from benchmarks.reliability import bad_files, hostile_files
 from skmoe import (
     DeepMoERegressor,
     ModelFileError,
@@ -545,14 +545,14 @@ def outcomes(files, load):
 
 def test_hostile_files_are_refused(good, loads, tmp_path):
     canary = tmp_path / "canary"
-    files = list(bad_files.hostile(good, canary))
+    files = list(hostile_files.hostile(good, canary))
     assert len(files) > 250
     assert outcomes(files, loads) == ([], {})
     assert not canary.exists()
 
 
 def test_no_file_makes_an_inspection_fail_otherwise(good, loads, tmp_path):
-    files = bad_files.hostile(good, tmp_path / "canary")
+    files = hostile_files.hostile(good, tmp_path / "canary")
     _, failed = outcomes(files, lambda data: loads(data, inspect_model))
     assert failed == {}
 
@@ -570,7 +570,7 @@ def test_sizes_without_end_are_refused_soon(kind, problem, tmp_path, loads):
     for name in {*sizes, *more}:
         for size in (2**62, 10**9, 60_000):
             with pytest.raises(ModelFileError):
-                loads(bad_files.reargued(data, name, size))
+                loads(hostile_files.reargued(data, name, size))
 
 
 def test_what_is_fuzzed_is_refused_or_sound(good, loads, problem):
@@ -589,13 +589,13 @@ def test_what_is_fuzzed_is_refused_or_sound(good, loads, problem):
 WATCHED = """
 import sys, warnings
 from pathlib import Path
-from benchmarks.reliability import bad_files
+from benchmarks.reliability import hostile_files
 from skmoe import ModelFileError, load_model
 warnings.simplefilter("ignore")
 folder = Path(sys.argv[1])
 good = folder / "good.skmoe"
 load_model(good)
-files = list(bad_files.hostile(good.read_bytes(), folder / "canary"))
+files = list(hostile_files.hostile(good.read_bytes(), folder / "canary"))
 seen = []
 EVENTS = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen",
           "pickle.find_class", "socket.connect", "exec", "compile", "import", "ctypes.dlopen",

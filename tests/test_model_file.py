@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from benchmarks.reliability import bad_files
+from benchmarks.reliability import bad_files, hostile_files
 from skmoe import ModelFileError, model_file, part
 from skmoe.model_file import MAX_BYTES, from_bytes, parse_json, read, to_bytes, write
 from skmoe.stored_values import Reader, Writer, with_parts, without_parts
@@ -86,7 +86,9 @@ def test_every_truncation_and_every_flipped_bit_is_refused():
 
 
 @pytest.mark.parametrize(
-    "make", [bad_files.broken_headers, bad_files.broken_metadata], ids=["headers", "metadata"]
+    "make",
+    [hostile_files.broken_headers, hostile_files.broken_metadata],
+    ids=["headers", "metadata"],
 )
 def test_what_is_wrong_with_the_right_digest_is_refused(data, make):
     cases = list(make(data))
@@ -240,6 +242,11 @@ def test_the_old_file_survives_what_fails(tmp_path, monkeypatch, where, error):
     monkeypatch.undo()
     assert path.read_bytes() == b"good"
     assert not leftovers(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No such folder: '.*nowhere'"):
+        write(tmp_path / "nowhere" / "model", b"good")
 
 
 FULL_DISK = """

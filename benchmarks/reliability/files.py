@@ -15,14 +15,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.reliability.bad_files import DAMAGE, fuzzed, hostile
+from benchmarks.reliability.bad_files import DAMAGE, fuzzed
 from benchmarks.reliability.figure import Figure
+from benchmarks.reliability.hostile_files import hostile
 from skmoe import DeepMoERegressor, ModelFileError, MoERegressor, load_model, part
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "data" / "models"
 # At scale 1: damaged files of each kind, fuzzed ones, interrupted saves of each kind.
 DAMAGED, FUZZED, INTERRUPTED = 2_400, 4_000, 60
+SAVES = {
+    "killed": "a save that is killed leaves the old file or the new one",
+    "full": "a save beyond a limit of size says so and leaves the old file alone",
+    "no space": "a save on a full disk says so and leaves the old file alone",
+    "denied": "a save without permission says so and leaves the old file alone",
+}
+# Holds the smaller of two models, and not the larger one beside it.
+SMALL_DISK = "6m"
 # Of CPU time; a file that takes more to be refused counts as one that hangs.
 MOST_SECONDS = 5.0
 
@@ -148,29 +157,44 @@ def _fuzz(folder, good, rng, scale: float) -> Figure:
 
 def _interrupted(scale: float, seed: int) -> Iterator[Figure]:
     count = max(1, round(scale * INTERRUPTED))
+    found = _trials(["killed", "full", "denied"], [], count, seed)
+    disk = _small_disk()
+    if disk:
+        found |= _trials(["no space"], disk, count, seed)
+    for name, promise in SAVES.items():
+        if name not in found:
+            continue
+        one = found[name]
+        note = f"{one['amid']} killed amid writing" if "amid" in one else ""
+        yield Figure(promise, one["kept"], one["tried"], note)
+
+
+def _trials(names: list[str], start: list[str], count: int, seed: int) -> dict[str, dict]:
+    """What became of interrupted saves, in a process of their own."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "benchmarks.reliability.interrupted"]
+        place = [folder] if start else []
         done = subprocess.run(
-            [*command, folder, str(count), str(seed)],
+            [*start, *place, *command, folder, str(count), str(seed), *names],
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
             check=True,
         )
-    found = json.loads(done.stdout)
-    killed, full = found["killed"], found["full"]
-    yield Figure(
-        "a save that is killed leaves the old file or the new one",
-        killed["kept"],
-        killed["tried"],
-        f"{killed['amid']} killed amid writing",
-    )
-    yield Figure(
-        "a save on a full disk says so and leaves the old file alone",
-        full["kept"],
-        full["tried"],
-    )
+    return json.loads(done.stdout)
+
+
+def _small_disk() -> list[str]:
+    """The start of a command that has a small disk in the folder named next; or nothing."""
+    mount = f'mount -t tmpfs -o size={SMALL_DISK} none "$0" && exec "$@"'
+    start = ["unshare", "--mount", "--map-root-user", "sh", "-c", mount]
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            subprocess.run([*start, folder, "true"], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            return []
+    return start
 
 
 def _golden() -> Figure:

@@ -1,13 +1,16 @@
-"""Saves that are cut off: killed at any time, or by a disk that is full.
+"""Saves that are cut off: killed at any time, by a disk that is full, or for want of rights.
 
-``python -m benchmarks.reliability.interrupted FOLDER COUNT SEED`` prints how often the file was
-left as an old or a new one, as JSON. It runs in a process of its own with one thread, as its
-children are forked: importing for each of them would take a hundred times as long as a save.
+``python -m benchmarks.reliability.interrupted FOLDER COUNT SEED TRIAL ...`` prints how often
+the file was left as an old or a new one, as JSON. It runs in a process of its own with one
+thread, as its children are forked: importing for each of them would take a hundred times as
+long as a save.
 """
 
+import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -16,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.reliability.confined import become_nobody
 from skmoe import MoERegressor, load_model
 
 
@@ -95,8 +99,53 @@ def full(folder: Path, count: int, rng: np.random.Generator) -> dict[str, int]:
     return {"kept": kept, "tried": count}
 
 
+def denied(folder: Path, count: int, rng: np.random.Generator) -> dict[str, int]:
+    """Let a user without rights save over a good file in a read-only folder."""
+    path, (one, other) = folder / "model.skmoe", models()
+    one.save_model(path)
+    good, before = path.read_bytes(), folder.stat().st_mode
+    folder.chmod(0o555)
+    kept = 0
+    for _ in range(count):
+        child = os.fork()
+        if child == 0:
+            become_nobody()
+            try:
+                other.save_model(path)
+            except PermissionError:
+                os._exit(0)
+            os._exit(1)
+        _, status = os.waitpid(child, 0)
+        said_so = os.waitstatus_to_exitcode(status) == 0
+        kept += said_so and path.read_bytes() == good and os.listdir(folder) == [path.name]
+    folder.chmod(before)
+    return {"kept": kept, "tried": count}
+
+
+def no_space(folder: Path, count: int, rng: np.random.Generator) -> dict[str, int]:
+    """Save over a good file on a disk with less room than a save takes."""
+    path, (one, other) = folder / "model.skmoe", models()
+    one.save_model(path)
+    good, filler = path.read_bytes(), folder / "filler"
+    free = shutil.disk_usage(folder).free
+    kept = 0
+    for size in rng.integers(0, free, count):
+        filler.write_bytes(bytes(size))
+        try:
+            other.save_model(path)
+        except OSError as error:
+            said_so = error.errno == errno.ENOSPC
+            names = sorted(os.listdir(folder))
+            kept += said_so and path.read_bytes() == good and names == ["filler", path.name]
+        filler.unlink()
+    return {"kept": kept, "tried": count}
+
+
+TRIALS = {"killed": killed, "full": full, "denied": denied, "no space": no_space}
+
+
 if __name__ == "__main__":
     folder, count, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    trials = sys.argv[4:]
     rng = np.random.default_rng(seed)
-    found = {"killed": killed(folder, count, rng), "full": full(folder, count, rng)}
-    print(json.dumps(found))
+    print(json.dumps({name: TRIALS[name](folder, count, rng) for name in trials}))

@@ -303,8 +303,9 @@ def device(setting: str, n_rows: int) -> torch.device:
     if setting == "auto":
         use_cuda = torch.cuda.is_available() and n_rows >= MIN_ROWS_FOR_CUDA
         return torch.device("cuda" if use_cuda else "cpu")
+    known = setting.partition(":")[0] in ("cpu", "cuda", "mps")
     try:
-        chosen = torch.device(setting)
+        chosen = torch.device(setting if known else "")
     except RuntimeError:
         raise ValueError(
             f"device must be 'auto', 'cpu', 'cuda', 'cuda:<i>' or 'mps'. Got {setting!r}."
@@ -324,20 +325,16 @@ def _check_available(chosen: torch.device, setting: str) -> None:
         raise ValueError(f"device={setting!r} was asked for, but no such device was found.")
 
 
-def dtype(setting: str, X: np.ndarray, chosen_device: torch.device) -> torch.dtype:
-    """To train in: float64 for small float64 data on the CPU; else float32."""
-    if setting == "auto":
-        return _precise(X, chosen_device, MAX_ROWS_TRAINED_IN_FLOAT64)
-    return torch.float64 if setting == "float64" else torch.float32
+def trained_dtype(setting: str, n_rows: int, chosen_device: torch.device) -> torch.dtype:
+    """To train in: float64 for few rows on the CPU, where rounding would be all that tells a
+    row of weight two from two rows; else float32, unless float64 was asked for."""
+    few = n_rows <= MAX_ROWS_TRAINED_IN_FLOAT64 and chosen_device.type == "cpu"
+    return torch.float64 if few or setting == "float64" else torch.float32
 
 
-def predicted_dtype(trained: torch.dtype, X: np.ndarray, chosen_device) -> torch.dtype:
-    """To predict in: float64 for small float64 data; a row's prediction then does not depend
-    on the rows beside it, whatever the precision of training."""
-    precise = _precise(X, chosen_device, MAX_ROWS_PREDICTED_IN_FLOAT64)
-    return torch.float64 if torch.float64 in (trained, precise) else torch.float32
-
-
-def _precise(X: np.ndarray, chosen_device: torch.device, most: int) -> torch.dtype:
-    precise = X.dtype == np.float64 and len(X) <= most and chosen_device.type == "cpu"
+def predicted_dtype(setting: str, X: np.ndarray, chosen_device: torch.device) -> torch.dtype:
+    """To predict in: float64 for small float64 data on the CPU, where a row's prediction then
+    does not depend on the rows beside it; else float32, unless float64 was asked for."""
+    few = len(X) <= MAX_ROWS_PREDICTED_IN_FLOAT64 and chosen_device.type == "cpu"
+    precise = setting == "float64" or (few and X.dtype == np.float64)
     return torch.float64 if precise else torch.float32

@@ -6,6 +6,7 @@ old model or the new one.
 """
 
 import copy
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,6 +27,7 @@ from skmoe._validation import (
     fit_context,
     validate_parameters,
 )
+from skmoe._version import __version__
 from skmoe.estimators import _auto, _closed_form, _second_order
 from skmoe.estimators._attempts import Attempt, first_good
 from skmoe.estimators._checkpoint import open_checkpoint
@@ -36,6 +38,7 @@ from skmoe.estimators._parameters import (
     CONSTRAINTS,
     PARTS,
     auxiliary_losses,
+    check_callbacks,
     check_gate_and_router,
     check_gates_can_learn,
     check_is_distribution,
@@ -45,6 +48,7 @@ from skmoe.estimators._surgery import AfterFit
 from skmoe.estimators._tasks import fit_tasks, watched
 from skmoe.estimators._views import Views
 from skmoe.folds import leave_out
+from skmoe.gradients import gradients
 from skmoe.initialization import INITS, with_bins
 from skmoe.model import Architecture, FittedModel
 from skmoe.nn.base import Network
@@ -55,6 +59,9 @@ from skmoe.stored_values import with_parts, without_parts
 from skmoe.threads import threads
 from skmoe.training import train
 from skmoe.upcycling import dense_net_of, upcycle
+
+# In a pickle: by which version it was made.
+VERSION = "_skmoe_version"
 
 
 class BaseMoERegressor(
@@ -104,7 +111,7 @@ class BaseMoERegressor(
         given = X_val, y_val, sample_weight_val
         checkpoint, random = open_checkpoint(self, self._warm_start(), X, y, weight, *given)
         X, y, weight, held_out = self._with_validation(X, y, weight, given, seen, random)
-        with threads(len(X)), fit_tasks(self, X, y, weight, seen):
+        with gradients(), threads(len(X)), fit_tasks(self, X, y, weight, seen):
             model, result = self._solve(X, y, weight, held_out, random, checkpoint)
             if checkpoint is not None and not result.interrupted:
                 checkpoint.finish()
@@ -134,10 +141,10 @@ class BaseMoERegressor(
         first = not hasattr(self, "_model")
         X, y, weight, seen = check_rows(self, X, y, sample_weight, reset=first)
         random = check_random_state(self.random_state)
-        model = self._start(X, y, weight, random, "adam", keep=True)
-        plan = replace(self._plan(len(X), model.net), max_epochs=1, scheduled=False)
-        rows = model.rows(X, y, weight)
-        with threads(len(X)):
+        with gradients(), threads(len(X)):
+            model = self._start(X, y, weight, random, "adam", keep=True)
+            plan = replace(self._plan(len(X), model.net), max_epochs=1, scheduled=False)
+            rows = model.rows(X, y, weight)
             result = self._train(model, rows, None, plan, random, keep=True)
         return self._finish(model, result, X, seen, keep_optimizer=True)
 
@@ -150,6 +157,7 @@ class BaseMoERegressor(
                 registry.resolve(spec)  # refuses unknown settings before anything is built
         if not isinstance(self.n_experts, str):
             _auto.top_k(self, self.n_experts)
+        check_callbacks(self.callbacks)
         check_gate_and_router(self.gate, self.router)
         auxiliary_losses(self.auxiliary_losses)  # refuses unknown ones
 
@@ -206,7 +214,7 @@ class BaseMoERegressor(
         """An untrained model, or a copy of the fitted one to go on from."""
         seed = int(random.randint(2**31 - 1))
         device = _auto.device(self.device, len(X))
-        dtype = _auto.dtype(self.dtype, X, device)
+        dtype = _auto.trained_dtype(self.dtype, len(X), device)
         if keep and hasattr(self, "_model"):
             check_outputs(y, len(self._model.y_scaling.center))
             return replace(self._model, net=copy.deepcopy(self._model.net).to(device, dtype))
@@ -319,9 +327,7 @@ class BaseMoERegressor(
 
     def _finish(self, model, result, X, seen: dict, keep_optimizer: bool, **more):
         """Put the fitted attributes in place, all at once; then pass on an interrupt."""
-        # Small float64 data is predicted in float64 even if it was learned in float32:
-        # then a row's prediction does not depend on the rows beside it.
-        model.net.to(_auto.predicted_dtype(model.dtype, X, model.device))
+        model.net.to(_auto.predicted_dtype(self.dtype, X, model.device))
         fitted = {
             **{name: value for name, value in vars(self).items() if name not in SEEN},
             **seen,
@@ -345,15 +351,27 @@ class BaseMoERegressor(
         return hasattr(self, "_model")
 
     def __getstate__(self):
-        state = {**super().__getstate__()}
+        state = {**super().__getstate__(), VERSION: __version__}
         if "_model" in state:
             state["_model"] = state["_model"].to_arrays()
         return without_parts(state)
 
     def __setstate__(self, state):
         state = with_parts(state)
+        _warn_of_other_version(type(self).__name__, state.pop(VERSION, None))
         if "_model" in state:
             cuda = str(state["device"]).startswith("cuda") and torch.cuda.is_available()
             device = state["device"] if cuda else "cpu"
             state["_model"] = FittedModel.from_arrays(state["_model"], device)
         super().__setstate__(state)
+
+
+def _warn_of_other_version(name: str, version: str | None) -> None:
+    if version != __version__:
+        warnings.warn(
+            f"This pickle of {name} was made by version {version} of skmoe, and is read by "
+            f"{__version__}: it may not work as it did. Use save_model for files that are read "
+            "by all later versions.",
+            UserWarning,
+            stacklevel=3,
+        )

@@ -5,6 +5,7 @@ Documented once, here; `documented` puts the text into an estimator's docstring.
 
 import os
 import textwrap
+from collections.abc import Sequence
 
 from skmoe._registry import Part, name_of
 from skmoe._settings import check_number
@@ -75,6 +76,14 @@ def auxiliary_losses(given: dict | None) -> list[AuxiliaryLoss]:
         if weight > 0:  # else not even the order of additions changes
             losses.append(AuxiliaryLoss(name, weight, loss))
     return losses
+
+
+def check_callbacks(callbacks: Sequence | None) -> None:
+    """Refuse what skorch would not take for a callback, alone or as (name, callback)."""
+    for given in callbacks or ():
+        callback = given[-1] if isinstance(given, tuple) and given else given
+        if not hasattr(callback, "on_train_begin"):
+            raise ValueError(f"callbacks must be callbacks of skorch. Got {given!r:.80}.")
 
 
 def check_gate_and_router(gate, router) -> None:
@@ -238,9 +247,9 @@ device : str, default="auto"
     Where to train and predict, as torch names it. "auto" takes a CUDA GPU if there is one
     and at least 10,000 rows.
 dtype : {{"auto", "float32", "float64"}}, default="auto"
-    Precision of training. "auto" takes float64 for float64 data of at most 256 rows on the
-    CPU. After at most 1,000 rows of float64 there, predictions are computed in float64
-    whatever the precision of training.
+    Precision of training and prediction. "auto" takes float32. On the CPU, at most 256 rows
+    are learned in float64 whatever it is, so that a weight of 2 is a row twice to 1e-7; and
+    after at most 1,000 rows of float64, predictions are computed in float64.
 random_state : int, RandomState instance or None, default=None
     Seed of initial weights, validation split, batches and noise. torch's and numpy's global
     generators are neither used nor moved.

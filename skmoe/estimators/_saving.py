@@ -6,7 +6,7 @@ nothing else is looked up by a name from a file.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,39 +20,20 @@ from skmoe._registry import name_of
 from skmoe._validation import check_is_fitted
 from skmoe._version import __version__
 from skmoe.estimators import _auto
+from skmoe.estimators._stored_attributes import (
+    check_can_be_stored,
+    check_fitted,
+    check_names,
+    read_fitted,
+)
 from skmoe.model import FittedModel
 from skmoe.model_file import MAX_BYTES, Contents, ModelFileError, check_keys
-from skmoe.nn.base import Network
-from skmoe.stored_model import (
-    check_array,
-    check_bounded,
-    check_optimizer,
-    is_count,
-    read_model,
-    write_model,
-)
+from skmoe.stored_model import check_bounded, is_count, read_model, write_model
 from skmoe.stored_values import Reader, Writer
 
 # Where a model is computed, and fits are written to, belongs to a machine, not to the model.
 NOT_STORED = {"device", "checkpoint"}
 LARGEST_PARAMETER = 2**32 - 1
-ALWAYS = (
-    "n_features_in_",
-    "_y_ndim",
-    "_optimizer_state",
-    "n_iter_",
-    "history_",
-    "best_loss_",
-    "expert_usage_",
-)
-SOMETIMES = (
-    "feature_names_in_",
-    "n_tuned_weights_",
-    "expert_scores_",
-    "tuned_experts_",
-    "compression_errors_",
-    "singular_values_",
-)
 
 
 @dataclass(frozen=True)
@@ -197,11 +178,7 @@ def written(estimator) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     state = {**vars(estimator)}
     parameters = {name: state.pop(name) for name in names}
     model = state.pop("_model").to_arrays()
-    if unknown := state.keys() - {*ALWAYS, *SOMETIMES}:
-        raise ValueError(
-            f"A model file cannot hold the attributes {sorted(unknown)}. Delete them, or use "
-            "pickle."
-        )
+    check_can_be_stored(state)
     stored = {
         name: _parameter(writer, name, value)
         for name, value in parameters.items()
@@ -289,13 +266,13 @@ def restored(
     cls = classes[name]
     reader = Reader(contents.arrays)
     parameters = _read_parameters(cls, config["parameters"], reader)
-    fitted = _read_fitted(config["fitted"], reader)
+    fitted = read_fitted(config["fitted"], reader)
     n_features = fitted["n_features_in_"]
     if not is_count(n_features):
         raise ModelFileError(f"n_features_in_ must be an integer. Got {n_features!r:.80}.")
     model, network = read_model(config["model"], reader, cls._networks, n_features)
     reader.finish()
-    _check_fitted(fitted, model, network)
+    check_fitted(fitted, model, network)
     return cls, parameters, fitted, model
 
 
@@ -313,73 +290,6 @@ def _read_parameters(cls: Any, stored: Any, reader: Reader) -> dict[str, Any]:
     return parameters
 
 
-def _read_fitted(stored: Any, reader: Reader) -> dict[str, Any]:
-    if not isinstance(stored, dict):
-        raise ModelFileError("fitted must be a JSON object.")
-    check_keys("fitted", stored, {*ALWAYS, *(stored.keys() & set(SOMETIMES))})
-    return {name: reader.value(value) for name, value in stored.items()}
-
-
-def _check_fitted(fitted: dict[str, Any], model: dict[str, Any], network: Network) -> None:
-    """Refuse fitted attributes of other types and shapes than a fit leaves."""
-    n_targets, n_features = len(model["y_center"]), fitted["n_features_in_"]
-    y_ndim = fitted["_y_ndim"]
-    if not is_count(y_ndim) or y_ndim not in ((1, 2) if n_targets == 1 else (2,)):
-        raise ModelFileError(f"y cannot have had {y_ndim!r:.80} dimensions.")
-    check_optimizer(fitted["_optimizer_state"], network)
-    n_experts, n_gates = _gates_of(network)
-    usage = fitted["expert_usage_"]
-    shape = (n_experts,) if getattr(usage, "ndim", 0) == 1 else (n_gates, n_experts)
-    check_array("expert_usage_", usage, shape)
-    history = fitted["history_"]
-    if not isinstance(history, list) or not all(isinstance(one, dict) for one in history):
-        raise ModelFileError("history_ must be a list of dicts.")
-    if not is_count(fitted["n_iter_"]) or not isinstance(fitted["best_loss_"], float):
-        raise ModelFileError("n_iter_ must be an integer, and best_loss_ a number.")
-    checks: dict[str, Callable[[Any], Any]] = {
-        "feature_names_in_": lambda names: _check_names(names, n_features),
-        "n_tuned_weights_": _check_count,
-        "expert_scores_": lambda scores: check_array("scores", scores, (n_gates, n_experts)),
-        "tuned_experts_": lambda ids: _check_experts(ids, n_gates, n_experts),
-        "compression_errors_": lambda errors: check_array("errors", errors, (None,)),
-        "singular_values_": _check_lists_of_values,
-    }
-    for name in fitted.keys() & checks.keys():
-        checks[name](fitted[name])
-
-
-def _check_count(value: Any) -> None:
-    if not is_count(value):
-        raise ModelFileError(f"n_tuned_weights_ must be an integer. Got {value!r:.80}.")
-
-
-def _gates_of(network: Network) -> tuple[int, int]:
-    """Number of experts that each gate has, and of gates."""
-    layers = network.moe_layers()
-    return layers[0].experts.n_experts, sum(layer.experts.n_blocks for layer in layers)
-
-
-def _check_names(names: Any, n_features: int) -> None:
-    if getattr(names, "dtype", None) != np.dtype(object) or len(names) != n_features:
-        raise ModelFileError(f"feature_names_in_ must be {n_features} texts.")
-
-
-def _check_experts(ids: Any, n_gates: int, n_experts: int) -> None:
-    if not isinstance(ids, list) or len(ids) != n_gates:
-        raise ModelFileError(f"tuned_experts_ must be {n_gates} arrays.")
-    for one in ids:
-        check_array("tuned_experts_", one, (None,), np.int64)
-        if one.size and not 0 <= one.min() <= one.max() < n_experts:
-            raise ModelFileError(f"Experts must be counted from 0 to {n_experts - 1}.")
-
-
-def _check_lists_of_values(values: Any) -> None:
-    if not isinstance(values, list):
-        raise ModelFileError("singular_values_ must be a list of arrays.")
-    for one in values:
-        check_array("singular_values_", one, (None,))
-
-
 def inspect(path: str | os.PathLike, max_bytes: int) -> ModelInfo:
     """What a file says about itself."""
     data = model_file.read(path, max_bytes)
@@ -394,7 +304,7 @@ def _info(contents: Contents, n_bytes: int) -> ModelInfo:
     for name in ("parameters", "fitted", "model"):
         if not isinstance(config[name], dict):
             raise ModelFileError(f"{name} must be a JSON object.")
-    check_keys("fitted", config["fitted"], {*ALWAYS, *(config["fitted"].keys() & SOMETIMES)})
+    check_names(config["fitted"])
     model, reader = config["model"], Reader(contents.arrays)
     check_keys("model", model, {"network", "arguments", "std_factor", "block_directions"})
     return ModelInfo(

@@ -19,6 +19,7 @@ from skmoe._validation import (
     check_outputs,
     check_rows,
 )
+from skmoe.gradients import gradients
 from skmoe.model import FittedModel
 from skmoe.nn.adapters import AdaptedNetwork
 from skmoe.nn.base import Network
@@ -136,7 +137,7 @@ class AfterFit:
         rows = model.rows(X, y, weight)
         held_out = None if held_out is None else model.rows(*held_out)
         learning, plan = _what_learns(method, model.net, chosen, plan)
-        with threads(len(X)), learning as n_weights:
+        with gradients(), threads(len(X)), learning as n_weights:
             result = self._train(model, rows, held_out, plan, random, keep=False)
         told = {"expert_scores_": scores, "tuned_experts_": chosen}
         told["n_tuned_weights_"] = n_weights

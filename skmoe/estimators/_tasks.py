@@ -75,7 +75,7 @@ class _FitTasks:
         }
 
     def of_training(self, model: FittedModel) -> EpochTasks:
-        dtype = _auto.predicted_dtype(model.dtype, self.X, model.device)
+        dtype = _auto.predicted_dtype(self.estimator.dtype, self.X, model.device)
 
         def fitted() -> dict[str, Any] | None:
             """Attributes of an estimator that predicts as if the fit had stopped here.

@@ -18,7 +18,7 @@ from skmoe.nn.ensemble import EnsembleMoENetwork
 from skmoe.nn.experts import LinearExperts
 from skmoe.nn.gates import LinearGate
 from skmoe.nn.layers import Design, MoELayer
-from skmoe.nn.stacked import ACTIVATIONS, Linear, StackedLinear
+from skmoe.nn.stacked import ACTIVATIONS, LayerNorm, Linear, StackedLinear
 
 
 class MoENetwork(Network):
@@ -88,7 +88,7 @@ class ResidualLayer(nn.Module):
 
     def __init__(self, dim: int, activation: str, generator: Generator | None):
         super().__init__()
-        self.norm = nn.LayerNorm(dim)
+        self.norm = LayerNorm(dim)
         self.hidden = Linear(dim, dim, generator=generator)
         self.output = Linear(dim, dim, generator=generator, gain=0.0)
         self.activation = ACTIVATIONS[activation]

@@ -1,9 +1,11 @@
 """The sections of the benchmark of reliability, on a share of their tries."""
 
+import os
+
 import pytest
 
 from benchmarks.reliability import __main__ as command
-from benchmarks.reliability import faults, inputs, processes
+from benchmarks.reliability import confined, faults, inputs, processes
 from benchmarks.reliability.figure import Figure
 
 
@@ -40,6 +42,22 @@ def test_what_is_wrong_is_told():
 )
 def test_promises_of_threads_hold(promise):
     assert promise(0.02, 0).holds
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="has other rights")
+def test_fits_need_no_network_no_home_and_no_folder():
+    figure = processes.strict(0.1, 0)
+    assert figure.holds, figure.note
+    if not confined.without_network():
+        pytest.skip("the network cannot be taken away here; the rest holds")
+
+
+def test_a_connection_that_is_tried_is_seen():
+    touched = []
+    confined._watch("socket.connect", ("a socket", ("192.0.2.1", 9)), touched)
+    confined._watch("open", ("model.skmoe", "wb", 0), touched)
+    confined._watch("open", ("model.skmoe", "rb", 0), touched)
+    assert [told.split()[0] for told in touched] == ["socket.connect", "open"]
 
 
 def test_no_fit_ends_with_weights_that_are_not_finite():

@@ -1,5 +1,6 @@
 """What is left after a fault: the old model or the new one, and a message that helps."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import threading
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback, EarlyStopping
@@ -48,6 +50,13 @@ def test_strings_are_to_be_encoded_and_their_columns_are_named(dtype, problem):
         make("shallow").fit(array, y)
     with pytest.raises(ValueError, match="y must be numeric"):
         make("shallow").fit(X, frame["site"].astype(object))
+
+
+def test_dates_are_to_be_encoded_and_their_columns_are_named(problem):
+    X, y = problem
+    frame = pd.DataFrame({"a": X[:, 0], "day": pd.date_range("2026-01-01", periods=len(X))})
+    with pytest.raises(ValueError, match=r"dates in the columns \['day'\]"):
+        make("shallow").fit(frame, y)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +134,35 @@ def test_ctrl_c_at_any_moment(moment, epoch, usable, early_stopping, problem):
     else:
         with pytest.raises(NotFittedError):
             moe.predict(X)
+
+
+class Switch(Callback):
+    """Ctrl-C amid one of torch's own switches, so that gradients stay off."""
+
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 3:
+            torch.set_grad_enabled(False)
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_leaves_gradients_as_they_were(kind, problem):
+    moe = make(kind, callbacks=[Switch()])
+    for fit in (moe.fit, moe.partial_fit, moe.fine_tune):
+        moe.set_params(callbacks=[Switch()], max_epochs=5)
+        with contextlib.suppress(KeyboardInterrupt):
+            fit(*problem)
+        assert torch.is_grad_enabled()
+        moe.set_params(callbacks=None).fit(*problem)
+
+
+@pytest.mark.parametrize("switch", [torch.no_grad, torch.inference_mode])
+def test_fits_where_gradients_are_off(kind, switch, problem):
+    expected = make(kind).fit(*problem).predict(problem[0])
+    with switch():
+        found = make(kind).fit(*problem).predict(problem[0])
+        assert not torch.is_grad_enabled()
+    np.testing.assert_array_equal(found, expected)
+    assert torch.is_grad_enabled()
 
 
 def test_ctrl_c_within_early_stopping_is_not_taken_for_its_stop(problem):

@@ -394,6 +394,19 @@ def test_dtype_auto_follows_the_features(problem):
     assert single.predict(X.astype(np.float32)).dtype == np.float32
 
 
+@pytest.mark.parametrize("kind", ["shallow", "ensemble", "parallel"])
+def test_few_rows_of_float32_are_learned_in_float64(kind):
+    random = np.random.default_rng(0)
+    X, y = random.normal(size=(40, 3)).astype(np.float32), random.normal(size=40)
+    times = random.integers(0, 4, 40)
+    order = random.permutation(times.sum())
+    rows = np.repeat(np.arange(40), times)[order]
+    weighted = make(kind, dtype="float32").fit(X, y, sample_weight=times)
+    repeated = make(kind, dtype="float32").fit(X[rows], y[rows])
+    assert next(weighted.net_.parameters()).dtype == torch.float32
+    np.testing.assert_allclose(weighted.predict(X), repeated.predict(X), rtol=0, atol=1e-6)
+
+
 def test_a_device_that_is_not_there_is_refused(problem):
     with pytest.raises(ValueError, match="device must be 'auto', 'cpu'"):
         make("shallow", device="gpu").fit(*problem)

@@ -19,6 +19,7 @@ from small import make
 
 import skmoe
 from skmoe import DeepMoERegressor, MoERegressor, part
+from skmoe.estimators import _base
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -58,6 +59,8 @@ def test_repr_shows_what_differs_from_the_defaults(estimator):
         ({"router": part("softmx")}, "Did you mean 'softmax'"),
         ({"gate": part("mlp", hiden_dim=3)}, "takes the settings .* Did you mean 'hidden_dim'"),
         ({"auxiliary_losses": {"swich": 0.1}}, "Did you mean 'switch'"),
+        ({"callbacks": ["print"]}, "callbacks must be callbacks of skorch. Got 'print'"),
+        ({"device": "meta"}, "device must be 'auto', 'cpu', 'cuda'.* Got 'meta'"),
         ({"auxiliary_losses": {"switch": -1}}, "must be a number of at least 0. Got -1"),
         ({"n_experts": 0}, "'n_experts' parameter of .* Got 0"),
         ({"n_experts": 2.5}, "'n_experts' parameter of .* Got 2.5"),
@@ -194,3 +197,15 @@ def test_bad_rows_are_refused(kind, problem, change, message):
     X, y, weight = change(X, y, np.ones(len(y)))
     with pytest.raises(ValueError, match=message):
         make(kind).fit(X, y, sample_weight=weight)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_pickle_of_another_version_is_read_with_a_warning(problem, monkeypatch):
+    X, y = problem
+    moe = make("shallow", solver="ridge").fit(X, y)
+    data = pickle.dumps(moe)
+    assert vars(pickle.loads(data)).keys() == vars(moe).keys()
+    monkeypatch.setattr(_base, "__version__", "99.0")
+    with pytest.warns(UserWarning, match=r"made by version .* is read by 99\.0.*save_model"):
+        again = pickle.loads(data)
+    np.testing.assert_array_equal(again.predict(X), moe.predict(X))

@@ -37,17 +37,7 @@ def _variants():
     yield DeepMoERegressor(arrangement="stack", **SMALL_DEEP)
 
 
-def _float32_is_not_1e_minus_7(estimator):
-    if estimator.dtype != "float32":
-        return {}
-    reason = "asks for 1e-7, which training in float32 cannot give"
-    return {"check_sample_weight_equivalence_on_dense_data": reason}
-
-
-# Not strict: now and then a fit in float32 agrees to 1e-7 all the same.
-@parametrize_with_checks(
-    list(_variants()), expected_failed_checks=_float32_is_not_1e_minus_7, xfail_strict=False
-)
+@parametrize_with_checks(list(_variants()), xfail_strict=True)
 def test_routing_and_precision(estimator, check):
     check(estimator)
 

@@ -1,11 +1,15 @@
 """Affine maps side by side are the same maps one by one."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 from skmoe.nn.stacked import (
     ACTIVATIONS,
+    LayerNorm,
     Linear,
     StackedLinear,
     StackedResidual,
@@ -92,3 +96,49 @@ def test_stacked_residual_is_n_layers_of_their_own(randn, generator):
         inner = normed @ layers.hidden.weight[n] + layers.hidden.bias[n]
         change = torch.nn.functional.silu(inner) @ layers.output.weight[n]
         assert_close(found, h + change + layers.output.bias[n])
+
+
+def test_norm_and_its_gradients_are_those_of_torch(randn):
+    x, dy, norm = randn(7, 5).requires_grad_(), randn(7, 5), LayerNorm(5).double()
+    norm.load_state_dict({"weight": randn(5), "bias": randn(5)})
+    given = x, norm.weight, norm.bias
+    expected = torch.nn.functional.layer_norm(x, (5,), norm.weight, norm.bias)
+    assert_close(norm(x), expected)
+    gradients = torch.autograd.grad(norm(x), given, dy)
+    assert_close(gradients, torch.autograd.grad(expected, given, dy))
+    with torch.no_grad():
+        assert_close(norm(x), expected.detach())
+
+
+def test_norms_side_by_side_are_those_one_by_one(randn):
+    norm, x, weights = LayerNorm(4).double(), randn(3, 6, 4), randn(3, 4)
+
+    def loss(weight, x):
+        own = {"weight": weight, "bias": norm.bias}
+        return torch.func.functional_call(norm, own, (x,)).square().sum()
+
+    slope = torch.func.grad(loss)
+    one_by_one = [slope(weight, own) for weight, own in zip(weights, x, strict=True)]
+    assert_close(torch.vmap(slope)(weights, x), torch.stack(one_by_one))
+
+
+def test_gradients_do_not_depend_on_the_number_of_threads():
+    code = """
+import torch
+from skmoe.nn.base_routers import softmax_over_experts
+from skmoe.nn.stacked import LayerNorm
+generator, answers = torch.Generator().manual_seed(0), []
+x = torch.randn(123, 128, generator=generator)
+for n_threads in (1, 2, 3):
+    torch.set_num_threads(n_threads)
+    norm = LayerNorm(128)
+    y = norm(x)
+    logits = x.view(1, -1, 4).requires_grad_()
+    weights = softmax_over_experts(logits)
+    (weights.square().sum() + y.pow(3).sum()).backward()
+    answers.append([y, norm.weight.grad, norm.bias.grad, weights, logits.grad])
+same = [torch.equal(a, b) for more in answers[1:] for a, b in zip(answers[0], more)]
+print(len(same), all(same))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["10", "True"], done.stderr
