@@ -69,16 +69,15 @@ class FlatAdamW(torch.optim.AdamW):
         # Never to None: the weights' gradients are views of the vector's gradient.
         self.gradient.zero_()
 
-    @torch.no_grad()
     def step(self, closure=None):
         """One step on all weights."""
-        self.gradient.mul_(_clipping(self.gradient))
+        _clip(self.gradient)
         for group in self.param_groups:
             (part,) = group["params"]
             state = self.state[part]
             # One pass over the weights; the checks around it would cost as much again.
-            torch.ops.aten._fused_adamw_(
-                [part],
+            torch._fused_adamw_(
+                [part.data],
                 [part.grad],
                 [state["exp_avg"]],
                 [state["exp_avg_sq"]],
@@ -101,6 +100,16 @@ def _part(vector: nn.Parameter, part: slice) -> nn.Parameter:
     weights = nn.Parameter(vector.detach()[part])
     weights.grad = cast(Tensor, vector.grad)[part]
     return weights
+
+
+def _clip(gradient: Tensor) -> None:
+    """Shorten a gradient that is too long."""
+    if gradient.device.type != "cpu":  # where to read a number would be to wait for it
+        gradient.mul_(_clipping(gradient))
+        return
+    factor = MAX_GRADIENT_NORM / (float(torch.linalg.vector_norm(gradient)) + 1e-6)
+    if factor < 1:
+        gradient.mul_(factor)
 
 
 class StackedAdamW:

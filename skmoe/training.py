@@ -27,9 +27,11 @@ from skmoe.checkpoint import tensors
 from skmoe.monitors import monitors
 from skmoe.nn.base import Network
 from skmoe.nn.losses import GaussianNLL
+from skmoe.nn.soft_mixture import Room
 from skmoe.objective import auxiliary_losses, fit_loss, validation_loss
 from skmoe.optimizer import FlatAdamW, load_arrays, optimizer_arrays, schedule
 from skmoe.plan import TrainingPlan, TrainingResult
+from skmoe.shallow_gradient import gradient_by_hand
 
 # On standardised targets the loss of saying nothing is 1: far above it, the fit is lost.
 DIVERGED_LOSS = 1e4
@@ -184,6 +186,7 @@ class _Loop(NeuralNet):
         self.generator = generator
         self.optimizer_state = optimizer_state
         self.restart = restart
+        self.room = Room()
 
     _default_callbacks: list = []
 
@@ -202,14 +205,14 @@ class _Loop(NeuralNet):
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         super().on_train_begin(net, X=X, y=y, **kwargs)
-        self.step = 0
-        self.n_steps = self.max_epochs * count_batches(len(X), self.batch_size)
         for module in self.module_.modules():
             if hasattr(module, "generator"):  # gates with noise, and others that draw
                 module.generator = self.generator
         parts = *self.module_.gates(), *(t.loss for t in self.plan.auxiliary_losses)
         resting = set(self.plan.at_rest)
-        self.annealed = [p for p in parts if hasattr(p, "anneal") and p not in resting]
+        annealed = [p for p in parts if hasattr(p, "anneal") and p not in resting]
+        n_steps = self.max_epochs * count_batches(len(X), self.batch_size)
+        self.course = _Course(self.plan, self.optimizer_, annealed, n_steps)
         self.listeners = {
             name: [cb for _, cb in self.callbacks_ if _overrides(cb, name)]
             for name in ("on_batch_begin", "on_batch_end", "on_grad_computed")
@@ -243,7 +246,7 @@ class _Loop(NeuralNet):
         """All that the next epoch depends on."""
         return {
             "restart": self.restart,
-            "step": self.step,
+            "step": self.course.step,
             "weights": self.module_.state_dict(),
             "optimizer": optimizer_arrays(self.optimizer_),
             "generator": self.generator.get_state(),
@@ -256,7 +259,7 @@ class _Loop(NeuralNet):
 
     def go_on_from(self, progress: dict[str, Any]) -> None:
         """Take up `progress`, at the start of the epoch after it."""
-        self.step = progress["step"]
+        self.course.step = progress["step"]
         self.module_.load_state_dict(tensors(progress["weights"]))
         load_arrays(self.optimizer_, progress["optimizer"])
         self.generator.set_state(torch.tensor(progress["generator"]))
@@ -293,6 +296,9 @@ class _Loop(NeuralNet):
         self._set_training(training)
         for module in self.plan.at_rest:
             module.eval()
+        if training:
+            given = self.module_, self.criterion_, self.plan.auxiliary_losses
+            self.by_hand = gradient_by_hand(*given, self.room)
         tally = Tally()
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
@@ -312,35 +318,57 @@ class _Loop(NeuralNet):
         self.history.record(f"{prefix}_seconds", time.perf_counter() - started)
 
     def train_step(self, batch, **fit_params):
-        self._follow_schedule()
+        self.course.follow()
+        step = self._find_gradient(batch)
+        if self.listeners["on_grad_computed"]:
+            named = list(self.get_all_learnable_params())
+            self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
+        self.optimizer_.step()
+        return step
+
+    def _find_gradient(self, batch) -> dict[str, Any]:
+        """Fill in the gradients of all weights."""
         (x, weight), y = batch
+        if (by_hand := self.by_hand) is not None:
+            loss, prediction = by_hand(x, y, weight)
+            return {
+                "loss": loss,
+                "y_pred": prediction,
+                "values": {"loss": loss},
+                "routings": lambda: [by_hand.routing()],
+            }
         self.optimizer_.zero_grad()
         answers, steps = self.module_.answers(x)
         loss = fit_loss(self.criterion_, self.module_, answers, steps, y, weight)
         extra = auxiliary_losses(self.plan.auxiliary_losses, steps, of_rows(weight))
         sum(extra.values(), loss).backward()
-        if self.listeners["on_grad_computed"]:
-            named = list(self.get_all_learnable_params())
-            self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
-        self.optimizer_.step()
         values = {f"{name}_loss": value.detach() for name, value in extra.items()}
         return {
             "loss": loss,
             "y_pred": answers.detach().mean(0),
             "values": {"loss": loss.detach(), **values},
-            "routings": [step.routing for step in steps],
+            "routings": lambda: [step.routing for step in steps],
         }
 
     @torch.no_grad()
     def validation_step(self, batch, **fit_params):
         (x, weight), y = batch
         loss, prediction = validation_loss(self.criterion_, self.module_, x, y, weight)
-        return {"loss": loss, "y_pred": prediction, "values": {"loss": loss}, "routings": []}
+        return {"loss": loss, "y_pred": prediction, "values": {"loss": loss}, "routings": list}
 
-    def _follow_schedule(self) -> None:
+
+class _Course:
+    """The steps of a fit, and what follows them. (To set an attribute of a loop takes long.)"""
+
+    def __init__(self, plan: TrainingPlan, optimizer: FlatAdamW, annealed: list, n_steps: int):
+        self.plan, self.optimizer, self.annealed = plan, optimizer, annealed
+        self.step, self.last = 0, max(n_steps - 1, 1)
+
+    def follow(self) -> None:
+        """Set what the next step is to be taken with."""
         if self.plan.scheduled:
-            progress = self.step / max(self.n_steps - 1, 1)
-            for group in self.optimizer_.param_groups:
+            progress = self.step / self.last
+            for group in self.optimizer.param_groups:
                 group["lr"] = self.plan.learning_rate * schedule(progress)
             for part in self.annealed:
                 part.anneal(progress)

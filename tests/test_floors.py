@@ -52,7 +52,7 @@ FLOORS = [
     {"nn.networks"},
     {"nn.adapters"},
     {"batches", "optimizer", "objective", "checkpoint"},
-    {"model", "plan"},
+    {"model", "plan", "shallow_gradient"},
     {
         "training",
         "initialization",

@@ -150,42 +150,44 @@ def pull_back_maps(x_GTD: Tensor, dhidden_GTH: Tensor, dweight: Tensor, dbias: T
     torch.sum(dhidden_GTH, 1, keepdim=True, out=dbias)
 
 
-def mix(
-    x_BTD: Tensor, weights_GT: Tensor, maps: Maps, activation: str, room: Room
-) -> tuple[Tensor, Hidden, Tensor]:
-    """The weighted sums ``y_BTO``, hidden features, and what the experts say, ``answers_GTO``.
-
-    Parameters
-    ----------
-    x_BTD : Tensor
-        Rows of each block.
-    weights_GT : Tensor
-        Weight of each expert for each row.
-    maps : tuple of Tensor
-        Of the experts.
-    activation : {"relu", "gelu", "silu", "tanh"}
-        Nonlinearity of the hidden layer.
-    room : Room
-        For hidden features.
-    """
-    n_groups, _, width = maps[0].shape
-    hidden = Hidden.empty((n_groups, x_BTD.shape[1], width), activation, x_BTD, room)
-    for group, x_GTD in _runs(x_BTD, n_groups):
-        make_hidden(x_GTD, some(maps, group), activation, hidden.of(group))
-    answers_GTO = answers_of(hidden.features, maps)
-    weighted_BETO = (weights_GT.unsqueeze(2) * answers_GTO).unflatten(0, (len(x_BTD), -1))
-    return weighted_BETO.sum(1), hidden, answers_GTO
-
-
 class Mixed(NamedTuple):
-    """What a sum was made of."""
+    """The weighted sums of all experts, and what they were made of."""
 
+    y_BTO: Tensor
     x_BTD: Tensor
     weights_GT: Tensor
     maps: Maps
     activation: str
     hidden: Hidden
     answers_GTO: Tensor
+
+    @classmethod
+    def of(
+        cls, x_BTD: Tensor, weights_GT: Tensor, maps: Maps, activation: str, room: Room
+    ) -> "Mixed":
+        """Ask the experts.
+
+        Parameters
+        ----------
+        x_BTD : Tensor
+            Rows of each block.
+        weights_GT : Tensor
+            Weight of each expert for each row.
+        maps : tuple of Tensor
+            Of the experts.
+        activation : {"relu", "gelu", "silu", "tanh"}
+            Nonlinearity of the hidden layer.
+        room : Room
+            For hidden features.
+        """
+        n_groups, _, width = maps[0].shape
+        hidden = Hidden.empty((n_groups, x_BTD.shape[1], width), activation, x_BTD, room)
+        for group, x_GTD in _runs(x_BTD, n_groups):
+            make_hidden(x_GTD, some(maps, group), activation, hidden.of(group))
+        answers_GTO = answers_of(hidden.features, maps)
+        weighted_GTO = weights_GT.unsqueeze(2) * answers_GTO
+        y_BTO = weighted_GTO.unflatten(0, (len(x_BTD), -1)).sum(1)
+        return cls(y_BTO, x_BTD, weights_GT, maps, activation, hidden, answers_GTO)
 
     def pull_back(
         self, dy_BTO: Tensor, gradients: Maps, room: Room, dx_BTD: Tensor | None = None
@@ -233,10 +235,8 @@ class _SoftMixture(Function):
     @staticmethod
     def forward(x_BTD, weights_BTE, w_hidden, b_hidden, w_output, b_output, activation):
         maps = w_hidden, b_hidden, w_output, b_output
-        y_BTO, hidden, answers_GTO = mix(
-            x_BTD, _by_expert(weights_BTE), maps, activation, Room()
-        )
-        return y_BTO, *hidden, answers_GTO
+        mixed = Mixed.of(x_BTD, _by_expert(weights_BTE), maps, activation, Room())
+        return mixed.y_BTO, *mixed.hidden, mixed.answers_GTO
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -251,10 +251,9 @@ class _SoftMixture(Function):
         if dy_BTO is None:  # nobody reads the sum; what else was made has no gradient
             return (None,) * 7
         x_BTD, weights_BTE, *maps, features, known, answers_GTO = ctx.saved_tensors
-        hidden = Hidden(features, known)
-        mixed = Mixed(
-            x_BTD, _by_expert(weights_BTE), tuple(maps), ctx.activation, hidden, answers_GTO
-        )
+        made = Hidden(features, known), answers_GTO
+        weights_GT = _by_expert(weights_BTE)
+        mixed = Mixed(dy_BTO, x_BTD, weights_GT, tuple(maps), ctx.activation, *made)
         gradients = tuple(torch.empty_like(map_) for map_ in maps)
         dx_BTD = torch.empty_like(x_BTD) if ctx.needs_input_grad[0] else None
         dweights_GT = mixed.pull_back(dy_BTO, gradients, Room(), dx_BTD)
