@@ -121,9 +121,10 @@ class Tally:
     ) -> None:
         """Add a batch's values, and what its routings show if it is time for a look."""
         (_, weight), _ = batch
-        self._add(values, len(weight))
+        n_rows = weight.shape[0]
+        self._add(values, n_rows)
         if self.n_batches % BATCHES_PER_LOOK == 0 and (routings := look()):
-            self._add(shown_by(routings, of_rows(weight)), len(weight))
+            self._add(shown_by(routings, of_rows(weight)), n_rows)
         self.n_batches += 1
 
     def _add(self, values: dict[str, Tensor], n_rows: int) -> None:

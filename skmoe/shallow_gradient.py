@@ -125,7 +125,7 @@ class _OneExpert(_Mixture):
 
     def answer(self, z_TD):
         self.z_BTD = z_TD.unsqueeze(0)
-        shape = 1, len(z_TD), self.maps[0].shape[2]
+        shape = 1, z_TD.shape[0], self.maps[0].shape[2]
         self.hidden = Hidden.empty(shape, self.activation, z_TD, self.room)
         make_hidden(self.z_BTD, self.maps, self.activation, self.hidden)
         return answers_of(self.hidden.features, self.maps)[0]
@@ -133,7 +133,7 @@ class _OneExpert(_Mixture):
     def pull_back(self, dy_TO):
         dy_BTO, known = dy_TO.unsqueeze(0), self.hidden.known
         dhidden = self.room.take("dhidden", known.shape, dy_TO)
-        pull_back_hidden(dy_BTO, self.maps, known, self.activation, dhidden)
+        pull_back_hidden(dy_BTO, self.maps[2], known, self.activation, dhidden)
         pull_back_maps(self.z_BTD, dhidden, *self.gradients[:2])
         pull_back_answers(dy_BTO, self.hidden.features, self.gradients)
 
@@ -150,7 +150,7 @@ class _All(_Mixture):
         self.gate = _Gate(layer.gate, room)
 
     def answer(self, z_TD):
-        shape_ET = len(self.maps[0]), len(z_TD)
+        shape_ET = self.maps[0].shape[0], z_TD.shape[0]
         # Experts come first: the softmax then is several times faster.
         self.logits_ET = self.room.take("logits", shape_ET, z_TD)
         self.gate.logits(z_TD, self.logits_ET.T)
@@ -181,8 +181,8 @@ class _Some(_Mixture):
         self.top_k = cast(int, layer.router.top_k)
 
     def answer(self, z_TD):
-        n_experts = len(self.maps[0])
-        self.logits_TE = self.room.take("logits", (len(z_TD), n_experts), z_TD)
+        shape_TE = z_TD.shape[0], self.maps[0].shape[0]
+        self.logits_TE = self.room.take("logits", shape_TE, z_TD)
         self.gate.logits(z_TD, self.logits_TE)
         self.ids_BTK = self.router.choose(self.logits_TE.unsqueeze(0), self.top_k)
         kept_TK = self.logits_TE.gather(1, self.ids_BTK[0])
@@ -193,13 +193,13 @@ class _Some(_Mixture):
         return self.mixed.y_BTO[0]
 
     def _sorted(self, z_TD) -> SparselyMixed:
-        plan = Sorting(self.ids_BTK, len(self.maps[0]), self.per_row)
+        plan = Sorting(self.ids_BTK, self.maps[0].shape[0], self.per_row)
         x_SD = z_TD.index_select(0, plan.rows_S)
         places = self.weights_BTK, plan.slots_N, plan.tiers
         return SparselyMixed.of(x_SD, *places, self.maps, self.activation, self.room)
 
     def _unsorted(self, z_TD) -> Mixed:
-        weights_ET = z_TD.new_zeros(len(self.maps[0]), len(z_TD))
+        weights_ET = z_TD.new_zeros(self.maps[0].shape[0], z_TD.shape[0])
         weights_ET.scatter_(0, self.ids_BTK[0].T, self.weights_BTK[0].T)
         given = z_TD.unsqueeze(0), weights_ET, self.maps, self.activation
         return Mixed.of(*given, self.room)
@@ -250,7 +250,7 @@ class _Gate:
     def logits(self, z_TD: Tensor, into_TE: Tensor) -> None:
         self.z_TD = self.seen = z_TD
         if self.hidden is not None:
-            shape = len(z_TD), self.hidden.weight.shape[1]
+            shape = z_TD.shape[0], self.hidden.weight.shape[1]
             self.known = self.room.take("gate known", shape, z_TD)
             self.hidden.apply(z_TD, self.known)
             self.seen = GRADIENTS[self.activation].apply(self.known)

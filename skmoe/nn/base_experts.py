@@ -74,7 +74,7 @@ class Experts(nn.Module, ABC):
         ``x_SD`` are the rows at the slots of all tiers, ``slots_N`` those of the weights.
         """
         answers = [
-            self.evaluate(tier.rows(x_SD), *tier.tensors(self.stacked())).flatten(0, 1)
+            self.evaluate(tier.rows(x_SD), *map(tier.own, self.stacked())).flatten(0, 1)
             for tier in tiers
         ]
         return weighted_sum(torch.cat(answers).index_select(0, slots_N), weights_BTK)

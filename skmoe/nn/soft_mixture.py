@@ -79,7 +79,7 @@ class Room:
         if tensor is None or tensor.shape != shape:
             size = math.prod(shape)
             memory = self._memory.get(name)
-            if memory is None or len(memory) < size:
+            if memory is None or memory.shape[0] < size:
                 memory = self._memory[name] = like.new_empty(size)
             tensor = self._tensors[name] = memory[:size].view(shape)
         return tensor
@@ -133,10 +133,9 @@ def pull_back_answers(danswers_GTO: Tensor, features_GTH: Tensor, gradients: Map
 
 
 def pull_back_hidden(
-    danswers_GTO: Tensor, maps: Maps, known_GTH: Tensor, activation: str, into_GTH: Tensor
+    danswers_GTO: Tensor, w_output: Tensor, known_GTH: Tensor, activation: str, into_GTH: Tensor
 ) -> Tensor:
     """The gradient before the activation."""
-    w_output = maps[2]
     if danswers_GTO.shape[2] == 1:  # the product, without a call of matrices
         torch.mul(danswers_GTO, w_output.mT, out=into_GTH)
     else:
@@ -186,14 +185,14 @@ class Mixed(NamedTuple):
             make_hidden(x_GTD, some(maps, group), activation, hidden.of(group))
         answers_GTO = answers_of(hidden.features, maps)
         weighted_GTO = weights_GT.unsqueeze(2) * answers_GTO
-        y_BTO = weighted_GTO.unflatten(0, (len(x_BTD), -1)).sum(1)
+        y_BTO = weighted_GTO.unflatten(0, (x_BTD.shape[0], -1)).sum(1)
         return cls(y_BTO, x_BTD, weights_GT, maps, activation, hidden, answers_GTO)
 
     def pull_back(
         self, dy_BTO: Tensor, gradients: Maps, room: Room, dx_BTD: Tensor | None = None
     ) -> Tensor:
         """Gradient ``dweights_GT``; fills in those of the maps, and of the rows if asked."""
-        n_blocks, n_groups = len(self.x_BTD), len(self.weights_GT)
+        n_blocks, n_groups = self.x_BTD.shape[0], self.weights_GT.shape[0]
         n_experts = n_groups // n_blocks
         dy_GTO = dy_BTO if n_blocks == 1 else dy_BTO.repeat_interleave(n_experts, 0)
         danswers_GTO = self.weights_GT.unsqueeze(2) * dy_GTO
@@ -201,7 +200,7 @@ class Mixed(NamedTuple):
         for group, x_GTD in _runs(self.x_BTD, n_groups):
             maps, dhidden = some(self.maps, group), dhidden_GTH[group]
             known = self.hidden.known[group]
-            pull_back_hidden(danswers_GTO[group], maps, known, self.activation, dhidden)
+            pull_back_hidden(danswers_GTO[group], maps[2], known, self.activation, dhidden)
             pull_back_maps(x_GTD, dhidden, gradients[0][group], gradients[1][group])
             if dx_BTD is not None:
                 blocks = slice(group.start // n_experts, group.stop // n_experts)

@@ -66,10 +66,11 @@ class SparselyMixed(NamedTuple):
             For hidden features.
         """
         width, n_outputs = maps[2].shape[1:]
-        hidden = Hidden.empty((len(x_SD), width), activation, x_SD, room)
-        answers_SO = x_SD.new_empty(len(x_SD), n_outputs)
+        n_slots = x_SD.shape[0]
+        hidden = Hidden.empty((n_slots, width), activation, x_SD, room)
+        answers_SO = x_SD.new_empty(n_slots, n_outputs)
         for tier in tiers:
-            own = tier.tensors(maps)
+            own = tuple(map(tier.own, maps))
             into = Hidden(tier.rows(hidden.features), tier.rows(hidden.known))
             make_hidden(tier.rows(x_SD), own, activation, into)
             tier.rows(answers_SO).copy_(answers_of(into.features, own))
@@ -86,23 +87,26 @@ class SparselyMixed(NamedTuple):
         dy_BT1O = dy_BTO.unsqueeze(2)
         dasked_BTKO = self.weights_BTK.unsqueeze(3) * dy_BT1O
         # Slots that are left over have no gradient.
-        danswers_SO = dy_BTO.new_zeros(len(self.x_SD), dy_BTO.shape[2])
+        danswers_SO = dy_BTO.new_zeros(self.x_SD.shape[0], dy_BTO.shape[2])
         danswers_SO.index_copy_(0, self.slots_N, dasked_BTKO.flatten(0, 2))
         dhidden_SH = room.take("dhidden", self.hidden_SH.known.shape, dy_BTO)
         if self.tiers[0].experts is not None:
             for gradient in gradients:
                 gradient.zero_()
         for tier in self.tiers:
-            own, dhidden = tier.tensors(self.maps), tier.rows(dhidden_SH)
+            x, dhidden = tier.rows(self.x_SD), tier.rows(dhidden_SH)
             danswers, known = tier.rows(danswers_SO), tier.rows(self.hidden_SH.known)
-            pull_back_hidden(danswers, own, known, self.activation, dhidden)
-            into = gradients if tier.experts is None else tuple(map(torch.empty_like, own))
-            pull_back_maps(tier.rows(self.x_SD), dhidden, into[0], into[1])
-            pull_back_answers(danswers, tier.rows(self.hidden_SH.features), into)
+            pull_back_hidden(danswers, tier.own(self.maps[2]), known, self.activation, dhidden)
+            own = gradients
             if tier.experts is not None:
-                tier.add(gradients, into)
+                own = tuple(g.new_empty(tier.shape[0], *g.shape[1:]) for g in gradients)
+            pull_back_maps(x, dhidden, own[0], own[1])
+            pull_back_answers(danswers, tier.rows(self.hidden_SH.features), own)
+            if tier.experts is not None:
+                for gradient, part in zip(gradients, own, strict=True):
+                    gradient.index_add_(0, tier.experts, part)
             if dx_SD is not None:
-                torch.bmm(dhidden, own[0].mT, out=tier.rows(dx_SD))
+                torch.bmm(dhidden, tier.own(self.maps[0]).mT, out=tier.rows(dx_SD))
         dweights_BTKO = self.asked_BTKO * dy_BT1O
         return dweights_BTKO[..., 0] if dy_BTO.shape[2] == 1 else dweights_BTKO.sum(3)
 

@@ -1,10 +1,13 @@
 """Sorted rows: each at a slot of its expert, and few slots left over."""
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from skmoe.nn.sorting import TIER, Sorting
+from skmoe.nn.sorting import TIER, Sorting, best_cuts
 
 
 def skewed(n_rows, n_experts, n_kept, power, seed):
@@ -27,7 +30,8 @@ def test_each_assignment_has_a_slot_of_its_expert_and_its_row(n_experts, power, 
     expert_of_slot = torch.full((len(plan.rows_S),), -1)
     for tier in plan.tiers:
         experts = torch.arange(2 * n_experts) if tier.experts is None else tier.experts
-        expert_of_slot[tier.slots] = experts.repeat_interleave(tier.length)
+        slots = slice(tier.start, tier.start + math.prod(tier.shape))
+        expert_of_slot[slots] = experts.repeat_interleave(tier.shape[1])
     groups = (ids_BTK + torch.tensor([0, n_experts])[:, None, None]).flatten()
     assert torch.equal(expert_of_slot[plan.slots_N], groups)
 
@@ -35,11 +39,12 @@ def test_each_assignment_has_a_slot_of_its_expert_and_its_row(n_experts, power, 
 @pytest.mark.parametrize("power", [0.0, 0.7, 1.5, 4.0])
 @pytest.mark.parametrize("n_experts", [8, 64, 512])
 def test_slots_do_not_grow_with_the_number_of_experts(n_experts, power):
-    """At most four for an assignment, and what the calls of a tier are worth."""
+    """At most two for an assignment, and what the calls of a few tiers are worth."""
     ids_BTK = skewed(1000, n_experts, 2, power, 0)
     per_row = 2_000
     n_slots = len(Sorting(ids_BTK, n_experts, per_row).rows_S)
-    assert 2000 <= n_slots <= 4 * 2000 + TIER / per_row
+    most = 2 * 2000 + math.log2(2 * n_experts) * TIER / per_row
+    assert 2000 <= n_slots <= most
 
 
 def test_even_rows_are_not_padded():
@@ -47,12 +52,33 @@ def test_even_rows_are_not_padded():
     plan = Sorting(ids_BTK, 4, per_row=1)
     assert len(plan.rows_S) == 12
     (tier,) = plan.tiers
-    assert (tier.experts, tier.slots, tier.length) == (None, slice(0, 12), 3)
+    assert tier == (None, 0, (4, 3))
 
 
 def test_one_busy_expert_has_a_tier_of_its_own():
     ids_BTK = torch.tensor([0] * 5000 + [1, 2, 3]).view(1, -1, 1)
     plan = Sorting(ids_BTK, 4, per_row=1000)
-    assert [tier.length for tier in plan.tiers] == [1, 4999]
+    assert [tier.shape for tier in plan.tiers] == [(4, 1), (1, 4999)]
     assert plan.tiers[1].experts.tolist() == [0]
     assert len(plan.rows_S) == 4 + 4999
+
+
+@pytest.mark.parametrize("worth", [0, 3, 10, 1000])
+@pytest.mark.parametrize("left", [[1], [8, 8, 4, 1, 1], [9, 5, 4, 4, 2, 2, 1, 1, 1, 1]])
+def test_no_other_cuts_at_halves_are_cheaper(left, worth):
+    def cost(cuts):
+        lengths = zip([0, *cuts], cuts, strict=False)
+        return sum(left[start] * (stop - start) + worth for start, stop in lengths)
+
+    halves = {
+        i
+        for i in range(1, len(left))
+        for h in (2, 4, 8)
+        if left[i] <= left[0] // h < left[i - 1]
+    }
+    others = [
+        [*some, len(left)]
+        for n in range(len(halves) + 1)
+        for some in itertools.combinations(sorted(halves), n)
+    ]
+    assert cost(best_cuts(left, worth)) == min(map(cost, others))

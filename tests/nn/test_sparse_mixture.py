@@ -26,7 +26,7 @@ def test_it_is_the_formula_and_so_are_its_gradients(
     monkeypatch.setattr(sys.modules["skmoe.nn.sorting"], "TIER", tier)
     ids_BTK = torch.tensor([IDS])
     plan = Sorting(ids_BTK, E, per_row=1)
-    assert len(plan.tiers) == (1 if tier else 2)
+    assert len(plan.tiers) == (1 if tier else 3)
     x_TD, weights_BTK = randn(len(IDS), D), randn(1, len(IDS), 2).softmax(-1)
     maps = [randn(E, D, H), randn(E, 1, H), randn(E, H, n_outputs), randn(E, 1, n_outputs)]
     inputs = [tensor.requires_grad_() for tensor in (x_TD, weights_BTK, *maps)]
