@@ -37,7 +37,7 @@ from skmoe.shallow_gradient import gradient_by_hand
 DIVERGED_LOSS = 1e4
 MAX_RESTARTS = 6
 # Validation rows that are looked at together, at least.
-VALIDATION_BATCH = 8192
+VALIDATION_BATCH = 2048
 RESTART_FACTOR = 0.1
 # An epoch that still improves the loss by this share was not the last that paid.
 STILL_IMPROVING = 0.1

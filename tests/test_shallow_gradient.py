@@ -80,7 +80,8 @@ def test_gradients_of_all_nonlinearities(activation, top_k):
 @pytest.mark.parametrize("tier", [0, 10**9], ids=["tiers", "one tier"])
 def test_gradients_of_sorted_rows(n_outputs, top_k, tier, monkeypatch):
     monkeypatch.setattr(sys.modules["skmoe.nn.dispatch"], "SORTING", -1)
-    monkeypatch.setattr(sys.modules["skmoe.nn.sorting"], "TIER", tier)
+    for cost in ("TIER", "COPIED"):
+        monkeypatch.setattr(sys.modules["skmoe.nn.sorting"], cost, tier)
     router = part("softmax", renormalize=True)
     check(network(n_outputs, n_experts=6, top_k=top_k, router=router), n_outputs=n_outputs)
 

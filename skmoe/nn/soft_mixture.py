@@ -225,6 +225,8 @@ def soft_mixture(x_BTD: Tensor, weights_BTE: Tensor, maps: Maps, activation: str
     activation : {"relu", "gelu", "silu", "tanh"}
         Nonlinearity of the hidden layer.
     """
+    if torch.is_inference_mode_enabled():
+        return Mixed.of(x_BTD, _by_expert(weights_BTE), maps, activation, Room()).y_BTO
     return _SoftMixture.apply(x_BTD, weights_BTE, *maps, activation)[0]
 
 

@@ -17,7 +17,10 @@ from torch import Tensor
 
 # What the calls of a tier cost, in multiply-adds that would take as long (measured on a CPU,
 # forward and backward).
-TIER = 500_000
+TIER = 1_500_000
+# So many rows of an expert take as long as copies of its maps, and of their gradients: tiers
+# beyond the first need them.
+COPIED = 16
 
 
 class Tier(NamedTuple):
@@ -127,7 +130,8 @@ def best_cuts(left: list[int], worth: float) -> list[int]:
     cheapest, before = [0.0] + [math.inf] * (len(ends) - 1), [0] * len(ends)
     for j, stop in enumerate(ends):
         for i, start in enumerate(ends[:j]):
-            cost = cheapest[i] + left[start] * (stop - start) + worth
+            copied = COPIED * left[start] if start else 0
+            cost = cheapest[i] + left[start] * (stop - start) + worth + copied
             if cost < cheapest[j]:
                 cheapest[j], before[j] = cost, i
     cuts, j = [], len(ends) - 1

@@ -123,7 +123,10 @@ def sparse_mixture(
 
     Parameters are those of `SparselyMixed.of`.
     """
-    return _SparseMixture.apply(x_SD, weights_BTK, slots_N, tiers, *maps, activation)
+    places = weights_BTK, slots_N, tiers
+    if torch.is_inference_mode_enabled():
+        return SparselyMixed.of(x_SD, *places, maps, activation, Room()).y_BTO
+    return _SparseMixture.apply(x_SD, *places, *maps, activation)
 
 
 class _SparseMixture(Function):

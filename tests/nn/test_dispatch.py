@@ -77,7 +77,8 @@ def gradients(y_BTO, experts, x_BTD, routing):
 def test_outputs_and_gradients_are_those_of_the_plain_loop(
     how, kind, n_blocks, top_k, pattern, n_rows, tier_cost, generator, monkeypatch
 ):
-    monkeypatch.setattr(sys.modules["skmoe.nn.sorting"], "TIER", tier_cost)
+    for cost in ("TIER", "COPIED"):
+        monkeypatch.setattr(sys.modules["skmoe.nn.sorting"], cost, tier_cost)
     given = problem(generator, kind, n_blocks, top_k, pattern, n_rows)
     expected = by_hand(*given)
     actual = dispatch(*given, how=how)

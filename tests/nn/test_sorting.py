@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from skmoe.nn.sorting import TIER, Sorting, best_cuts
+from skmoe.nn.sorting import COPIED, TIER, Sorting, best_cuts
 
 
 def skewed(n_rows, n_experts, n_kept, power, seed):
@@ -43,7 +43,7 @@ def test_slots_do_not_grow_with_the_number_of_experts(n_experts, power):
     ids_BTK = skewed(1000, n_experts, 2, power, 0)
     per_row = 2_000
     n_slots = len(Sorting(ids_BTK, n_experts, per_row).rows_S)
-    most = 2 * 2000 + math.log2(2 * n_experts) * TIER / per_row
+    most = 2 * 2000 + math.log2(2 * n_experts) * TIER / per_row + 2 * COPIED * n_experts
     assert 2000 <= n_slots <= most
 
 
@@ -64,11 +64,15 @@ def test_one_busy_expert_has_a_tier_of_its_own():
 
 
 @pytest.mark.parametrize("worth", [0, 3, 10, 1000])
-@pytest.mark.parametrize("left", [[1], [8, 8, 4, 1, 1], [9, 5, 4, 4, 2, 2, 1, 1, 1, 1]])
+@pytest.mark.parametrize(
+    "left", [[1], [8] * 20 + [4] * 9 + [1, 1], [9] * 9 + [5, 4, 4, 2, 2] + [1] * 40]
+)
 def test_no_other_cuts_at_halves_are_cheaper(left, worth):
     def cost(cuts):
         lengths = zip([0, *cuts], cuts, strict=False)
-        return sum(left[start] * (stop - start) + worth for start, stop in lengths)
+        tiers = [(left[start], stop - start) for start, stop in lengths]
+        copied = COPIED * sum(n_experts for n_experts, _ in tiers[1:])
+        return sum(map(math.prod, tiers)) + worth * len(tiers) + copied
 
     halves = {
         i

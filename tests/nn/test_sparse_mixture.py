@@ -23,7 +23,8 @@ IDS = [[0, 1], [0, 2], [0, 3], [0, 1], [0, 1], [1, 0], [3, 0]]
 def test_it_is_the_formula_and_so_are_its_gradients(
     activation, n_outputs, tier, randn, monkeypatch
 ):
-    monkeypatch.setattr(sys.modules["skmoe.nn.sorting"], "TIER", tier)
+    for cost in ("TIER", "COPIED"):
+        monkeypatch.setattr(sys.modules["skmoe.nn.sorting"], cost, tier)
     ids_BTK = torch.tensor([IDS])
     plan = Sorting(ids_BTK, E, per_row=1)
     assert len(plan.tiers) == (1 if tier else 3)
