@@ -16,7 +16,7 @@ Batch = tuple[tuple[Tensor, Tensor], Tensor]
 # Values of x that are put in order at once: one call for many short batches.
 GATHERED = 2**20
 # Of so many batches, one is looked at for what its routings show.
-BATCHES_PER_LOOK = 4
+BATCHES_PER_LOOK = 8
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,9 @@ def shown_by(routings: list[Routing], weight_T: Tensor) -> dict[str, Tensor]:
 
 def gate_entropy(routing: Routing) -> Tensor:
     """Mean entropy of the scores in each block, as a share of that of a uniform choice."""
+    if routing.n_experts == 1:
+        return routing.scores_BTE.new_zeros(routing.scores_BTE.shape[0])
     total_BT1 = routing.scores_BTE.sum(-1, keepdim=True)  # not one, of sigmoids
     shares_BTE = routing.scores_BTE / total_BT1.clamp_min(torch.finfo(total_BT1.dtype).tiny)
     entropy_BT = torch.special.entr(shares_BTE).sum(-1)
-    return entropy_BT.mean(-1) / math.log(max(routing.n_experts, 2))
+    return entropy_BT.mean(-1) / math.log(routing.n_experts)

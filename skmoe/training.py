@@ -213,17 +213,13 @@ class _Loop(NeuralNet):
         annealed = [p for p in parts if hasattr(p, "anneal") and p not in resting]
         n_steps = self.max_epochs * count_batches(len(X), self.batch_size)
         self.course = _Course(self.plan, self.optimizer_, annealed, n_steps)
+        # Callbacks that do nothing are not called: per batch, this would be half of the cost.
         self.listeners = {
             name: [cb for _, cb in self.callbacks_ if _overrides(cb, name)]
             for name in ("on_batch_begin", "on_batch_end", "on_grad_computed")
         }
 
     def notify(self, method_name, **kwargs):
-        # Callbacks that do nothing are not called: per batch, this is half of the cost.
-        if method_name in getattr(self, "listeners", ()):
-            for callback in self.listeners[method_name]:
-                getattr(callback, method_name)(self, **kwargs)
-            return
         try:
             super().notify(method_name, **kwargs)
         except KeyboardInterrupt as stop:
@@ -301,10 +297,12 @@ class _Loop(NeuralNet):
             self.by_hand = gradient_by_hand(*given, self.room)
         tally = Tally()
         for batch in iterator:
-            self.notify("on_batch_begin", batch=batch, training=training)
+            for callback in self.listeners["on_batch_begin"]:
+                callback.on_batch_begin(self, batch=batch, training=training)
             step = step_fn(batch)
             tally.add(step.pop("values"), step.pop("routings"), batch)
-            self.notify("on_batch_end", batch=batch, training=training, **step)
+            for callback in self.listeners["on_batch_end"]:
+                callback.on_batch_end(self, batch=batch, training=training, **step)
         averages = tally.averages()
         loss = averages.pop("loss")
         self.history.record(f"{prefix}_loss", loss)
@@ -320,9 +318,9 @@ class _Loop(NeuralNet):
     def train_step(self, batch, **fit_params):
         self.course.follow()
         step = self._find_gradient(batch)
-        if self.listeners["on_grad_computed"]:
+        for callback in self.listeners["on_grad_computed"]:
             named = list(self.get_all_learnable_params())
-            self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
+            callback.on_grad_computed(self, named_parameters=named, batch=batch, training=True)
         self.optimizer_.step()
         return step
 
@@ -386,12 +384,31 @@ def count_dead(usage: list[list[float]]) -> int:
     return sum(share < 0.1 / len(shares) for shares in usage for share in shares)
 
 
+class _BestEpoch(EarlyStopping):
+    """Ends a fit with the weights of the best epoch: skorch's, but for how these are copied.
+
+    A deep copy of them takes as long as some steps of a small net.
+    """
+
+    def on_epoch_end(self, net, **kwargs):
+        score = net.history[-1, self.monitor]
+        if self._is_score_improved(score):
+            self.misses_, self.best_epoch_ = 0, net.history[-1, "epoch"]
+            self.dynamic_threshold_ = self._calc_new_threshold(score)
+            state = net.module_.state_dict()
+            self.best_model_weights_ = {name: value.clone() for name, value in state.items()}
+            return
+        self.misses_ += 1
+        if self.misses_ == self.patience:
+            raise KeyboardInterrupt
+
+
 def _callbacks(plan: TrainingPlan, has_validation: bool) -> list[Callback]:
     callbacks = list(plan.callbacks)
     if has_validation:
         patience = plan.patience or plan.max_epochs + 1
         callbacks.append(
-            EarlyStopping(patience=patience, threshold=0.0, load_best=True, sink=_silent)
+            _BestEpoch(patience=patience, threshold=0.0, load_best=True, sink=_silent)
         )
     return [*callbacks, *monitors(plan.verbose), *plan.monitors]
 
