@@ -14,7 +14,7 @@ Batch = tuple[tuple[Tensor, Tensor], Tensor]
 """``((x, weight), y)``: the form in which skorch's callbacks find x and y."""
 
 # Values of x that are put in order at once: one call for many short batches.
-GATHERED = 2**20
+GATHERED = 2**18
 # Of so many batches, one is looked at for what its routings show.
 BATCHES_PER_LOOK = 8
 

@@ -1,12 +1,14 @@
-"""The gradient of a shallow mixture by hand: what a step of its training computes.
+"""The gradient of shallow mixtures by hand: what a step of their training computes.
 
 Of a step of a small network, the calls of modules and autograd cost several times what the
 arithmetic does. So the step of the usual network is written out here: one layer of plain nets
 behind a softmax, its gate linear or a net. Whatever this file does not know is left to
-autograd, which computes the same, up to rounding: `gradient_by_hand` decides.
+autograd, which computes the same, up to rounding: `is_known` decides. Networks of one kind may
+be trained side by side, as B blocks.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from skmoe.nn.base import Network
 from skmoe.nn.base_routers import Routing, softmax_over_experts
 from skmoe.nn.dispatch import multiply_adds, pays_to_sort
+from skmoe.nn.embeddings import NoEmbedding
 from skmoe.nn.gates import Gate, LinearGate, MLPGate
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.losses import FitLoss, SquaredError
@@ -36,256 +39,305 @@ from skmoe.nn.sorting import Sorting
 from skmoe.nn.sparse_mixture import SparselyMixed
 from skmoe.nn.stacked import ACTIVATIONS, StackedLinear
 
+# Of experts, as `stacked` gives them.
+MAPS = "hidden.weight", "hidden.bias", "output.weight", "output.bias"
 softmax_backward = torch._softmax_backward_data
 
 
 class Outcome(NamedTuple):
     """What a batch showed, beside the gradients."""
 
-    loss: Tensor
-    prediction_TO: Tensor
+    losses_B: Tensor
+    predictions_BTO: Tensor
 
 
 class ShallowGradient:
-    """Loss of a batch and its gradients, written where the weights keep theirs.
+    """Losses of networks side by side and their gradients, written where these are kept.
 
     Parameters
     ----------
-    network : MoENetwork
-        One that `gradient_by_hand` accepts; its weights must stay where they are.
+    networks : sequence of MoENetwork
+        B networks of one kind, which `is_known` by hand.
+    weights, gradients : mapping of str to Tensor
+        By the names that they have in a network, with those of all networks on the first
+        axis: of gates B maps, of experts ``B E``. They must stay where they are.
     criterion : FitLoss
         The loss of the predictions.
     room : Room
         Memory to be used in each step.
     """
 
-    def __init__(self, network: MoENetwork, criterion: FitLoss, room: Room):
-        self.network, self.criterion = network, criterion
-        layer, top_k = network.layer, network.layer.router.top_k
+    def __init__(
+        self,
+        networks: Sequence[MoENetwork],
+        weights: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+        criterion: FitLoss,
+        room: Room,
+    ):
+        self.networks, self.criterion = networks, criterion
+        first = networks[0]
+        is_plain = isinstance(first.embedding, NoEmbedding) and first.axes is None
+        self.sees = self._same if is_plain else self._embedded
+        layer, top_k = first.layer, first.layer.router.top_k
         n_experts = layer.experts.n_experts
         kind: type[_Mixture]
         if n_experts == 1:
             kind = _OneExpert
         else:
             kind = _All if top_k is None or top_k >= n_experts else _Some
-        self.mixture = kind(layer, room)
+        tensors = {name: (w.detach(), gradients[name]) for name, w in weights.items()}
+        gates = [network.layer.gate for network in networks]
+        self.mixture = kind(layer, tensors, gates, room)
 
-    def __call__(self, x: Tensor, y_TO: Tensor, weight: Tensor) -> Outcome:
+    def __call__(self, x_BTD: Tensor, y_BTO: Tensor, weight_BT: Tensor) -> Outcome:
         # No tensor here asks for a gradient; so autograd looks away.
-        z_TD = self.network.embedding(self.network.on_axes(x))
-        prediction_TO = self.mixture.answer(z_TD)
-        loss, dprediction_TO = self._loss(prediction_TO, y_TO, weight.view(-1))
-        self.mixture.pull_back(dprediction_TO)
-        return Outcome(loss, prediction_TO)
+        predictions_BTO = self.mixture.answer(self.sees(x_BTD))
+        losses_B, dpredictions_BTO = self._losses(predictions_BTO, y_BTO, weight_BT)
+        self.mixture.pull_back(dpredictions_BTO)
+        return Outcome(losses_B, predictions_BTO)
 
     def routing(self) -> Routing:
-        """Of the last batch."""
+        """Of the last batch, each network a block."""
         return self.mixture.routing()
 
-    def _loss(self, prediction_TO, y_TO, weight_T) -> tuple[Tensor, Tensor]:
-        """The loss, and its gradient for the predictions."""
+    def _same(self, x_BTD: Tensor) -> Tensor:
+        return x_BTD
+
+    def _embedded(self, x_BTD: Tensor) -> Tensor:
+        """What the layers see."""
+        seen = [
+            network.embedding(network.on_axes(x_TD))
+            for network, x_TD in zip(self.networks, x_BTD, strict=True)
+        ]
+        return seen[0].unsqueeze(0) if len(seen) == 1 else torch.stack(seen)
+
+    def _losses(self, predictions_BTO, y_BTO, weight_BT) -> tuple[Tensor, Tensor]:
+        """The losses, and their gradients for the predictions."""
+        n_blocks, n_rows, n_outputs = predictions_BTO.shape
         if type(self.criterion) is SquaredError:
-            error_TO = prediction_TO - y_TO
-            weighted_TO = error_TO * weight_T.unsqueeze(1)
-            n = error_TO.numel()
-            loss = torch.dot(error_TO.reshape(-1), weighted_TO.reshape(-1)) / n
-            return loss, weighted_TO.mul_(2 / n)
-        leaf = prediction_TO.requires_grad_()
-        loss = (self.criterion(leaf, y_TO) * weight_T).mean()
-        (dprediction_TO,) = torch.autograd.grad(loss, leaf)
+            errors_BTO = predictions_BTO - y_BTO
+            weighted_BTO = errors_BTO * weight_BT.unsqueeze(2)
+            n = n_rows * n_outputs
+            losses_B = (errors_BTO * weighted_BTO).sum((1, 2)) / n
+            return losses_B, weighted_BTO.mul_(2 / n)
+        leaf = predictions_BTO.requires_grad_()
+        losses = self.criterion(leaf.flatten(0, 1), y_BTO.flatten(0, 1))
+        losses_B = (losses.view(n_blocks, n_rows) * weight_BT).mean(1)
+        (dpredictions_BTO,) = torch.autograd.grad(losses_B.sum(), leaf)
         leaf.requires_grad_(False)
-        return loss.detach(), dprediction_TO
+        return losses_B.detach(), dpredictions_BTO
+
+
+Tensors = Mapping[str, tuple[Tensor, Tensor]]
+"""Weights and their gradients, by name."""
 
 
 class _Mixture(ABC):
-    """Predictions of a layer, ``y_TO``, then the gradients of its weights."""
+    """Predictions of the layers, ``y_BTO``, then the gradients of their weights."""
 
-    def __init__(self, layer: MoELayer, room: Room):
-        self.experts, self.router, self.room = layer.experts, layer.router, room
-        experts = cast(MLPExperts, layer.experts)
-        self.activation = experts.activation_name
-        self.maps = tuple(map_.detach() for map_ in experts.stacked())
-        self.gradients = tuple(cast(Tensor, map_.grad) for map_ in experts.stacked())
-
-    @abstractmethod
-    def answer(self, z_TD: Tensor) -> Tensor:
-        """Predictions ``y_TO``."""
+    def __init__(self, layer: MoELayer, tensors: Tensors, gates: Sequence[Gate], room: Room):
+        self.n_experts, self.router, self.room = layer.experts.n_experts, layer.router, room
+        self.activation = cast(MLPExperts, layer.experts).activation_name
+        names = [f"layer.experts.{map_}" for map_ in MAPS]
+        self.maps, self.gradients = zip(*(tensors[name] for name in names), strict=True)
 
     @abstractmethod
-    def pull_back(self, dy_TO: Tensor) -> None:
+    def answer(self, z_BTD: Tensor) -> Tensor:
+        """Predictions ``y_BTO``."""
+
+    @abstractmethod
+    def pull_back(self, dy_BTO: Tensor) -> None:
         """Write the gradients of all weights."""
 
     @abstractmethod
     def routing(self) -> Routing:
-        """What the router said."""
+        """What the routers said."""
 
 
 class _OneExpert(_Mixture):
-    """A plain net. Its weight is always 1: the gate's gradients stay zero."""
+    """Plain nets. The weight of the expert is always 1: the gate's gradients stay zero."""
 
-    def answer(self, z_TD):
-        self.z_BTD = z_TD.unsqueeze(0)
-        shape = 1, z_TD.shape[0], self.maps[0].shape[2]
-        self.hidden = Hidden.empty(shape, self.activation, z_TD, self.room)
-        make_hidden(self.z_BTD, self.maps, self.activation, self.hidden)
-        return answers_of(self.hidden.features, self.maps)[0]
+    def answer(self, z_BTD):
+        self.z_BTD = z_BTD
+        shape = *z_BTD.shape[:2], self.maps[0].shape[2]
+        self.hidden = Hidden.empty(shape, self.activation, z_BTD, self.room)
+        make_hidden(z_BTD, self.maps, self.activation, self.hidden)
+        return answers_of(self.hidden.features, self.maps)
 
-    def pull_back(self, dy_TO):
-        dy_BTO, known = dy_TO.unsqueeze(0), self.hidden.known
-        dhidden = self.room.take("dhidden", known.shape, dy_TO)
+    def pull_back(self, dy_BTO):
+        known = self.hidden.known
+        dhidden = self.room.take("dhidden", known.shape, dy_BTO)
         pull_back_hidden(dy_BTO, self.maps[2], known, self.activation, dhidden)
         pull_back_maps(self.z_BTD, dhidden, *self.gradients[:2])
         pull_back_answers(dy_BTO, self.hidden.features, self.gradients)
 
     def routing(self):
-        certain = self.z_BTD.new_ones(1, self.z_BTD.shape[1], 1)
+        certain = self.z_BTD.new_ones(*self.z_BTD.shape[:2], 1)
         return Routing(certain, None, certain, torch.zeros_like(certain))
 
 
 class _All(_Mixture):
     """All experts, by the softmax of the gate's logits."""
 
-    def __init__(self, layer, room):
-        super().__init__(layer, room)
-        self.gate = _Gate(layer.gate, room)
+    def __init__(self, layer, tensors, gates, room):
+        super().__init__(layer, tensors, gates, room)
+        self.gate = _Gate(tensors, gates, room)
 
-    def answer(self, z_TD):
-        shape_ET = self.maps[0].shape[0], z_TD.shape[0]
-        # Experts come first: the softmax then is several times faster.
-        self.logits_ET = self.room.take("logits", shape_ET, z_TD)
-        self.gate.logits(z_TD, self.logits_ET.T)
-        self.weights_ET = self.room.take("weights", shape_ET, z_TD)
-        torch.softmax(self.logits_ET, 0, out=self.weights_ET)
-        given = z_TD.unsqueeze(0), self.weights_ET, self.maps, self.activation
-        self.mixed = Mixed.of(*given, self.room)
-        return self.mixed.y_BTO[0]
+    def answer(self, z_BTD):
+        n_blocks, n_rows, _ = z_BTD.shape
+        shape_BET = n_blocks, self.n_experts, n_rows
+        # Experts come before rows: the softmax then is several times faster.
+        self.logits_BET = self.room.take("logits", shape_BET, z_BTD)
+        self.gate.logits(z_BTD, self.logits_BET.mT)
+        self.weights_BET = self.room.take("weights", shape_BET, z_BTD)
+        torch.softmax(self.logits_BET, 1, out=self.weights_BET)
+        weights_GT = self.weights_BET.view(-1, n_rows)
+        self.mixed = Mixed.of(z_BTD, weights_GT, self.maps, self.activation, self.room)
+        return self.mixed.y_BTO
 
-    def pull_back(self, dy_TO):
-        dweights_ET = self.mixed.pull_back(dy_TO.unsqueeze(0), self.gradients, self.room)
-        dlogits_ET = softmax_backward(dweights_ET, self.weights_ET, 0, dweights_ET.dtype)
-        self.gate.pull_back(dlogits_ET.T)
+    def pull_back(self, dy_BTO):
+        dweights_GT = self.mixed.pull_back(dy_BTO, self.gradients, self.room)
+        dweights_BET = dweights_GT.view(self.weights_BET.shape)
+        dlogits_BET = softmax_backward(dweights_BET, self.weights_BET, 1, dy_BTO.dtype)
+        self.gate.pull_back(dlogits_BET.mT)
 
     def routing(self):
-        weights_BTE, logits_BTE = (t.T.unsqueeze(0) for t in (self.weights_ET, self.logits_ET))
+        weights_BTE, logits_BTE = self.weights_BET.mT, self.logits_BET.mT
         return Routing(weights_BTE, None, weights_BTE, logits_BTE)
 
 
 class _Some(_Mixture):
     """The experts of the largest logits, by the softmax of these."""
 
-    def __init__(self, layer, room):
-        super().__init__(layer, room)
+    def __init__(self, layer, tensors, gates, room):
+        super().__init__(layer, tensors, gates, room)
         self.mixed: Mixed | SparselyMixed
-        self.gate = _Gate(layer.gate, room)
+        self.gate = _Gate(tensors, gates, room)
         self.per_row = multiply_adds(layer.experts)
         self.top_k = cast(int, layer.router.top_k)
 
-    def answer(self, z_TD):
-        shape_TE = z_TD.shape[0], self.maps[0].shape[0]
-        self.logits_TE = self.room.take("logits", shape_TE, z_TD)
-        self.gate.logits(z_TD, self.logits_TE)
-        self.ids_BTK = self.router.choose(self.logits_TE.unsqueeze(0), self.top_k)
-        kept_TK = self.logits_TE.gather(1, self.ids_BTK[0])
-        self.weights_BTK = softmax_over_experts(kept_TK.unsqueeze(0))
-        n_saved = self.logits_TE.numel() - kept_TK.numel()
+    def answer(self, z_BTD):
+        shape_BTE = *z_BTD.shape[:2], self.n_experts
+        self.logits_BTE = self.room.take("logits", shape_BTE, z_BTD)
+        self.gate.logits(z_BTD, self.logits_BTE)
+        self.ids_BTK = self.router.choose(self.logits_BTE, self.top_k)
+        kept_BTK = self.logits_BTE.gather(2, self.ids_BTK)
+        self.weights_BTK = softmax_over_experts(kept_BTK)
+        n_saved = self.logits_BTE.numel() - kept_BTK.numel()
         mixed = self._sorted if pays_to_sort(n_saved, self.per_row) else self._unsorted
-        self.mixed = mixed(z_TD)
-        return self.mixed.y_BTO[0]
+        self.mixed = mixed(z_BTD)
+        return self.mixed.y_BTO
 
-    def _sorted(self, z_TD) -> SparselyMixed:
-        plan = Sorting(self.ids_BTK, self.maps[0].shape[0], self.per_row)
-        x_SD = z_TD.index_select(0, plan.rows_S)
+    def _sorted(self, z_BTD) -> SparselyMixed:
+        plan = Sorting(self.ids_BTK, self.n_experts, self.per_row)
+        x_SD = z_BTD.flatten(0, 1).index_select(0, plan.rows_S)
         places = self.weights_BTK, plan.slots_N, plan.tiers
         return SparselyMixed.of(x_SD, *places, self.maps, self.activation, self.room)
 
-    def _unsorted(self, z_TD) -> Mixed:
-        weights_ET = z_TD.new_zeros(self.maps[0].shape[0], z_TD.shape[0])
-        weights_ET.scatter_(0, self.ids_BTK[0].T, self.weights_BTK[0].T)
-        given = z_TD.unsqueeze(0), weights_ET, self.maps, self.activation
+    def _unsorted(self, z_BTD) -> Mixed:
+        n_blocks, n_rows, _ = z_BTD.shape
+        weights_BET = z_BTD.new_zeros(n_blocks, self.n_experts, n_rows)
+        weights_BET.scatter_(1, self.ids_BTK.mT, self.weights_BTK.mT)
+        given = z_BTD, weights_BET.view(-1, n_rows), self.maps, self.activation
         return Mixed.of(*given, self.room)
 
-    def pull_back(self, dy_TO):
-        dweights = self.mixed.pull_back(dy_TO.unsqueeze(0), self.gradients, self.room)
+    def pull_back(self, dy_BTO):
+        dweights = self.mixed.pull_back(dy_BTO, self.gradients, self.room)
+        ids_BKT, weights_BKT = self.ids_BTK.mT, self.weights_BTK.mT
         if isinstance(self.mixed, Mixed):
-            dweights_KT = dweights.gather(0, self.ids_BTK[0].T)
+            shape_BET = dy_BTO.shape[0], self.n_experts, dy_BTO.shape[1]
+            dweights_BKT = dweights.view(shape_BET).gather(1, ids_BKT)
         else:
-            dweights_KT = dweights[0].T.contiguous()
-        weights_KT = self.weights_BTK[0].T
-        dkept_KT = softmax_backward(dweights_KT, weights_KT, 0, dweights_KT.dtype)
-        dlogits_TE = self.room.take("dlogits", self.logits_TE.shape, dy_TO).zero_()
-        self.gate.pull_back(dlogits_TE.scatter_(1, self.ids_BTK[0], dkept_KT.T))
+            dweights_BKT = dweights.mT.contiguous()
+        dkept_BKT = softmax_backward(dweights_BKT, weights_BKT, 1, dy_BTO.dtype)
+        dlogits_BTE = self.room.take("dlogits", self.logits_BTE.shape, dy_BTO).zero_()
+        self.gate.pull_back(dlogits_BTE.scatter_(2, self.ids_BTK, dkept_BKT.mT))
 
     def routing(self):
-        return self.router(self.logits_TE.unsqueeze(0))
+        return self.router(self.logits_BTE)
 
 
 class _Affine:
-    """A map of a gate, and its gradients."""
+    """Maps of gates, and their gradients."""
 
-    def __init__(self, linear: StackedLinear):
-        self.weight, self.bias = linear.weight.detach()[0], linear.bias.detach()[0]
-        self.dweight = cast(Tensor, linear.weight.grad)[0]
-        self.dbias = cast(Tensor, linear.bias.grad)[0]
+    def __init__(self, tensors: Tensors, name: str):
+        self.weight, self.dweight = tensors[f"{name}.weight"]
+        self.bias, self.dbias = tensors[f"{name}.bias"]
 
-    def apply(self, x: Tensor, into: Tensor) -> None:
-        torch.addmm(self.bias, x, self.weight, out=into)
+    def apply(self, x_BTD: Tensor, into: Tensor) -> None:
+        torch.baddbmm(self.bias, x_BTD, self.weight, out=into)
 
-    def pull_back(self, x: Tensor, dout: Tensor) -> None:
-        torch.mm(x.T, dout, out=self.dweight)
-        torch.sum(dout, 0, keepdim=True, out=self.dbias)
+    def pull_back(self, x_BTD: Tensor, dout: Tensor) -> None:
+        torch.bmm(x_BTD.mT, dout, out=self.dweight)
+        torch.sum(dout, 1, keepdim=True, out=self.dbias)
 
 
 class _Gate:
-    """Logits of a linear gate or a net with one hidden layer; then its gradients."""
+    """Logits of linear gates or nets with one hidden layer; then their gradients."""
 
-    def __init__(self, gate: Gate, room: Room):
-        self.gate, self.room = gate, room
-        self.linear = _Affine(cast(LinearGate | MLPGate, gate).linear)
-        self.hidden = _Affine(gate.hidden) if isinstance(gate, MLPGate) else None
-        if isinstance(gate, MLPGate):
-            self.activation = cast(str, activation_name(gate))
-        start, end = gate.schedule
-        self.is_plain = start == end and not bool(gate.log_temperature.any())
+    def __init__(self, tensors: Tensors, gates: Sequence[Gate], room: Room):
+        self.gates, self.room = gates, room
+        self.linear = _Affine(tensors, "layer.gate.linear")
+        self.hidden = None
+        if isinstance(gates[0], MLPGate):
+            self.hidden = _Affine(tensors, "layer.gate.hidden")
+            self.activation = cast(str, activation_name(gates[0]))
+        start, end = gates[0].schedule
+        temperatures = [bool(gate.log_temperature.any()) for gate in gates]
+        self.is_plain = start == end and not any(temperatures)
 
-    def logits(self, z_TD: Tensor, into_TE: Tensor) -> None:
-        self.z_TD = self.seen = z_TD
+    def logits(self, z_BTD: Tensor, into_BTE: Tensor) -> None:
+        self.z_BTD = self.seen = z_BTD
         if self.hidden is not None:
-            shape = z_TD.shape[0], self.hidden.weight.shape[1]
-            self.known = self.room.take("gate known", shape, z_TD)
-            self.hidden.apply(z_TD, self.known)
+            shape = *z_BTD.shape[:2], self.hidden.weight.shape[2]
+            self.known = self.room.take("gate known", shape, z_BTD)
+            self.hidden.apply(z_BTD, self.known)
             self.seen = GRADIENTS[self.activation].apply(self.known)
-        self.linear.apply(self.seen, into_TE)
+        self.linear.apply(self.seen, into_BTE)
         if not self.is_plain:
-            self.sharpness_11 = torch.exp(-self.gate.log_temperature)[0]
-            into_TE.mul_(self.sharpness_11)
+            self.sharpness_B11 = torch.exp(
+                -torch.cat([gate.log_temperature for gate in self.gates])
+            )
+            into_BTE.mul_(self.sharpness_B11)
 
-    def pull_back(self, dlogits_TE: Tensor) -> None:
+    def pull_back(self, dlogits_BTE: Tensor) -> None:
         if not self.is_plain:
-            dlogits_TE = dlogits_TE * self.sharpness_11
-        self.linear.pull_back(self.seen, dlogits_TE)
+            dlogits_BTE = dlogits_BTE * self.sharpness_B11
+        self.linear.pull_back(self.seen, dlogits_BTE)
         if self.hidden is not None:
-            dhidden = self.room.take("gate dhidden", self.known.shape, dlogits_TE)
-            torch.mm(dlogits_TE, self.linear.weight.T, out=dhidden)
+            dhidden = self.room.take("gate dhidden", self.known.shape, dlogits_BTE)
+            torch.bmm(dlogits_BTE, self.linear.weight.mT, out=dhidden)
             GRADIENTS[self.activation].pull_back(dhidden, self.known)
-            self.hidden.pull_back(self.z_TD, dhidden)
+            self.hidden.pull_back(self.z_BTD, dhidden)
 
 
 def gradient_by_hand(
     network: Network, criterion: nn.Module, auxiliary_losses, room: Room
 ) -> ShallowGradient | None:
-    """The gradient of a network as it is now; None if it is autograd's to find."""
+    """The gradient of a network as it is now; None if it is autograd's to find.
+
+    Weights must have the place of their gradient already.
+    """
+    learned = {name: w for name, w in network.named_parameters() if w.requires_grad}
+    gradients = {name: w.grad for name, w in learned.items() if w.grad is not None}
+    if len(gradients) < len(learned) or not is_known(network, criterion, auxiliary_losses):
+        return None
+    known = cast(MoENetwork, network), cast(FitLoss, criterion)
+    return ShallowGradient([known[0]], learned, gradients, known[1], room)
+
+
+def is_known(network: Network, criterion: nn.Module, auxiliary_losses) -> bool:
+    """Whether the gradient of a network is written out here."""
     if type(network) is not MoENetwork or not isinstance(criterion, FitLoss):
-        return None
+        return False
     layer = network.layer
-    known = _is_plain(layer) and _is_known(layer.gate) and not auxiliary_losses
-    learned = list(layer.parameters())
+    known = _is_plain(layer) and _is_gate_known(layer.gate) and not auxiliary_losses
     # What lies before the layer has no gradient here; all of the layer must have one.
-    only_layer_learns = len(learned) == sum(w.requires_grad for w in network.parameters())
-    if not known or not only_layer_learns or any(w.grad is None for w in learned):
-        return None
-    if any(_is_watched(module) for module in network.modules()):
-        return None
-    return ShallowGradient(network, criterion, room)
+    n_learned = sum(weight.requires_grad for weight in network.parameters())
+    only_layer_learns = len(list(layer.parameters())) == n_learned
+    watched = any(_is_watched(module) for module in network.modules())
+    return known and only_layer_learns and not watched
 
 
 def _is_plain(layer: nn.Module) -> bool:
@@ -301,7 +353,7 @@ def _is_plain(layer: nn.Module) -> bool:
     return type(router) is SoftmaxRouter and (all_asked or router.renormalize)
 
 
-def _is_known(gate: Gate) -> bool:
+def _is_gate_known(gate: Gate) -> bool:
     """Whether a gate's gradient is written out here."""
     if type(gate) not in (LinearGate, MLPGate) or gate.noise > 0:
         return False

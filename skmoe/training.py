@@ -328,10 +328,11 @@ class _Loop(NeuralNet):
         """Fill in the gradients of all weights."""
         (x, weight), y = batch
         if (by_hand := self.by_hand) is not None:
-            loss, prediction = by_hand(x, y, weight)
+            losses_B, predictions_BTO = by_hand(x[None], y[None], weight.view(1, -1))
+            loss = losses_B[0]
             return {
                 "loss": loss,
-                "y_pred": prediction,
+                "y_pred": predictions_BTO[0],
                 "values": {"loss": loss},
                 "routings": lambda: [by_hand.routing()],
             }

@@ -46,9 +46,9 @@ def check(net, criterion=None, n_outputs=1):
         answers, (step,) = net.answers(x)
         loss = fit_loss(criterion, net, answers, [step], y, weight)
         expected = torch.autograd.grad(loss, learned)
-        outcome = by_hand(x, y, weight)
-        assert_close(outcome.loss, loss.detach(), rtol=1e-12, atol=1e-12)
-        assert_close(outcome.prediction_TO, answers[0].detach(), rtol=1e-10, atol=1e-12)
+        losses_B, predictions_BTO = by_hand(x[None], y[None], weight[None])
+        assert_close(losses_B[0], loss.detach(), rtol=1e-12, atol=1e-12)
+        assert_close(predictions_BTO, answers.detach(), rtol=1e-10, atol=1e-12)
         for own, gradient in zip(learned, expected, strict=True):
             assert_close(own.grad, gradient, rtol=1e-10, atol=1e-12)
         routing, same = by_hand.routing(), step.routing
@@ -91,9 +91,10 @@ def test_gradients_of_sorted_rows(n_outputs, top_k, tier, monkeypatch):
 def test_gradients_follow_the_temperature(gate, top_k):
     net = network(n_experts=4, top_k=top_k, gate=part(gate, temperature=(2.0, 0.5)))
     by_hand = gradient_by_hand(net, SquaredError(), (), Room())
-    before = by_hand(*batch()).loss
+    given = [tensor[None] for tensor in batch()]
+    before = by_hand(*given).losses_B
     net.layer.gate.anneal(1.0)
-    assert by_hand(*batch()).loss != before
+    assert by_hand(*given).losses_B != before
     check(net)
     check(network(n_experts=4, top_k=top_k, gate=part(gate, temperature=0.3)))
 
@@ -172,7 +173,7 @@ def test_a_fit_is_the_same_by_autograd(given, loss, monkeypatch):
 def test_routing_of_one_expert_is_certain():
     net = network(n_experts=1)
     by_hand = gradient_by_hand(net, SquaredError(), (), Room())
-    by_hand(*batch())
+    by_hand(*(tensor[None] for tensor in batch()))
     routing = by_hand.routing()
     assert isinstance(routing, Routing)
     assert torch.equal(routing.weights_BTK, torch.ones(1, T, 1, dtype=torch.float64))

@@ -100,7 +100,7 @@ class Step:
         assert_close(self.optimizer.gradient, expected, rtol=1e-3, atol=1e-5)
 
     def by_hand(self) -> None:
-        self.gradient(self.x, self.y, self.weight)
+        self.gradient(self.x_BTD, self.y.unsqueeze(0), self.weight.unsqueeze(0))
 
     def with_optimizer(self) -> None:
         self.by_hand()

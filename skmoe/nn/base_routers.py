@@ -35,11 +35,14 @@ class Routing(NamedTuple):
         dense = torch.zeros_like(self.scores_BTE)
         return dense.scatter(-1, self.expert_ids_BTK, self.weights_BTK)
 
-    def usage(self, sample_weight_T: Tensor | None = None) -> Tensor:
-        """Share of the routing weight that each expert got, ``usage_BE``; sums to one."""
+    def usage(self, sample_weight: Tensor | None = None) -> Tensor:
+        """Share of the routing weight that each expert got, ``usage_BE``; sums to one.
+
+        Samples have weights of shape ``(T,)``, or ``(B, T)``.
+        """
         load_BTE = self.dense_weights().detach()
-        if sample_weight_T is not None:
-            load_BTE = load_BTE * sample_weight_T[:, None]
+        if sample_weight is not None:
+            load_BTE = load_BTE * sample_weight.unsqueeze(-1)
         load_BE = load_BTE.sum(1)
         return load_BE / load_BE.sum(-1, keepdim=True).clamp_min(1e-30)
 
