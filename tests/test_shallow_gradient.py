@@ -15,7 +15,7 @@ from skmoe.nn.networks import MoENetwork
 from skmoe.nn.soft_mixture import Room
 from skmoe.objective import AuxiliaryLoss, fit_loss
 from skmoe.optimizer import FlatAdamW
-from skmoe.shallow_gradient import gradient_by_hand
+from skmoe.shallow_gradient import ShallowGradient, gradient_by_hand
 
 N_INPUTS, T = 3, 20
 FIT_LOSSES = [name for name in LOSSES if LOSSES[name] is not GaussianNLL]
@@ -177,3 +177,31 @@ def test_routing_of_one_expert_is_certain():
     routing = by_hand.routing()
     assert isinstance(routing, Routing)
     assert torch.equal(routing.weights_BTK, torch.ones(1, T, 1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("given", [(1, None), (4, None), (4, 2)], ids=str)
+@pytest.mark.parametrize("sorting", [-1, 10**9], ids=["sorted", "unsorted"])
+def test_networks_side_by_side_are_networks_one_by_one(given, sorting, monkeypatch):
+    monkeypatch.setattr(sys.modules["skmoe.nn.dispatch"], "SORTING", sorting)
+    n_experts, top_k = given
+    gates = [part("mlp", hidden_dim=4, temperature=t) for t in (1.0, 0.5, 2.0)]
+    nets = [network(2, n_experts=n_experts, top_k=top_k, gate=gate) for gate in gates]
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for weight in (w for net in nets for w in net.parameters()):
+            weight.copy_(torch.randn(weight.shape, generator=generator))
+    batches = [tuple(tensor + m for tensor in batch(2)) for m in range(3)]
+    alone, routings = [], []
+    for net, (x, y, weight) in zip(nets, batches, strict=True):
+        by_hand = gradient_by_hand(net, SquaredError(), (), Room())
+        alone.append(by_hand(x[None], y[None], weight[None]).losses_B[0])
+        routings.append(by_hand.routing().dense_weights()[0])
+    named = [dict(net.named_parameters()) for net in nets]
+    weights = {name: torch.cat([own[name].detach() for own in named]) for name in named[0]}
+    gradients = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    together = ShallowGradient(nets, weights, gradients, SquaredError(), Room())
+    losses_B, _ = together(*(torch.stack(tensors) for tensors in zip(*batches, strict=True)))
+    assert_close(losses_B, torch.stack(alone))
+    assert_close(together.routing().dense_weights(), torch.stack(routings))
+    for name, gradient in gradients.items():
+        assert_close(gradient, torch.cat([own[name].grad for own in named]))
