@@ -24,7 +24,7 @@ from skorch.callbacks import Callback, EarlyStopping
 
 from skmoe.batches import Batches, Rows, Tally, count_batches, of_rows
 from skmoe.checkpoint import tensors
-from skmoe.monitors import monitors
+from skmoe.monitors import BestEpoch, monitors
 from skmoe.nn.base import Network
 from skmoe.nn.losses import GaussianNLL
 from skmoe.nn.soft_mixture import Room
@@ -385,31 +385,12 @@ def count_dead(usage: list[list[float]]) -> int:
     return sum(share < 0.1 / len(shares) for shares in usage for share in shares)
 
 
-class _BestEpoch(EarlyStopping):
-    """Ends a fit with the weights of the best epoch: skorch's, but for how these are copied.
-
-    A deep copy of them takes as long as some steps of a small net.
-    """
-
-    def on_epoch_end(self, net, **kwargs):
-        score = net.history[-1, self.monitor]
-        if self._is_score_improved(score):
-            self.misses_, self.best_epoch_ = 0, net.history[-1, "epoch"]
-            self.dynamic_threshold_ = self._calc_new_threshold(score)
-            state = net.module_.state_dict()
-            self.best_model_weights_ = {name: value.clone() for name, value in state.items()}
-            return
-        self.misses_ += 1
-        if self.misses_ == self.patience:
-            raise KeyboardInterrupt
-
-
 def _callbacks(plan: TrainingPlan, has_validation: bool) -> list[Callback]:
     callbacks = list(plan.callbacks)
     if has_validation:
         patience = plan.patience or plan.max_epochs + 1
         callbacks.append(
-            _BestEpoch(patience=patience, threshold=0.0, load_best=True, sink=_silent)
+            BestEpoch(patience=patience, threshold=0.0, load_best=True, sink=_silent)
         )
     return [*callbacks, *monitors(plan.verbose), *plan.monitors]
 
