@@ -23,9 +23,11 @@ from skmoe.nn.losses import GaussianNLL
 from skmoe.scaling import Scaling
 from skmoe.short_memory import MAX_HALVINGS
 
-# Rows per chunk: the experts' answers of one chunk stay in a CPU's cache, and memory stays
-# bounded however many rows there are.
-CPU_CHUNK = 4096
+# Rows go through a network in chunks, so that memory stays bounded however many there are, and
+# on a CPU hidden features stay near: with more values than these at once, a prediction takes
+# three to four times as long.
+CPU_VALUES = 2**21
+CPU_CHUNKS = 256, 8192
 CUDA_CHUNK = 65536
 # Values that are scaled at once: it takes some copies in float64.
 SCALED_AT_ONCE = 2**20
@@ -95,12 +97,15 @@ class FittedModel:
     def tensor(self, X) -> torch.Tensor:
         """Scaled features on the network's device."""
         scaled = torch.empty(0)
+        device, dtype = self.device, self.dtype
         size = max(SCALED_AT_ONCE // X.shape[1], 1)
+        if len(X) <= size:
+            return torch.as_tensor(self.x_scaling.apply_softly(X), dtype=dtype, device=device)
         for start in range(0, len(X), size):
             rows = slice(start, start + size)
-            part = torch.as_tensor(self.x_scaling.apply_softly(X[rows]), dtype=self.dtype)
+            part = torch.as_tensor(self.x_scaling.apply_softly(X[rows]), dtype=dtype)
             if start == 0:
-                scaled = part.new_empty((len(X), part.shape[1]), device=self.device)
+                scaled = part.new_empty((len(X), part.shape[1]), device=device)
             scaled[rows] = part
         return scaled
 
@@ -205,7 +210,7 @@ class FittedModel:
 
     def _answers(self, X, look: Callable[[torch.Tensor], list[torch.Tensor]]):
         """Chunks of the rows and what `look` tells of them; smaller ones if memory is short."""
-        start, size = 0, min(self._chunk_size, len(X))
+        start, size = 0, min(self._chunk_size(len(X)), len(X))
         smallest = max(size >> MAX_HALVINGS, 1)
         while start < len(X):
             chunk = slice(start, start + size)
@@ -219,13 +224,32 @@ class FittedModel:
             yield chunk, answers
             start += size
 
-    @property
-    def _chunk_size(self) -> int:
-        return CUDA_CHUNK if self.device.type == "cuda" else CPU_CHUNK
-
     def _chunks(self, n_rows: int) -> Iterator[slice]:
-        for start in range(0, n_rows, self._chunk_size):
-            yield slice(start, start + self._chunk_size)
+        size = self._chunk_size(n_rows)
+        for start in range(0, n_rows, size):
+            yield slice(start, start + size)
+
+    def _chunk_size(self, n_rows: int) -> int:
+        least, most = CPU_CHUNKS
+        if n_rows <= least:
+            return max(n_rows, 1)
+        if self.device.type == "cuda":
+            return CUDA_CHUNK
+        return min(max(CPU_VALUES // self._values_of_a_row(), least), most)
+
+    def _values_of_a_row(self) -> int:
+        """How many values are made of a row, about: one for each bias that is used."""
+
+        def count(module: torch.nn.Module) -> float:
+            named = module.named_parameters()
+            return sum(weight.numel() for name, weight in named if name.endswith("bias"))
+
+        total = count(self.net)
+        for layer in self.net.moe_layers():
+            n_experts, asked = layer.experts.n_experts, layer.router.top_k
+            if asked is not None and asked < n_experts:
+                total -= count(layer.experts) * (1 - asked / n_experts)
+        return int(total) + 1
 
     def to_arrays(self) -> dict[str, Any]:
         """The model as plain parameters and arrays."""

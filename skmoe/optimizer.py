@@ -1,9 +1,9 @@
 """The optimiser: which weights decay, how the step follows progress, its state as arrays.
 
-All weights of a network are laid out in two long vectors, one that decays and one that does
-not. A step then is a few operations instead of a few for each of some thirty weights, which
-for nets of this size would cost as much as the gradient. So would the checks that torch's own
-optimisers make in each step.
+All weights of a network are laid out in one long vector, first those that decay. A step then
+is a few operations instead of a few for each of some thirty weights, which for nets of this
+size would cost as much as the gradient. So would the checks that torch's own optimisers make
+in each step.
 """
 
 import math
@@ -23,12 +23,12 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
 class FlatAdamW(torch.optim.AdamW):
-    """AdamW with clipped gradients on a network's weights, laid out in two vectors.
+    """AdamW with clipped gradients on a network's weights, laid out in one vector.
 
     Parameters
     ----------
     network : Network
-        Its weights become views of the vectors; frozen ones are left alone.
+        Its weights become views of the vector; frozen ones are left alone.
     learning_rate : float
         Step size.
     weight_decay : float
@@ -45,52 +45,71 @@ class FlatAdamW(torch.optim.AdamW):
         state: dict[str, Any] | None = None,
     ):
         decayed, kept = (list(named.values()) for named in by_decay(network))
+        vector = flatten([*decayed, *kept])
+        self.gradient = cast(Tensor, vector.grad)
+        n_decayed = sum(weight.numel() for weight in decayed)
+        parts = slice(0, n_decayed), slice(n_decayed, None)
         groups = [
-            (flatten(group), decay)
-            for group, decay in ((decayed, weight_decay), (kept, 0.0))
-            if group
+            {"params": [_part(vector, part)], "weight_decay": decay}
+            for part, decay in zip(parts, (weight_decay, 0.0), strict=True)
+            if vector[part].numel()
         ]
-        self.vectors = [vector for vector, _ in groups]
-        self.gradients = [cast(Tensor, vector.grad) for vector in self.vectors]
-        super().__init__(
-            [{"params": [vector], "weight_decay": decay} for vector, decay in groups],
-            lr=learning_rate,
-        )
-        for vector in self.vectors:
-            self.state[vector] = {
-                "step": torch.zeros(()),
-                "exp_avg": torch.zeros_like(vector),
-                "exp_avg_sq": torch.zeros_like(vector),
+        super().__init__(groups, lr=learning_rate, fused=True)
+        for group in self.param_groups:
+            (part,) = group["params"]
+            self.state[part] = {
+                "step": torch.zeros((), device=part.device),
+                "exp_avg": torch.zeros_like(part),
+                "exp_avg_sq": torch.zeros_like(part),
             }
         if state is not None:
             load_arrays(self, state)
 
     def zero_grad(self, set_to_none: bool = False) -> None:
-        # Never to None: the weights' gradients are views of the vectors' gradients.
-        for gradient in self.gradients:
-            gradient.zero_()
+        # Never to None: the weights' gradients are views of the vector's gradient.
+        self.gradient.zero_()
 
-    @torch.no_grad()
     def step(self, closure=None):
         """One step on all weights."""
-        factor = _clipping(torch.stack([torch.linalg.vector_norm(g) for g in self.gradients]))
-        for group, vector, gradient in zip(
-            self.param_groups, self.vectors, self.gradients, strict=True
-        ):
-            state = self.state[vector]
-            state["step"] += 1
-            change = direction(
-                gradient.mul_(factor),
-                (state["exp_avg"], state["exp_avg_sq"]),
-                int(state["step"]),
-                group["betas"],
-                group["eps"],
+        _clip(self.gradient)
+        for group in self.param_groups:
+            (part,) = group["params"]
+            state = self.state[part]
+            # One pass over the weights; the checks around it would cost as much again.
+            torch._fused_adamw_(
+                [part.data],
+                [part.grad],
+                [state["exp_avg"]],
+                [state["exp_avg_sq"]],
+                [],
+                [state["step"].add_(1)],
+                lr=group["lr"],
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                weight_decay=group["weight_decay"],
+                eps=EPSILON,
+                amsgrad=False,
+                maximize=False,
             )
-            if group["weight_decay"]:
-                vector.mul_(1 - group["lr"] * group["weight_decay"])
-            vector.add_(change, alpha=-group["lr"])
 
     step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it in a profiler's mark
+
+
+def _part(vector: nn.Parameter, part: slice) -> nn.Parameter:
+    """Some of the weights of a vector, and their gradients."""
+    weights = nn.Parameter(vector.detach()[part])
+    weights.grad = cast(Tensor, vector.grad)[part]
+    return weights
+
+
+def _clip(gradient: Tensor) -> None:
+    """Shorten a gradient that is too long."""
+    if gradient.device.type != "cpu":  # where to read a number would be to wait for it
+        gradient.mul_(_clipping(gradient))
+        return
+    factor = MAX_GRADIENT_NORM / (float(torch.linalg.vector_norm(gradient)) + 1e-6)
+    if factor < 1:
+        gradient.mul_(factor)
 
 
 class StackedAdamW:
@@ -219,7 +238,7 @@ def direction(
 
 
 def _clipping(norms: Tensor) -> Tensor:
-    """Factor of gradients, from the norms of their parts along the first axis."""
+    """Factor of gradients, from them or the norms of their parts, along the first axis."""
     # The sum keeps a gradient of zero from making a factor of infinity.
     norm = torch.linalg.vector_norm(norms, dim=0)
     return (MAX_GRADIENT_NORM / (norm + 1e-6)).clamp_(max=1.0)

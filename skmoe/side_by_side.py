@@ -1,8 +1,9 @@
 """Many networks of the same kind, trained as one program.
 
 A step of a small network is many short operations; what they cost is mostly the calls. Networks
-of one shape take their steps together: their weights are rows of one matrix, `torch.vmap` runs
-all of them through the same operations, and the optimiser steps on the whole matrix. Each
+of one shape take their steps together: their weights are rows of one matrix, a gradient by hand
+or `torch.vmap` takes all of them through the same operations, and the optimiser steps on the
+whole matrix. Each
 network keeps what is its own: rows, batches and their order, learning rate, decay, the norm its
 gradient is clipped to, the moment it stops. So it ends as it would alone, up to rounding.
 """
@@ -14,7 +15,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,13 @@ from torch.func import functional_call
 from skmoe.batches import BATCHES_PER_LOOK, Batches, Rows, count_batches, gate_entropy, of_rows
 from skmoe.gradients import gradients
 from skmoe.nn.base import Network
+from skmoe.nn.losses import FitLoss
+from skmoe.nn.networks import MoENetwork
+from skmoe.nn.soft_mixture import Room
 from skmoe.objective import auxiliary_losses, fit_loss, validation_loss
 from skmoe.optimizer import StackedAdamW, schedule
 from skmoe.plan import TrainingPlan, TrainingResult
+from skmoe.shallow_gradient import ShallowGradient, is_known
 from skmoe.threads import threads
 from skmoe.training import (
     DIVERGED_LOSS,
@@ -213,11 +218,14 @@ class _Program:
         self.step = 0
         decays = [model.plan.weight_decay for model in self.models]
         self.optimizer = StackedAdamW([model.network for model in self.models], decays)
+        self.room = Room()
         self.stack()
 
     @staticmethod
     def can_run(group: Sequence[Request]) -> bool:
         """Whether the parts of these networks can be run side by side: some draw numbers."""
+        if all(_is_known(request) for request in group):
+            return True
         probe = _Objective(group[0].network.train(), group[0].plan)
         weights, buffers = (
             {name: tensor.detach()[None].clone() for name, tensor in named}
@@ -246,6 +254,21 @@ class _Program:
             for m, (_, tensor) in enumerate(own):
                 tensor.data = stack[m]
         self.objective = _Objective(networks[0], self.plan)
+        self.by_hand = self._gradient_by_hand()
+
+    def _gradient_by_hand(self) -> ShallowGradient | None:
+        """The gradient of all networks, if it is known by hand."""
+        if not all(_is_known(model.request) for model in self.models):
+            return None
+        stacked = self.optimizer.stacked
+        # Maps of all networks lie next to each other, as those of blocks.
+        weights = {name: leaf.detach().flatten(0, 1) for name, leaf in stacked.items()}
+        gradients = {
+            name: cast(Tensor, leaf.grad).flatten(0, 1) for name, leaf in stacked.items()
+        }
+        networks = [cast(MoENetwork, model.network) for model in self.models]
+        criterion = cast(FitLoss, self.plan.fit_loss)
+        return ShallowGradient(networks, weights, gradients, criterion, self.room)
 
     def run(self) -> None:
         for epoch in count(1):
@@ -290,11 +313,25 @@ class _Program:
             for model in self.models:
                 for part in model.annealed:
                     part.anneal(self._progress(model, self.step))
-        self.optimizer.zero_grad()
-        losses, record = _run(self.objective, self.parameters, self.buffers, batch, look)
-        losses.sum().backward()
+        record = self._find_gradients(batch, look)
         self.optimizer.step([self._rate(model, self.step) for model in self.models])
         self.step += 1
+        return record
+
+    def _find_gradients(self, batch: tuple[Tensor, ...], look: bool) -> dict[str, Tensor]:
+        """Fill in the gradients of all weights; what to keep a record of."""
+        if self.by_hand is None:
+            self.optimizer.zero_grad()
+            losses, record = _run(self.objective, self.parameters, self.buffers, batch, look)
+            losses.sum().backward()
+            return record
+        x, y, weight = batch
+        weight_BT = weight.flatten(1)
+        record = {"loss": self.by_hand(x, y, weight_BT).losses_B}
+        if look:
+            routing = self.by_hand.routing()
+            record["usage"] = routing.usage(weight_BT).unsqueeze(1)
+            record["gate_entropy"] = gate_entropy(routing).unsqueeze(1)
         return record
 
     def _rate(self, model: _Model, step: int) -> float:
@@ -336,6 +373,12 @@ class _Program:
         if self.models:
             self.optimizer.keep(kept, [model.network for model in self.models])
             self.stack()
+
+
+def _is_known(request: Request) -> bool:
+    """Whether the gradient of a network is known by hand."""
+    plan = request.plan
+    return is_known(request.network, plan.fit_loss, plan.auxiliary_losses)
 
 
 def _run(objective, parameters, buffers, batch, look: bool) -> tuple[Tensor, dict[str, Tensor]]:

@@ -23,19 +23,21 @@ from skorch.callbacks import Callback, EarlyStopping
 
 from skmoe.batches import Batches, Rows, Tally, count_batches, of_rows
 from skmoe.checkpoint import tensors
-from skmoe.monitors import monitors, overrides, raised_by_callback
+from skmoe.monitors import BestEpoch, monitors, overrides, raised_by_callback
 from skmoe.nn.base import Network
 from skmoe.nn.losses import GaussianNLL
+from skmoe.nn.soft_mixture import Room
 from skmoe.objective import auxiliary_losses, fit_loss, validation_loss
 from skmoe.optimizer import FlatAdamW, load_arrays, optimizer_arrays, schedule
 from skmoe.plan import TrainingPlan, TrainingResult
+from skmoe.shallow_gradient import gradient_by_hand
 from skmoe.short_memory import Parts
 
 # On standardised targets the loss of saying nothing is 1: far above it, the fit is lost.
 DIVERGED_LOSS = 1e4
 MAX_RESTARTS = 6
 # Validation rows that are looked at together, at least.
-VALIDATION_BATCH = 8192
+VALIDATION_BATCH = 2048
 RESTART_FACTOR = 0.1
 # An epoch that still improves the loss by this share was not the last that paid.
 STILL_IMPROVING = 0.1
@@ -184,6 +186,7 @@ class _Loop(NeuralNet):
         self.generator = generator
         self.optimizer_state = optimizer_state
         self.restart = restart
+        self.room = Room()
 
     _default_callbacks: list = []
 
@@ -202,25 +205,22 @@ class _Loop(NeuralNet):
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         super().on_train_begin(net, X=X, y=y, **kwargs)
-        self.step, self.parts = 0, Parts()
-        self.n_steps = self.max_epochs * count_batches(len(X), self.batch_size)
+        self.parts = Parts()
         for module in self.module_.modules():
             if hasattr(module, "generator"):  # gates with noise, and others that draw
                 module.generator = self.generator
         parts = *self.module_.gates(), *(t.loss for t in self.plan.auxiliary_losses)
         resting = set(self.plan.at_rest)
-        self.annealed = [p for p in parts if hasattr(p, "anneal") and p not in resting]
+        annealed = [p for p in parts if hasattr(p, "anneal") and p not in resting]
+        n_steps = self.max_epochs * count_batches(len(X), self.batch_size)
+        self.course = _Course(self.plan, self.optimizer_, annealed, n_steps)
+        # Callbacks that do nothing are not called: per batch, this would be half of the cost.
         self.listeners = {
             name: [cb for _, cb in self.callbacks_ if overrides(cb, name)]
             for name in ("on_batch_begin", "on_batch_end", "on_grad_computed")
         }
 
     def notify(self, method_name, **kwargs):
-        # Callbacks that do nothing are not called: per batch, this is half of the cost.
-        if method_name in getattr(self, "listeners", ()):
-            for callback in self.listeners[method_name]:
-                getattr(callback, method_name)(self, **kwargs)
-            return
         try:
             super().notify(method_name, **kwargs)
         except KeyboardInterrupt as stop:
@@ -243,7 +243,7 @@ class _Loop(NeuralNet):
         """All that the next epoch depends on."""
         return {
             "restart": self.restart,
-            "step": self.step,
+            "step": self.course.step,
             "weights": self.module_.state_dict(),
             "optimizer": optimizer_arrays(self.optimizer_),
             "generator": self.generator.get_state(),
@@ -256,7 +256,7 @@ class _Loop(NeuralNet):
 
     def go_on_from(self, progress: dict[str, Any]) -> None:
         """Take up `progress`, at the start of the epoch after it."""
-        self.step = progress["step"]
+        self.course.step = progress["step"]
         self.module_.load_state_dict(tensors(progress["weights"]))
         load_arrays(self.optimizer_, progress["optimizer"])
         self.generator.set_state(torch.tensor(progress["generator"]))
@@ -293,13 +293,18 @@ class _Loop(NeuralNet):
         self._set_training(training)
         for module in self.plan.at_rest:
             module.eval()
+        if training:
+            given = self.module_, self.criterion_, self.plan.auxiliary_losses
+            self.by_hand = gradient_by_hand(*given, self.room)
         tally = Tally()
         for batch in iterator:
-            self.notify("on_batch_begin", batch=batch, training=training)
+            for callback in self.listeners["on_batch_begin"]:
+                callback.on_batch_begin(self, batch=batch, training=training)
             step = step_fn(batch)
             for values, routings, part in step.pop("told"):
                 tally.add(values, routings, part)
-            self.notify("on_batch_end", batch=batch, training=training, **step)
+            for callback in self.listeners["on_batch_end"]:
+                callback.on_batch_end(self, batch=batch, training=training, **step)
         averages = tally.averages()
         loss = averages.pop("loss")
         self.history.record(f"{prefix}_loss", loss)
@@ -313,24 +318,32 @@ class _Loop(NeuralNet):
         self.history.record(f"{prefix}_seconds", time.perf_counter() - started)
 
     def train_step(self, batch, **fit_params):
-        self._follow_schedule()
-        parts = self.parts.of(batch, self._add_gradients, self.optimizer_.zero_grad)
-        if self.listeners["on_grad_computed"]:
+        self.course.follow()
+        parts = self.parts.of(batch, self._find_gradients, self.optimizer_.zero_grad)
+        for callback in self.listeners["on_grad_computed"]:
             named = list(self.get_all_learnable_params())
-            self.notify("on_grad_computed", named_parameters=named, batch=batch, training=True)
+            callback.on_grad_computed(self, named_parameters=named, batch=batch, training=True)
         self.optimizer_.step()
         return _together(parts)
 
-    def _add_gradients(self, batch, share: float):
+    def _find_gradients(self, batch, share: float):
         """Of a batch, or of a part of it: share, prediction, and what a tally takes."""
         (x, weight), y = batch
+        if share == 1 and (by_hand := self.by_hand) is not None:
+            losses_B, predictions_BTO = by_hand(x[None], y[None], weight.view(1, -1))
+            told = {"loss": losses_B[0]}, lambda: [by_hand.routing()], batch
+            return share, predictions_BTO[0], told
         answers, steps = self.module_.answers(x)
         loss = fit_loss(self.criterion_, self.module_, answers, steps, y, weight)
         extra = auxiliary_losses(self.plan.auxiliary_losses, steps, of_rows(weight))
         total = sum(extra.values(), loss)
         (total if share == 1 else share * total).backward()
         values = {f"{name}_loss": value.detach() for name, value in extra.items()}
-        told = {"loss": loss.detach(), **values}, [step.routing for step in steps], batch
+        told = (
+            {"loss": loss.detach(), **values},
+            lambda: [step.routing for step in steps],
+            batch,
+        )
         return share, answers.detach().mean(0), told
 
     @torch.no_grad()
@@ -340,12 +353,21 @@ class _Loop(NeuralNet):
     def _validate(self, batch, share: float):
         (x, weight), y = batch
         loss, prediction = validation_loss(self.criterion_, self.module_, x, y, weight)
-        return share, prediction, ({"loss": loss}, [], batch)
+        return share, prediction, ({"loss": loss}, list, batch)
 
-    def _follow_schedule(self) -> None:
+
+class _Course:
+    """The steps of a fit, and what follows them. (To set an attribute of a loop takes long.)"""
+
+    def __init__(self, plan: TrainingPlan, optimizer: FlatAdamW, annealed: list, n_steps: int):
+        self.plan, self.optimizer, self.annealed = plan, optimizer, annealed
+        self.step, self.last = 0, max(n_steps - 1, 1)
+
+    def follow(self) -> None:
+        """Set what the next step is to be taken with."""
         if self.plan.scheduled:
-            progress = self.step / max(self.n_steps - 1, 1)
-            for group in self.optimizer_.param_groups:
+            progress = self.step / self.last
+            for group in self.optimizer.param_groups:
                 group["lr"] = self.plan.learning_rate * schedule(progress)
             for part in self.annealed:
                 part.anneal(progress)
@@ -381,7 +403,7 @@ def _callbacks(plan: TrainingPlan, has_validation: bool) -> list[Callback]:
     if has_validation:
         patience = plan.patience or plan.max_epochs + 1
         callbacks.append(
-            EarlyStopping(patience=patience, threshold=0.0, load_best=True, sink=_silent)
+            BestEpoch(patience=patience, threshold=0.0, load_best=True, sink=_silent)
         )
     return [*callbacks, *monitors(plan.verbose), *plan.monitors]
 

@@ -1,14 +1,18 @@
-"""Run ``python -m benchmarks.speed [--turns 5] [--only step fit predict search import]``."""
+"""Run ``python -m benchmarks.speed [--turns 5] [--only step fit predict ...] [--data FOLDER]``.
+
+Cases on real tables need a folder of ``.npz`` files; each turn takes another of their splits.
+"""
 
 import argparse
 import statistics
 import sys
+from pathlib import Path
 
 from benchmarks.command import run
 from benchmarks.environment import describe
 from benchmarks.frame import command_line, ratios, run_and_report, spread
 from benchmarks.speed import __doc__ as about
-from benchmarks.speed import fits, imports, layers, searches
+from benchmarks.speed import fits, imports, layers, race, searches
 from benchmarks.speed.case import Case, seconds_of
 from benchmarks.store import Store, read_rows
 
@@ -16,9 +20,10 @@ COLUMNS = ("task", "seed", "contestant", "status", "seconds")
 FIRST_SEED = 1000
 
 
-def all_cases(only: list[str] | None) -> list[Case]:
+def all_cases(only: list[str] | None, data: Path | None = None) -> list[Case]:
     """Those whose name starts with one of these words; all without any."""
-    cases = [*layers.cases(), *fits.cases(), *searches.cases(), *imports.cases()]
+    cases = [*layers.cases(), *fits.cases(), *race.cases(data), *searches.cases()]
+    cases += imports.cases()
     return [case for case in cases if not only or case.name.startswith(tuple(only))]
 
 
@@ -72,6 +77,7 @@ def report(store: Store, cases: list[Case]) -> str:
 def parser() -> argparse.ArgumentParser:
     parser = command_line(about or "", "speed")
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--data", type=Path, help="folder of tables, for the races")
     parser.add_argument("--only", nargs="*", help="first words of the cases to run")
     return parser
 
@@ -79,14 +85,14 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     commands = parser()
     options = commands.parse_args(arguments)
-    cases = all_cases(options.only)
+    cases = all_cases(options.only, options.data)
 
     def work(store: Store) -> None:
         for case in cases:
             measure(store, case, options.turns)
 
     def told(store: Store) -> str:
-        return report(store, all_cases(None))
+        return report(store, all_cases(None, options.data))
 
     return run(commands, lambda: run_and_report(options, COLUMNS, work, told))
 

@@ -1,4 +1,7 @@
-"""A whole fit: over those of scikit-learn and skorch of the same net; and a prediction."""
+"""A whole fit: over those of scikit-learn and skorch of the same net, and over its steps alone.
+
+And predictions, of many rows and of one.
+"""
 
 from collections.abc import Iterator
 
@@ -9,10 +12,12 @@ from skorch import NeuralNetRegressor
 from torch import nn
 
 from benchmarks.speed.case import Case, Contestants, Goal
+from benchmarks.speed.layers import Step
 from skmoe import MoERegressor
 from skmoe.datasets import make_circle_regression
 
 OURS, SKLEARN, SKORCH, PRODUCTS = "skmoe", "MLPRegressor", "skorch", "products alone"
+STEPS = "its steps alone"
 N_FEATURES, WIDTH, BATCH = 16, 64, 256
 EPOCHS = {1_000: 100, 10_000: 20, 100_000: 4}
 
@@ -20,7 +25,10 @@ EPOCHS = {1_000: 100, 10_000: 20, 100_000: 4}
 def cases() -> Iterator[Case]:
     for n_rows, n_epochs in EPOCHS.items():
         yield _fit(n_rows, n_epochs)
+    yield _over_steps("one net of W=64", 20_000, 40, n_experts=1)
+    yield _over_steps("top 2 of 16 experts of W=64", 20_000, 40, n_experts=16, top_k=2)
     yield _prediction(100_000)
+    yield _single_row()
 
 
 def _data(n_rows: int, seed: int):
@@ -53,6 +61,7 @@ def _fit(n_rows: int, n_epochs: int) -> Case:
             n_iter_no_change=n_epochs,
             random_state=seed,
         )
+        _quietly(ours.fit, X[:500], y[:500])  # parts of packages that come in late
         return {
             OURS: lambda: _quietly(ours.fit, X, y),
             SKLEARN: lambda: _quietly(theirs.fit, X, y),
@@ -62,6 +71,38 @@ def _fit(n_rows: int, n_epochs: int) -> Case:
     goals = [Goal(SKLEARN, OURS, at_least=0.85), Goal(SKORCH, OURS, at_least=4)]
     sizes = f"{n_rows:,} rows, D={N_FEATURES}, W={WIDTH}, {n_epochs} epochs, batches of {BATCH}"
     return Case(f"fit, {sizes}", make, goals)
+
+
+def _over_steps(name: str, n_rows: int, n_epochs: int, **given) -> Case:
+    """A fit with validation, history and callbacks, and as many steps on one batch."""
+
+    def make(seed: int) -> Contestants:
+        X, y = _data(n_rows, seed)
+        moe = MoERegressor(
+            hidden_dim=WIDTH,
+            solver="adam",
+            embedding=None,
+            early_stopping=True,
+            max_epochs=n_epochs,
+            batch_size=BATCH,
+            random_state=seed,
+            **given,
+        )
+        _quietly(moe.fit, X[:500], y[:500])
+        n_learned = n_rows - round(moe.validation_fraction * n_rows)
+        n_steps = n_epochs * -(-n_learned // BATCH)
+        sizes = N_FEATURES, WIDTH, 1, given["n_experts"], BATCH, seed
+        step = Step(*sizes, top_k=given.get("top_k")).with_optimizer
+
+        def steps() -> None:
+            for _ in range(n_steps):
+                step()
+
+        return {OURS: lambda: _quietly(moe.fit, X, y), STEPS: steps}
+
+    goal = Goal(OURS, STEPS, at_most=1.15)
+    sizes = f"{n_rows:,} rows, D={N_FEATURES}, {n_epochs} epochs, batches of {BATCH}"
+    return Case(f"fit, {name}, {sizes}", make, [goal])
 
 
 def _skorch(n_epochs: int) -> NeuralNetRegressor:
@@ -107,3 +148,22 @@ def _prediction(n_rows: int) -> Case:
 
     goal = Goal(PRODUCTS, OURS, at_least=0.4)
     return Case(f"predict, {n_rows:,} rows, 8 experts of W={WIDTH}", make, [goal], calls=3)
+
+
+def _single_row() -> Case:
+    """Calls, mostly: those of eight experts over those of one net."""
+
+    def make(seed: int) -> Contestants:
+        X, y = _data(1000, seed)
+        moe = MoERegressor(8, hidden_dim=WIDTH, embedding=None, solver="adam", max_epochs=1)
+        net = MLPRegressor(hidden_layer_sizes=(WIDTH,), max_iter=1, random_state=seed)
+        for model in (moe.set_params(random_state=seed), net):
+            _quietly(model.fit, X, y)
+
+        def often(model) -> None:
+            for _ in range(200):
+                model.predict(X[:1])
+
+        return {OURS: lambda: often(moe), SKLEARN: lambda: often(net)}
+
+    return Case(f"predict, one row, 8 experts of W={WIDTH}", make, [Goal(OURS, SKLEARN)])

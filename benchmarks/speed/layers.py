@@ -1,4 +1,8 @@
-"""A step of one layer: over the matrix products alone, and over the textbook's loop."""
+"""A step of one layer: over the matrix products alone, and over the textbook's loop.
+
+A step is what a fit of one layer takes for each batch: loss and gradients of all weights. Parts
+that have no gradient by hand go through autograd; that is measured as well.
+"""
 
 from collections.abc import Callable, Iterator
 
@@ -8,15 +12,22 @@ from torch.testing import assert_close
 
 from benchmarks.speed.case import Case, Contestants, Goal
 from skmoe.nn.layers import MoELayer
+from skmoe.nn.losses import SquaredError
+from skmoe.nn.networks import MoENetwork
+from skmoe.nn.soft_mixture import Room
+from skmoe.optimizer import FlatAdamW
+from skmoe.shallow_gradient import ShallowGradient, gradient_by_hand
 
-OURS, PRODUCTS, TEXTBOOK = "skmoe", "products alone", "textbook loop"
+OURS, AUTOGRAD = "skmoe", "skmoe, by autograd"
+PRODUCTS, TEXTBOOK = "products alone", "textbook loop"
 # Times that a contestant is run within a call, so that a call takes some milliseconds.
 INNER = 5
 
 
 def cases() -> Iterator[Case]:
     for n_inputs, width, n_outputs, most in ((16, 64, 1, 3.0), (64, 256, 64, 1.5)):
-        yield _step(n_inputs, width, n_outputs, 16, [Goal(OURS, PRODUCTS, at_most=most)])
+        goals = [Goal(OURS, PRODUCTS, at_most=most), Goal(AUTOGRAD, PRODUCTS)]
+        yield _step(n_inputs, width, n_outputs, 16, goals)
     yield _step(16, 64, 1, 16, [Goal(TEXTBOOK, OURS, at_least=2.5)], textbook=True)
     yield _step(16, 64, 1, 256, [Goal(TEXTBOOK, OURS, at_least=20)], textbook=True)
     yield _more_experts(n_rows=lambda n_experts: 256, most=3.0, name="256 rows")
@@ -28,13 +39,14 @@ def _step(n_inputs, width, n_outputs, n_experts, goals, textbook=False, n_rows=1
     """Forward and backward pass, top 2 of some experts."""
 
     def make(seed: int) -> Contestants:
-        layer, x_BTD = _layer(n_inputs, width, n_outputs, n_experts, n_rows, seed)
-        found: dict[str, Callable[[], object]] = {OURS: _often(lambda: _passes(layer, x_BTD))}
+        step = Step(n_inputs, width, n_outputs, n_experts, n_rows, seed)
+        found = {OURS: _often(step.by_hand)}
         if textbook:
-            assert_close(layer(x_BTD)[0], _textbook(layer, x_BTD), rtol=1e-4, atol=1e-5)
-            found[TEXTBOOK] = _often(lambda: _passes(layer, x_BTD, _textbook))
+            assert_close(step.answers(_textbook), step.answers(_layer), rtol=1e-4, atol=1e-5)
+            found[TEXTBOOK] = _often(lambda: step.by_autograd(_textbook))
         else:
-            found[PRODUCTS] = _often(_products(layer, x_BTD))
+            found[AUTOGRAD] = _often(lambda: step.by_autograd(_layer))
+            found[PRODUCTS] = _often(_products(step.layer, step.x_BTD))
         return found
 
     sizes = f"D={n_inputs}, W={width}, O={n_outputs}, top 2 of {n_experts}, {n_rows} rows"
@@ -48,28 +60,63 @@ def _more_experts(n_rows: Callable[[int], int], most: float, name: str) -> Case:
     def make(seed: int) -> Contestants:
         found = {}
         for n_experts in (many, few):
-            layer, x_BTD = _layer(16, 64, 1, n_experts, n_rows(n_experts), seed)
-            optimizer = torch.optim.AdamW(layer.parameters(), fused=True)
+            step = Step(16, 64, 1, n_experts, n_rows(n_experts), seed)
             times = INNER * n_rows(many) // n_rows(n_experts)
-            found[f"{n_experts} experts"] = _often(_with_step(layer, x_BTD, optimizer), times)
+            found[f"{n_experts} experts"] = _often(step.with_optimizer, times)
         return found
 
     goal = Goal(f"{many} experts", f"{few} experts", at_most=most)
     return Case(f"step with optimiser, top 2, W=64, {name}", make, [goal], calls=20)
 
 
-def _layer(n_inputs, width, n_outputs, n_experts, n_rows, seed) -> tuple[MoELayer, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    layer = MoELayer(
-        1,
-        n_inputs,
-        n_outputs,
-        n_experts=n_experts,
-        top_k=2,
-        hidden_dim=width,
-        generator=generator,
-    )
-    return layer, torch.randn(1, n_rows, n_inputs, generator=generator)
+class Step:
+    """A batch and a network of one layer, and ways to find its gradients."""
+
+    def __init__(self, n_inputs, width, n_outputs, n_experts, n_rows, seed, top_k=2):
+        generator = torch.Generator().manual_seed(seed)
+        self.network = MoENetwork(
+            n_inputs,
+            n_outputs,
+            n_experts=n_experts,
+            top_k=top_k,
+            hidden_dim=width,
+            generator=generator,
+        )
+        self.layer = self.network.layer
+        self.x = torch.randn(n_rows, n_inputs, generator=generator)
+        self.y = torch.randn(n_rows, n_outputs, generator=generator)
+        self.weight = torch.ones(n_rows)
+        self.x_BTD = self.x.unsqueeze(0)
+        self.optimizer = FlatAdamW(self.network, 1e-4, 1e-2)
+        by_hand = gradient_by_hand(self.network, SquaredError(), (), Room())
+        assert isinstance(by_hand, ShallowGradient)
+        self.gradient = by_hand
+        self._check()
+
+    def _check(self) -> None:
+        self.by_autograd(_layer)
+        expected = self.optimizer.gradient.clone()
+        self.by_hand()
+        assert_close(self.optimizer.gradient, expected, rtol=1e-3, atol=1e-5)
+
+    def by_hand(self) -> None:
+        self.gradient(self.x_BTD, self.y.unsqueeze(0), self.weight.unsqueeze(0))
+
+    def with_optimizer(self) -> None:
+        self.by_hand()
+        self.optimizer.step()
+
+    def by_autograd(self, forward: Callable[[MoELayer, Tensor], Tensor]) -> None:
+        self.optimizer.zero_grad()
+        (forward(self.layer, self.x_BTD)[0] - self.y).square().mean().backward()
+
+    @torch.no_grad()
+    def answers(self, forward: Callable[[MoELayer, Tensor], Tensor]) -> Tensor:
+        return forward(self.layer, self.x_BTD)
+
+
+def _layer(layer: MoELayer, x_BTD: Tensor) -> Tensor:
+    return layer(x_BTD)[0]
 
 
 def _often(call: Callable[[], object], times: int = INNER) -> Callable[[], None]:
@@ -78,19 +125,6 @@ def _often(call: Callable[[], object], times: int = INNER) -> Callable[[], None]
             call()
 
     return calls
-
-
-def _passes(layer: MoELayer, x_BTD: Tensor, forward=lambda layer, x: layer(x)[0]) -> None:
-    layer.zero_grad(set_to_none=True)
-    forward(layer, x_BTD).square().mean().backward()
-
-
-def _with_step(layer: MoELayer, x_BTD: Tensor, optimizer) -> Callable[[], None]:
-    def step() -> None:
-        _passes(layer, x_BTD)
-        optimizer.step()
-
-    return step
 
 
 def _textbook(layer: MoELayer, x_BTD: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -120,5 +121,6 @@ def _measure(network: Network, rows: Rows, loss: nn.Module, prefix: str) -> dict
         (x, weight), y = batch
         prediction, steps = network(x)
         value = (loss(prediction, y) * weight).mean()
-        tally.add({f"{prefix}_loss": value}, [step.routing for step in steps], batch)
+        routings = [step.routing for step in steps]
+        tally.add({f"{prefix}_loss": value}, partial(list, routings), batch)
     return tally.averages()

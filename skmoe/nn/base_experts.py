@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from skmoe.nn.sorting import Tier
 from skmoe.nn.stacked import StackedLinear
 
 
@@ -65,13 +66,18 @@ class Experts(nn.Module, ABC):
         """Weighted sum of all experts' answers, ``y_BTO``."""
         return torch.einsum("bte,bteo->bto", weights_BTE, self.answer_all(x_BTD))
 
-    def mix_sorted(self, x_GCD: Tensor, weights_BTK: Tensor, slots: Tensor) -> Tensor:
+    def mix_sorted(
+        self, x_SD: Tensor, weights_BTK: Tensor, slots_N: Tensor, tiers: list[Tier]
+    ) -> Tensor:
         """Weighted sum ``y_BTO`` of the asked experts' answers to rows sorted by expert.
 
-        The row of each weight stands at one of the `slots` in ``x_GCD``.
+        ``x_SD`` are the rows at the slots of all tiers, ``slots_N`` those of the weights.
         """
-        asked = self(x_GCD).flatten(0, 1)[slots]
-        return weighted_sum(asked, weights_BTK)
+        answers = [
+            self.evaluate(tier.rows(x_SD), *map(tier.own, self.stacked())).flatten(0, 1)
+            for tier in tiers
+        ]
+        return weighted_sum(torch.cat(answers).index_select(0, slots_N), weights_BTK)
 
     @classmethod
     def on_encoded_input(cls) -> type["Experts"]:

@@ -5,8 +5,7 @@ compute every routed row (dropless) and agree to rounding; they differ in what t
 
 =========  ===================================================================
 dense      all experts on all rows; the fastest when nearly all are asked
-padded     rows sorted by expert, padded to the longest, one batched product
-sliced     rows sorted by expert, one product per expert; for uneven routing
+sorted     rows sorted by expert; a batched product for each tier of `sorting`
 =========  ===================================================================
 """
 
@@ -14,13 +13,13 @@ import torch
 from torch import Tensor
 
 from skmoe._registry import Registry
-from skmoe.nn.base_experts import Experts, weighted_sum
+from skmoe.nn.base_experts import Experts
 from skmoe.nn.base_routers import Routing
+from skmoe.nn.sorting import Sorting
 
-# What calls cost beside the products, in multiply-adds that would take as long (measured on
-# a CPU, forward and backward): sorting and padding once, and one slice of its own.
+# What sorting costs beside the products, in multiply-adds that would take as long (measured on
+# a CPU, forward and backward).
 SORTING = 4_000_000
-SLICING = 1_000_000
 
 
 def dispatch(experts: Experts, x_BTD: Tensor, routing: Routing, how: str = "auto") -> Tensor:
@@ -34,8 +33,8 @@ def dispatch(experts: Experts, x_BTD: Tensor, routing: Routing, how: str = "auto
         Their input.
     routing : Routing
         Who is asked and with what weight.
-    how : {"auto", "dense", "padded", "sliced"}, default="auto"
-        "auto" decides by the numbers of rows that the experts really got.
+    how : {"auto", "dense", "sorted"}, default="auto"
+        "auto" decides by the multiply-adds that sorting saves.
 
     Returns
     -------
@@ -47,15 +46,19 @@ def dispatch(experts: Experts, x_BTD: Tensor, routing: Routing, how: str = "auto
     of_all = routing.expert_ids_BTK is None or torch.compiler.is_exporting()
     if of_all or not experts.slices:
         return dense(experts, x_BTD, routing)
-    per_row = sum(tensor[0].numel() for tensor in experts.stacked())
-    n_asked, n_all = routing.weights_BTK.numel(), routing.logits_BTE.numel()
-    if (n_all - n_asked) * per_row <= SORTING:
-        return dense(experts, x_BTD, routing)
-    plan = _Plan(routing)
-    n_padded = len(plan.counts) * max(plan.counts)
-    if (n_padded - n_asked) * per_row <= len(plan.counts) * SLICING:
-        return _run_padded(experts, x_BTD, routing, plan)
-    return _run_sliced(experts, x_BTD, routing, plan)
+    n_saved = routing.logits_BTE.numel() - routing.weights_BTK.numel()
+    pays = pays_to_sort(n_saved, multiply_adds(experts))
+    return (by_sorting if pays else dense)(experts, x_BTD, routing)
+
+
+def multiply_adds(experts: Experts) -> int:
+    """Of one expert for one row."""
+    return sum(tensor[0].numel() for tensor in experts.stacked())
+
+
+def pays_to_sort(n_saved: int, per_row: int) -> bool:
+    """Whether rows should be sorted to save experts from answering so many."""
+    return n_saved * per_row > SORTING
 
 
 def dense(experts: Experts, x_BTD: Tensor, routing: Routing) -> Tensor:
@@ -63,76 +66,15 @@ def dense(experts: Experts, x_BTD: Tensor, routing: Routing) -> Tensor:
     return experts.mix_all(x_BTD, routing.dense_weights())
 
 
-def padded(experts: Experts, x_BTD: Tensor, routing: Routing) -> Tensor:
-    """One batched product over experts, rows padded to the longest."""
-    return _run_padded(experts, x_BTD, routing, _Plan(routing))
+def by_sorting(experts: Experts, x_BTD: Tensor, routing: Routing) -> Tensor:
+    """Each expert on the rows that ask it."""
+    ids_BTK = routing.expert_ids_BTK
+    if ids_BTK is None:
+        everyone = torch.arange(routing.n_experts, device=routing.logits_BTE.device)
+        ids_BTK = everyone.expand_as(routing.weights_BTK)
+    plan = Sorting(ids_BTK, routing.n_experts, multiply_adds(experts))
+    x_SD = x_BTD.flatten(0, 1).index_select(0, plan.rows_S)
+    return experts.mix_sorted(x_SD, routing.weights_BTK, plan.slots_N, plan.tiers)
 
 
-def sliced(experts: Experts, x_BTD: Tensor, routing: Routing) -> Tensor:
-    """One product for each expert that got rows."""
-    return _run_sliced(experts, x_BTD, routing, _Plan(routing))
-
-
-class _Plan:
-    """Where each assignment (sample, asked expert) goes when sorted by expert.
-
-    Assignments are numbered ``(b T + t) K + k``; experts ``g = b E + e``.
-    """
-
-    def __init__(self, routing: Routing):
-        ids_BTK = routing.expert_ids_BTK
-        if ids_BTK is None:
-            everyone = torch.arange(routing.n_experts, device=routing.logits_BTE.device)
-            ids_BTK = everyone.expand_as(routing.weights_BTK)
-        n_blocks, _, self.n_kept = ids_BTK.shape
-        self.n_groups = n_blocks * routing.n_experts
-        offsets = torch.arange(0, self.n_groups, routing.n_experts, device=ids_BTK.device)
-        groups = (ids_BTK + offsets[:, None, None]).flatten()
-        self.counts_G = torch.bincount(groups, minlength=self.n_groups)
-        self.order = torch.argsort(groups, stable=True)
-        self.sorted_groups = groups[self.order]
-        self.counts = self.counts_G.tolist()
-
-    @property
-    def rows(self) -> Tensor:
-        """Row of ``x`` (blocks flattened) that each sorted assignment reads."""
-        return self.order // self.n_kept
-
-    def slots(self, length: int) -> Tensor:
-        """Slot ``g * length + i`` of the i-th row of expert g, for sorted assignments."""
-        starts_G = self.counts_G.cumsum(0) - self.counts_G
-        ranks = torch.arange(len(self.order), device=self.order.device)
-        ranks = ranks - starts_G[self.sorted_groups]
-        return self.sorted_groups * length + ranks
-
-
-def _run_padded(experts: Experts, x_BTD: Tensor, routing: Routing, plan: _Plan) -> Tensor:
-    length = max(plan.counts)
-    slots = plan.slots(length)
-    # Slots of the padding read row 0; nobody reads their answer, so no gradient flows.
-    rows = torch.zeros(plan.n_groups * length, dtype=torch.long, device=x_BTD.device)
-    rows[slots] = plan.rows
-    x_GCD = x_BTD.flatten(0, 1)[rows].view(plan.n_groups, length, -1)
-    slot_of = torch.empty_like(slots)
-    slot_of[plan.order] = slots
-    return experts.mix_sorted(x_GCD, routing.weights_BTK, slot_of)
-
-
-def _run_sliced(experts: Experts, x_BTD: Tensor, routing: Routing, plan: _Plan) -> Tensor:
-    x_slices = x_BTD.flatten(0, 1)[plan.rows].split(plan.counts)
-    # `split` once, not an index per expert: its backward is one concatenation, while that
-    # of an index fills a zero tensor of the full size for each expert.
-    tensors = zip(*(tensor.split(1) for tensor in experts.stacked()), strict=True)
-    answers = [
-        experts.evaluate(x_CD.unsqueeze(0), *one).squeeze(0)
-        for x_CD, one in zip(x_slices, tensors, strict=True)
-        if len(x_CD)
-    ]
-    position_of = torch.empty_like(plan.order)
-    position_of[plan.order] = torch.arange(len(plan.order), device=plan.order.device)
-    return weighted_sum(torch.cat(answers)[position_of], routing.weights_BTK)
-
-
-DISPATCHERS: Registry = Registry(
-    "dispatcher", {"dense": dense, "padded": padded, "sliced": sliced}
-)
+DISPATCHERS: Registry = Registry("dispatcher", {"dense": dense, "sorted": by_sorting})

@@ -8,7 +8,8 @@ from torch import Generator, Tensor, nn
 
 from skmoe._settings import check_integer, check_number
 from skmoe.nn.base_experts import EndInMap, with_one
-from skmoe.nn.soft_mixture import soft_mixture, sparse_mixture
+from skmoe.nn.soft_mixture import soft_mixture
+from skmoe.nn.sparse_mixture import sparse_mixture
 from skmoe.nn.stacked import ACTIVATIONS, StackedLinear, StackedResidual
 
 
@@ -106,11 +107,11 @@ class MLPExperts(EndInMap):
             return super().mix_all(x_BTD, weights_BTE)
         return soft_mixture(x_BTD, weights_BTE, self.stacked(), self.activation_name)
 
-    def mix_sorted(self, x_GCD: Tensor, weights_BTK: Tensor, slots: Tensor) -> Tensor:
+    def mix_sorted(self, x_SD, weights_BTK, slots_N, tiers):
         if not self._has_gradient_by_hand:
-            return super().mix_sorted(x_GCD, weights_BTK, slots)
+            return super().mix_sorted(x_SD, weights_BTK, slots_N, tiers)
         maps = self.stacked()
-        return sparse_mixture(x_GCD, weights_BTK, slots, maps, self.activation_name)
+        return sparse_mixture(x_SD, weights_BTK, slots_N, tiers, maps, self.activation_name)
 
     @property
     def _has_gradient_by_hand(self) -> bool:

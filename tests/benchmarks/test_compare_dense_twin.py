@@ -25,13 +25,15 @@ ESTIMATORS = [
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=str)
 def test_active_multiply_adds_are_those_torch_counts(estimator, monkeypatch):
-    # One product per expert on exactly its rows: no padding, no idle expert.
-    from skmoe.nn import layers
-    from skmoe.nn.dispatch import sliced
+    # Each expert on exactly its rows: no padding, no idle expert.
+    from skmoe.nn import layers, sorting
+    from skmoe.nn.dispatch import by_sorting
 
     monkeypatch.setattr(
-        layers, "dispatch", lambda experts, x, routing, how: sliced(experts, x, routing)
+        layers, "dispatch", lambda experts, x, routing, how: by_sorting(experts, x, routing)
     )
+    each = "best_cuts", lambda left, worth: list(range(1, len(left) + 1))
+    monkeypatch.setattr(sorting, *each)
     network = network_of(estimator, X, Y)
     dtype = next(network.parameters()).dtype
     with FlopCounterMode(display=False) as counter, torch.no_grad():

@@ -3,11 +3,12 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from benchmarks.speed import __main__ as speed
-from benchmarks.speed import layers
-from benchmarks.speed.case import Case, Goal, processor_time, seconds_of
+from benchmarks.speed import layers, race
+from benchmarks.speed.case import DID_NOT_GET_THERE, Case, Goal, processor_time, seconds_of
 from benchmarks.store import read_rows
 
 BUSY = "import time\nwhile time.process_time() < 0.3: pass"
@@ -32,7 +33,7 @@ def test_a_goal_is_a_ratio_within_a_turn(tmp_path, monkeypatch, capsys, at_most,
     monkeypatch.setattr(speed, "seconds_of", lambda call, calls: call())
     contestants = {name: lambda name=name: seconds[name] for name in seconds}
     case = Case("race", lambda seed: contestants, [Goal("slow", "fast", at_most=at_most)])
-    monkeypatch.setattr(speed, "all_cases", lambda only: [case])
+    monkeypatch.setattr(speed, "all_cases", lambda *given: [case])
     speed.main(["--output", str(tmp_path), "--turns", "2", "--threads", "1"])
     assert len(read_rows(tmp_path / "results.csv")) == 4
     told = f"| race | slow / fast | 2.00 [2.00, 2.00] | <= {at_most:g} | {verdict} |"
@@ -49,3 +50,24 @@ def test_importing_is_a_case():
 def test_the_textbook_computes_what_a_layer_does():
     case = next(case for case in layers.cases() if layers.TEXTBOOK in case.goals[0].numerator)
     assert set(case.make(0)) == {layers.OURS, layers.TEXTBOOK}  # raises if they differ
+
+
+def test_who_does_not_get_there_takes_forever():
+    assert seconds_of(lambda: DID_NOT_GET_THERE, 2) == float("inf")
+
+
+def test_a_race_ends_at_the_error_of_the_trees(tmp_path, monkeypatch):
+    """A line is easy for a mixture; noise is easy for none."""
+    pytest.importorskip("lightgbm")
+    random = np.random.default_rng(0)
+    X, noise = random.standard_normal((400, 2)), random.standard_normal(400)
+    mask = (np.arange(400) < 40)[:, None]
+    for name, y in (("line", X @ [1.0, 2.0]), ("noise", noise)):
+        np.savez(tmp_path / f"{name}.npz", X=X, y=y, test_mask=mask)
+    assert list(race.cases(None)) == list(race.cases(tmp_path)) == []  # too few rows
+    monkeypatch.setattr(race, "LEAST_ROWS", 400)
+    easy, _ = race.cases(tmp_path)
+    contestants = easy.make(race.FIRST_SEED)
+    assert contestants[race.OURS]() is None
+    monkeypatch.setattr(race.Finish, "on_epoch_end", lambda *given, **more: None)
+    assert contestants[race.BRIEF]() is DID_NOT_GET_THERE

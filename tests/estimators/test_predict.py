@@ -102,7 +102,7 @@ def test_chunks_change_nothing(kind, problem, monkeypatch):
     X, y = problem
     moe = make(kind, top_k=2).fit(X, y)
     before = moe.predict(X), moe.apply(X)
-    monkeypatch.setattr("skmoe.model.CPU_CHUNK", 7)
+    monkeypatch.setattr("skmoe.model.CPU_CHUNKS", (7, 7))
     np.testing.assert_allclose(moe.predict(X), before[0], rtol=1e-12)
     assert np.array_equal(moe.apply(X), before[1])
 

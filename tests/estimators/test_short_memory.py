@@ -6,6 +6,7 @@ import torch
 from small import make
 
 from skmoe.nn.layers import MoELayer
+from skmoe.shallow_gradient import ShallowGradient
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -14,14 +15,19 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 def memory(monkeypatch):
     """Room for so many rows in a layer, which a test may change."""
     room = {"rows": 10**9}
-    forward = MoELayer.forward
 
-    def limited(self, x_BTD, *args):
-        if x_BTD.shape[1] > room["rows"]:
-            raise torch.OutOfMemoryError("Tried to allocate 2.00 GiB.")
-        return forward(self, x_BTD, *args)
+    def limit(kind, method):
+        work = getattr(kind, method)
 
-    monkeypatch.setattr(MoELayer, "forward", limited)
+        def limited(self, x_BTD, *args):
+            if x_BTD.shape[1] > room["rows"]:
+                raise torch.OutOfMemoryError("Tried to allocate 2.00 GiB.")
+            return work(self, x_BTD, *args)
+
+        monkeypatch.setattr(kind, method, limited)
+
+    limit(MoELayer, "forward")
+    limit(ShallowGradient, "__call__")
     return room
 
 

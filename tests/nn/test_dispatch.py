@@ -73,9 +73,12 @@ def gradients(y_BTO, experts, x_BTD, routing):
 @pytest.mark.parametrize("n_blocks", [1, 3])
 @pytest.mark.parametrize("top_k", [None, 1, 2])
 @pytest.mark.parametrize(("pattern", "n_rows"), CASES)
+@pytest.mark.parametrize("tier_cost", [0, math.inf], ids=["tiers", "one tier"])
 def test_outputs_and_gradients_are_those_of_the_plain_loop(
-    how, kind, n_blocks, top_k, pattern, n_rows, generator
+    how, kind, n_blocks, top_k, pattern, n_rows, tier_cost, generator, monkeypatch
 ):
+    for cost in ("TIER", "COPIED"):
+        monkeypatch.setattr(sys.modules["skmoe.nn.sorting"], cost, tier_cost)
     given = problem(generator, kind, n_blocks, top_k, pattern, n_rows)
     expected = by_hand(*given)
     actual = dispatch(*given, how=how)
@@ -84,18 +87,12 @@ def test_outputs_and_gradients_are_those_of_the_plain_loop(
 
 
 @pytest.mark.parametrize(
-    ("costs", "chosen"),
-    [
-        ({"SORTING": math.inf}, "dense"),
-        ({"SORTING": -1, "SLICING": math.inf}, "_run_padded"),
-        ({"SORTING": -1, "SLICING": -1}, "_run_sliced"),
-    ],
+    ("cost", "chosen"), [(math.inf, "dense"), (-1, "by_sorting")], ids=["dense", "sorted"]
 )
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_auto_runs_what_the_costs_call_for(costs, chosen, pattern, generator, monkeypatch):
+def test_auto_runs_what_the_costs_call_for(cost, chosen, pattern, generator, monkeypatch):
     module, called = sys.modules["skmoe.nn.dispatch"], []
-    for name, cost in costs.items():
-        monkeypatch.setattr(module, name, cost)
+    monkeypatch.setattr(module, "SORTING", cost)
     run = getattr(module, chosen)
     monkeypatch.setattr(module, chosen, lambda *given: called.append(chosen) or run(*given))
     given = problem(generator, pattern=pattern)
@@ -107,7 +104,7 @@ def test_auto_runs_what_the_costs_call_for(costs, chosen, pattern, generator, mo
 def test_auto_asks_all_experts_at_once_when_all_are_asked(generator, monkeypatch):
     module = sys.modules["skmoe.nn.dispatch"]
     monkeypatch.setattr(module, "SORTING", -1)
-    monkeypatch.setattr(module, "_Plan", None)  # nothing to sort
+    monkeypatch.setattr(module, "Sorting", None)  # nothing to sort
     given = problem(generator, top_k=None)
     assert_close(dispatch(*given), by_hand(*given))
 
@@ -187,6 +184,6 @@ def test_all_outputs_are_the_experts_one_by_one(kind, generator):
 
 
 def test_unknown_dispatcher_is_refused_with_the_valid_names(generator):
-    with pytest.raises(ValueError, match="Did you mean 'padded'") as error:
-        dispatch(*problem(generator), how="paded")
+    with pytest.raises(ValueError, match="Did you mean 'sorted'") as error:
+        dispatch(*problem(generator), how="sortd")
     assert all(name in str(error.value) for name in DISPATCHERS)

@@ -1,0 +1,377 @@
+"""The gradient of shallow mixtures by hand: what a step of their training computes.
+
+Of a step of a small network, the calls of modules and autograd cost several times what the
+arithmetic does. So the step of the usual network is written out here: one layer of plain nets
+behind a softmax, its gate linear or a net. Whatever this file does not know is left to
+autograd, which computes the same, up to rounding: `is_known` decides. Networks of one kind may
+be trained side by side, as B blocks.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from skmoe.nn.base import Network
+from skmoe.nn.base_routers import Routing, softmax_over_experts
+from skmoe.nn.dispatch import multiply_adds, pays_to_sort
+from skmoe.nn.embeddings import NoEmbedding
+from skmoe.nn.gates import Gate, LinearGate, MLPGate
+from skmoe.nn.layers import MoELayer
+from skmoe.nn.losses import FitLoss, SquaredError
+from skmoe.nn.mlp_experts import MLPExperts
+from skmoe.nn.networks import MoENetwork
+from skmoe.nn.routers import SoftmaxRouter
+from skmoe.nn.soft_mixture import (
+    GRADIENTS,
+    Hidden,
+    Mixed,
+    Room,
+    answers_of,
+    make_hidden,
+    pull_back_answers,
+    pull_back_hidden,
+    pull_back_maps,
+)
+from skmoe.nn.sorting import Sorting
+from skmoe.nn.sparse_mixture import SparselyMixed
+from skmoe.nn.stacked import ACTIVATIONS, StackedLinear
+
+# Of experts, as `stacked` gives them.
+MAPS = "hidden.weight", "hidden.bias", "output.weight", "output.bias"
+softmax_backward = torch._softmax_backward_data
+
+
+class Outcome(NamedTuple):
+    """What a batch showed, beside the gradients."""
+
+    losses_B: Tensor
+    predictions_BTO: Tensor
+
+
+class ShallowGradient:
+    """Losses of networks side by side and their gradients, written where these are kept.
+
+    Parameters
+    ----------
+    networks : sequence of MoENetwork
+        B networks of one kind, which `is_known` by hand.
+    weights, gradients : mapping of str to Tensor
+        By the names that they have in a network, with those of all networks on the first
+        axis: of gates B maps, of experts ``B E``. They must stay where they are.
+    criterion : FitLoss
+        The loss of the predictions.
+    room : Room
+        Memory to be used in each step.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[MoENetwork],
+        weights: Mapping[str, Tensor],
+        gradients: Mapping[str, Tensor],
+        criterion: FitLoss,
+        room: Room,
+    ):
+        self.networks, self.criterion = networks, criterion
+        first = networks[0]
+        is_plain = isinstance(first.embedding, NoEmbedding) and first.axes is None
+        self.sees = self._same if is_plain else self._embedded
+        layer, top_k = first.layer, first.layer.router.top_k
+        n_experts = layer.experts.n_experts
+        kind: type[_Mixture]
+        if n_experts == 1:
+            kind = _OneExpert
+        else:
+            kind = _All if top_k is None or top_k >= n_experts else _Some
+        tensors = {name: (w.detach(), gradients[name]) for name, w in weights.items()}
+        gates = [network.layer.gate for network in networks]
+        self.mixture = kind(layer, tensors, gates, room)
+
+    def __call__(self, x_BTD: Tensor, y_BTO: Tensor, weight_BT: Tensor) -> Outcome:
+        # No tensor here asks for a gradient; so autograd looks away.
+        predictions_BTO = self.mixture.answer(self.sees(x_BTD))
+        losses_B, dpredictions_BTO = self._losses(predictions_BTO, y_BTO, weight_BT)
+        self.mixture.pull_back(dpredictions_BTO)
+        return Outcome(losses_B, predictions_BTO)
+
+    def routing(self) -> Routing:
+        """Of the last batch, each network a block."""
+        return self.mixture.routing()
+
+    def _same(self, x_BTD: Tensor) -> Tensor:
+        return x_BTD
+
+    def _embedded(self, x_BTD: Tensor) -> Tensor:
+        """What the layers see."""
+        seen = [
+            network.embedding(network.on_axes(x_TD))
+            for network, x_TD in zip(self.networks, x_BTD, strict=True)
+        ]
+        return seen[0].unsqueeze(0) if len(seen) == 1 else torch.stack(seen)
+
+    def _losses(self, predictions_BTO, y_BTO, weight_BT) -> tuple[Tensor, Tensor]:
+        """The losses, and their gradients for the predictions."""
+        n_blocks, n_rows, n_outputs = predictions_BTO.shape
+        if type(self.criterion) is SquaredError:
+            errors_BTO = predictions_BTO - y_BTO
+            weighted_BTO = errors_BTO * weight_BT.unsqueeze(2)
+            n = n_rows * n_outputs
+            losses_B = (errors_BTO * weighted_BTO).sum((1, 2)) / n
+            return losses_B, weighted_BTO.mul_(2 / n)
+        leaf = predictions_BTO.requires_grad_()
+        losses = self.criterion(leaf.flatten(0, 1), y_BTO.flatten(0, 1))
+        losses_B = (losses.view(n_blocks, n_rows) * weight_BT).mean(1)
+        (dpredictions_BTO,) = torch.autograd.grad(losses_B.sum(), leaf)
+        leaf.requires_grad_(False)
+        return losses_B.detach(), dpredictions_BTO
+
+
+Tensors = Mapping[str, tuple[Tensor, Tensor]]
+"""Weights and their gradients, by name."""
+
+
+class _Mixture(ABC):
+    """Predictions of the layers, ``y_BTO``, then the gradients of their weights."""
+
+    def __init__(self, layer: MoELayer, tensors: Tensors, gates: Sequence[Gate], room: Room):
+        self.n_experts, self.router, self.room = layer.experts.n_experts, layer.router, room
+        self.activation = cast(MLPExperts, layer.experts).activation_name
+        names = [f"layer.experts.{map_}" for map_ in MAPS]
+        self.maps, self.gradients = zip(*(tensors[name] for name in names), strict=True)
+
+    @abstractmethod
+    def answer(self, z_BTD: Tensor) -> Tensor:
+        """Predictions ``y_BTO``."""
+
+    @abstractmethod
+    def pull_back(self, dy_BTO: Tensor) -> None:
+        """Write the gradients of all weights."""
+
+    @abstractmethod
+    def routing(self) -> Routing:
+        """What the routers said."""
+
+
+class _OneExpert(_Mixture):
+    """Plain nets. The weight of the expert is always 1: the gate's gradients stay zero."""
+
+    def answer(self, z_BTD):
+        self.z_BTD = z_BTD
+        shape = *z_BTD.shape[:2], self.maps[0].shape[2]
+        self.hidden = Hidden.empty(shape, self.activation, z_BTD, self.room)
+        make_hidden(z_BTD, self.maps, self.activation, self.hidden)
+        return answers_of(self.hidden.features, self.maps)
+
+    def pull_back(self, dy_BTO):
+        known = self.hidden.known
+        dhidden = self.room.take("dhidden", known.shape, dy_BTO)
+        pull_back_hidden(dy_BTO, self.maps[2], known, self.activation, dhidden)
+        pull_back_maps(self.z_BTD, dhidden, *self.gradients[:2])
+        pull_back_answers(dy_BTO, self.hidden.features, self.gradients)
+
+    def routing(self):
+        certain = self.z_BTD.new_ones(*self.z_BTD.shape[:2], 1)
+        return Routing(certain, None, certain, torch.zeros_like(certain))
+
+
+class _All(_Mixture):
+    """All experts, by the softmax of the gate's logits."""
+
+    def __init__(self, layer, tensors, gates, room):
+        super().__init__(layer, tensors, gates, room)
+        self.gate = _Gate(tensors, gates, room)
+
+    def answer(self, z_BTD):
+        n_blocks, n_rows, _ = z_BTD.shape
+        shape_BET = n_blocks, self.n_experts, n_rows
+        # Experts come before rows: the softmax then is several times faster.
+        self.logits_BET = self.room.take("logits", shape_BET, z_BTD)
+        self.gate.logits(z_BTD, self.logits_BET.mT)
+        self.weights_BET = self.room.take("weights", shape_BET, z_BTD)
+        torch.softmax(self.logits_BET, 1, out=self.weights_BET)
+        weights_GT = self.weights_BET.view(-1, n_rows)
+        self.mixed = Mixed.of(z_BTD, weights_GT, self.maps, self.activation, self.room)
+        return self.mixed.y_BTO
+
+    def pull_back(self, dy_BTO):
+        dweights_GT = self.mixed.pull_back(dy_BTO, self.gradients, self.room)
+        dweights_BET = dweights_GT.view(self.weights_BET.shape)
+        dlogits_BET = softmax_backward(dweights_BET, self.weights_BET, 1, dy_BTO.dtype)
+        self.gate.pull_back(dlogits_BET.mT)
+
+    def routing(self):
+        weights_BTE, logits_BTE = self.weights_BET.mT, self.logits_BET.mT
+        return Routing(weights_BTE, None, weights_BTE, logits_BTE)
+
+
+class _Some(_Mixture):
+    """The experts of the largest logits, by the softmax of these."""
+
+    def __init__(self, layer, tensors, gates, room):
+        super().__init__(layer, tensors, gates, room)
+        self.mixed: Mixed | SparselyMixed
+        self.gate = _Gate(tensors, gates, room)
+        self.per_row = multiply_adds(layer.experts)
+        self.top_k = cast(int, layer.router.top_k)
+
+    def answer(self, z_BTD):
+        shape_BTE = *z_BTD.shape[:2], self.n_experts
+        self.logits_BTE = self.room.take("logits", shape_BTE, z_BTD)
+        self.gate.logits(z_BTD, self.logits_BTE)
+        self.ids_BTK = self.router.choose(self.logits_BTE, self.top_k)
+        kept_BTK = self.logits_BTE.gather(2, self.ids_BTK)
+        self.weights_BTK = softmax_over_experts(kept_BTK)
+        n_saved = self.logits_BTE.numel() - kept_BTK.numel()
+        mixed = self._sorted if pays_to_sort(n_saved, self.per_row) else self._unsorted
+        self.mixed = mixed(z_BTD)
+        return self.mixed.y_BTO
+
+    def _sorted(self, z_BTD) -> SparselyMixed:
+        plan = Sorting(self.ids_BTK, self.n_experts, self.per_row)
+        x_SD = z_BTD.flatten(0, 1).index_select(0, plan.rows_S)
+        places = self.weights_BTK, plan.slots_N, plan.tiers
+        return SparselyMixed.of(x_SD, *places, self.maps, self.activation, self.room)
+
+    def _unsorted(self, z_BTD) -> Mixed:
+        n_blocks, n_rows, _ = z_BTD.shape
+        weights_BET = z_BTD.new_zeros(n_blocks, self.n_experts, n_rows)
+        weights_BET.scatter_(1, self.ids_BTK.mT, self.weights_BTK.mT)
+        given = z_BTD, weights_BET.view(-1, n_rows), self.maps, self.activation
+        return Mixed.of(*given, self.room)
+
+    def pull_back(self, dy_BTO):
+        dweights = self.mixed.pull_back(dy_BTO, self.gradients, self.room)
+        ids_BKT, weights_BKT = self.ids_BTK.mT, self.weights_BTK.mT
+        if isinstance(self.mixed, Mixed):
+            shape_BET = dy_BTO.shape[0], self.n_experts, dy_BTO.shape[1]
+            dweights_BKT = dweights.view(shape_BET).gather(1, ids_BKT)
+        else:
+            dweights_BKT = dweights.mT.contiguous()
+        dkept_BKT = softmax_backward(dweights_BKT, weights_BKT, 1, dy_BTO.dtype)
+        dlogits_BTE = self.room.take("dlogits", self.logits_BTE.shape, dy_BTO).zero_()
+        self.gate.pull_back(dlogits_BTE.scatter_(2, self.ids_BTK, dkept_BKT.mT))
+
+    def routing(self):
+        return self.router(self.logits_BTE)
+
+
+class _Affine:
+    """Maps of gates, and their gradients."""
+
+    def __init__(self, tensors: Tensors, name: str):
+        self.weight, self.dweight = tensors[f"{name}.weight"]
+        self.bias, self.dbias = tensors[f"{name}.bias"]
+
+    def apply(self, x_BTD: Tensor, into: Tensor) -> None:
+        torch.baddbmm(self.bias, x_BTD, self.weight, out=into)
+
+    def pull_back(self, x_BTD: Tensor, dout: Tensor) -> None:
+        torch.bmm(x_BTD.mT, dout, out=self.dweight)
+        torch.sum(dout, 1, keepdim=True, out=self.dbias)
+
+
+class _Gate:
+    """Logits of linear gates or nets with one hidden layer; then their gradients."""
+
+    def __init__(self, tensors: Tensors, gates: Sequence[Gate], room: Room):
+        self.gates, self.room = gates, room
+        self.linear = _Affine(tensors, "layer.gate.linear")
+        self.hidden = None
+        if isinstance(gates[0], MLPGate):
+            self.hidden = _Affine(tensors, "layer.gate.hidden")
+            self.activation = cast(str, activation_name(gates[0]))
+        start, end = gates[0].schedule
+        temperatures = [bool(gate.log_temperature.any()) for gate in gates]
+        self.is_plain = start == end and not any(temperatures)
+
+    def logits(self, z_BTD: Tensor, into_BTE: Tensor) -> None:
+        self.z_BTD = self.seen = z_BTD
+        if self.hidden is not None:
+            shape = *z_BTD.shape[:2], self.hidden.weight.shape[2]
+            self.known = self.room.take("gate known", shape, z_BTD)
+            self.hidden.apply(z_BTD, self.known)
+            self.seen = GRADIENTS[self.activation].apply(self.known)
+        self.linear.apply(self.seen, into_BTE)
+        if not self.is_plain:
+            self.sharpness_B11 = torch.exp(
+                -torch.cat([gate.log_temperature for gate in self.gates])
+            )
+            into_BTE.mul_(self.sharpness_B11)
+
+    def pull_back(self, dlogits_BTE: Tensor) -> None:
+        if not self.is_plain:
+            dlogits_BTE = dlogits_BTE * self.sharpness_B11
+        self.linear.pull_back(self.seen, dlogits_BTE)
+        if self.hidden is not None:
+            dhidden = self.room.take("gate dhidden", self.known.shape, dlogits_BTE)
+            torch.bmm(dlogits_BTE, self.linear.weight.mT, out=dhidden)
+            GRADIENTS[self.activation].pull_back(dhidden, self.known)
+            self.hidden.pull_back(self.z_BTD, dhidden)
+
+
+def gradient_by_hand(
+    network: Network, criterion: nn.Module, auxiliary_losses, room: Room
+) -> ShallowGradient | None:
+    """The gradient of a network as it is now; None if it is autograd's to find.
+
+    Weights must have the place of their gradient already.
+    """
+    learned = {name: w for name, w in network.named_parameters() if w.requires_grad}
+    gradients = {name: w.grad for name, w in learned.items() if w.grad is not None}
+    if len(gradients) < len(learned) or not is_known(network, criterion, auxiliary_losses):
+        return None
+    known = cast(MoENetwork, network), cast(FitLoss, criterion)
+    return ShallowGradient([known[0]], learned, gradients, known[1], room)
+
+
+def is_known(network: Network, criterion: nn.Module, auxiliary_losses) -> bool:
+    """Whether the gradient of a network is written out here."""
+    if type(network) is not MoENetwork or not isinstance(criterion, FitLoss):
+        return False
+    layer = network.layer
+    known = _is_plain(layer) and _is_gate_known(layer.gate) and not auxiliary_losses
+    # What lies before the layer has no gradient here; all of the layer must have one.
+    n_learned = sum(weight.requires_grad for weight in network.parameters())
+    only_layer_learns = len(list(layer.parameters())) == n_learned
+    watched = any(_is_watched(module) for module in network.modules())
+    return known and only_layer_learns and not watched
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether a layer is one of plain nets behind a softmax."""
+    if type(layer) is not MoELayer or layer.shared is not None:
+        return False
+    experts, router = layer.experts, layer.router
+    plain = type(experts) is MLPExperts and not experts.layers
+    maps = (experts.hidden, experts.output) if plain else ()
+    if not plain or any(type(map_) is not StackedLinear for map_ in maps):
+        return False
+    all_asked = router.top_k is None or router.top_k >= experts.n_experts
+    return type(router) is SoftmaxRouter and (all_asked or router.renormalize)
+
+
+def _is_gate_known(gate: Gate) -> bool:
+    """Whether a gate's gradient is written out here."""
+    if type(gate) not in (LinearGate, MLPGate) or gate.noise > 0:
+        return False
+    if isinstance(gate, MLPGate) and (
+        activation_name(gate) is None or type(gate.hidden) is not StackedLinear
+    ):
+        return False
+    is_linear = type(cast(LinearGate, gate).linear) is StackedLinear
+    return is_linear and not isinstance(gate.log_temperature, nn.Parameter)
+
+
+def activation_name(gate: MLPGate) -> str | None:
+    """Name of the gate's nonlinearity, if its gradient is known."""
+    names = [name for name in GRADIENTS if ACTIVATIONS[name] is gate.activation]
+    return names[0] if names else None
+
+
+def _is_watched(module: nn.Module) -> bool:
+    """Whether someone asked to be called with what the module computes."""
+    hooks = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
+    return any(getattr(module, name) for name in hooks)

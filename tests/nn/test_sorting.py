@@ -1,0 +1,88 @@
+"""Sorted rows: each at a slot of its expert, and few slots left over."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from skmoe.nn.sorting import COPIED, TIER, Sorting, best_cuts
+
+
+def skewed(n_rows, n_experts, n_kept, power, seed):
+    """Different experts for each row, some of them much more often than others."""
+    random = np.random.default_rng(seed)
+    shares = (1.0 + np.arange(n_experts)) ** -power
+    keys = np.log(shares) + random.gumbel(size=(n_rows, n_experts))
+    return torch.from_numpy(np.argsort(-keys, axis=1)[:, :n_kept].copy()).unsqueeze(0)
+
+
+@pytest.mark.parametrize("per_row", [1, 1_000, 100_000])
+@pytest.mark.parametrize("power", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("n_experts", [2, 16, 300])
+def test_each_assignment_has_a_slot_of_its_expert_and_its_row(n_experts, power, per_row):
+    ids_BTK = torch.cat([skewed(200, n_experts, 2, power, seed) for seed in (0, 1)])
+    plan = Sorting(ids_BTK, n_experts, per_row)
+    assert len(plan.slots_N.unique()) == ids_BTK.numel()
+    rows = torch.arange(400).repeat_interleave(2)
+    assert torch.equal(plan.rows_S[plan.slots_N], rows)
+    expert_of_slot = torch.full((len(plan.rows_S),), -1)
+    for tier in plan.tiers:
+        experts = torch.arange(2 * n_experts) if tier.experts is None else tier.experts
+        slots = slice(tier.start, tier.start + math.prod(tier.shape))
+        expert_of_slot[slots] = experts.repeat_interleave(tier.shape[1])
+    groups = (ids_BTK + torch.tensor([0, n_experts])[:, None, None]).flatten()
+    assert torch.equal(expert_of_slot[plan.slots_N], groups)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.7, 1.5, 4.0])
+@pytest.mark.parametrize("n_experts", [8, 64, 512])
+def test_slots_do_not_grow_with_the_number_of_experts(n_experts, power):
+    """At most two for an assignment, and what the calls of a few tiers are worth."""
+    ids_BTK = skewed(1000, n_experts, 2, power, 0)
+    per_row = 2_000
+    n_slots = len(Sorting(ids_BTK, n_experts, per_row).rows_S)
+    most = 2 * 2000 + math.log2(2 * n_experts) * TIER / per_row + 2 * COPIED * n_experts
+    assert 2000 <= n_slots <= most
+
+
+def test_even_rows_are_not_padded():
+    ids_BTK = torch.arange(12).view(1, 12, 1) % 4
+    plan = Sorting(ids_BTK, 4, per_row=1)
+    assert len(plan.rows_S) == 12
+    (tier,) = plan.tiers
+    assert tier == (None, 0, (4, 3))
+
+
+def test_one_busy_expert_has_a_tier_of_its_own():
+    ids_BTK = torch.tensor([0] * 5000 + [1, 2, 3]).view(1, -1, 1)
+    plan = Sorting(ids_BTK, 4, per_row=1000)
+    assert [tier.shape for tier in plan.tiers] == [(4, 1), (1, 4999)]
+    assert plan.tiers[1].experts.tolist() == [0]
+    assert len(plan.rows_S) == 4 + 4999
+
+
+@pytest.mark.parametrize("worth", [0, 3, 10, 1000])
+@pytest.mark.parametrize(
+    "left", [[1], [8] * 20 + [4] * 9 + [1, 1], [9] * 9 + [5, 4, 4, 2, 2] + [1] * 40]
+)
+def test_no_other_cuts_at_halves_are_cheaper(left, worth):
+    def cost(cuts):
+        lengths = zip([0, *cuts], cuts, strict=False)
+        tiers = [(left[start], stop - start) for start, stop in lengths]
+        copied = COPIED * sum(n_experts for n_experts, _ in tiers[1:])
+        return sum(map(math.prod, tiers)) + worth * len(tiers) + copied
+
+    halves = {
+        i
+        for i in range(1, len(left))
+        for h in (2, 4, 8)
+        if left[i] <= left[0] // h < left[i - 1]
+    }
+    others = [
+        [*some, len(left)]
+        for n in range(len(halves) + 1)
+        for some in itertools.combinations(sorted(halves), n)
+    ]
+    assert cost(best_cuts(left, worth)) == min(map(cost, others))
