@@ -187,12 +187,28 @@ def test_formulas_are_typeset(browser, address):
     assert wait_for(browser, f"return {typeset} >= {n_formulas} && {typeset}") >= n_formulas
 
 
+# Text that ends beyond the screen, but for what stands in something that scrolls.
+CUT_OFF = """
+return [...document.querySelectorAll('article :is(h1, h2, h3, p, li, dt, dd, td, pre, img)')]
+  .filter(it => it.checkVisibility() && it.getBoundingClientRect().right > innerWidth + 1)
+  .filter(it => {
+    while ((it = it.parentElement) && !it.matches('main'))
+      if (['auto', 'scroll'].includes(getComputedStyle(it).overflowX)) return false;
+    return true;
+  })
+  .map(it => it.textContent.trim().slice(0, 40))
+"""
+
+
 def test_pages_fit_a_phone(browser, address):
     size(browser, PHONE)
-    wide = {}
+    wide, cut_off = {}, {}
     for page in PAGES:
         browser.get(f"{address}/{page}")
         width = browser.execute_script("return document.documentElement.scrollWidth")
         if width > PHONE["width"] + 1:
             wide[page] = width
+        if texts := browser.execute_script(CUT_OFF):
+            cut_off[page] = texts
     assert wide == {}
+    assert cut_off == {}
