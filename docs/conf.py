@@ -57,6 +57,7 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "write_computation_times": False,
     "capture_repr": (),
+    "remove_config_comments": True,
 }
 
 # Estimators that are shown in the gallery link to pages of this site.

@@ -4,6 +4,8 @@ from skmoe.estimators import DeepMoERegressor, MoERegressor
 from skmoe.estimators._saving import ModelInfo, inspect, load
 from skmoe.model_file import MAX_BYTES
 
+__all__ = ["ModelInfo", "inspect_model", "load_model"]
+
 # All that a file can become.
 CLASSES = {"MoERegressor": MoERegressor, "DeepMoERegressor": DeepMoERegressor}
 
@@ -75,9 +77,8 @@ def inspect_model(path, *, max_bytes=MAX_BYTES) -> ModelInfo:
 
     Returns
     -------
-    info : ModelInfo
-        With `estimator`, `parameters`, `network`, `arguments`, `n_features_in`, `arrays` (type
-        and shape by name), `versions`, `format`, `digest` and `n_bytes`. A model that
+    info : `skmoe.ModelInfo`
+        Class and parameters, network, arrays, versions, format, digest and size. A model that
         `load_model` would refuse may still be told about.
 
     Raises

@@ -281,6 +281,28 @@ def test_error_display_of_experts_says_so(fitted):
     assert len(display.bars_) == len(display.errors.names)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_nothing_of_a_new_figure_is_cut_off(fitted, curve):
+    moe, X = fitted
+    y = X[:, 0] ** 2
+    for display in (
+        ErrorByRegionDisplay.from_estimator(moe, X, y, target_name="yield (t)"),
+        ExpertResponseDisplay.from_estimator(moe, X, 0, grid_resolution=3),
+        ExpertUsageDisplay.from_estimator(moe),
+        ExpertsCurveDisplay(curve).plot(),
+        LayerProbeDisplay.from_estimator(moe, X, y),
+        LearningCurveDisplay.from_estimator(moe),
+        RoutingMapDisplay.from_estimator(moe, X, features="pca", regions=X[:, 0] > 0),
+    ):
+        figure = display.figure_
+        figure.draw_without_rendering()
+        drawn, whole = figure.get_tightbbox(), figure.bbox_inches
+        assert whole.x0 <= drawn.x0, display
+        assert whole.y0 <= drawn.y0, display
+        assert drawn.x1 <= whole.x1, display
+        assert drawn.y1 <= whole.y1, display
+
+
 def test_map_of_two_features_has_areas_and_regions_beside():
     X = np.random.default_rng(0).uniform(-1, 1, (60, 2))
     moe = MoERegressor(3, solver="ridge", hidden_dim=4, random_state=0).fit(X, X[:, 0] ** 2)

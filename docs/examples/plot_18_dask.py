@@ -45,8 +45,9 @@ def search():
 
 if __name__ == "__main__":
     alone = search().fit(X, y)
+    quiet = {"dashboard_address": None, "silence_logs": "ERROR"}
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, **quiet) as cluster,
         Client(cluster) as client,
         joblib.parallel_config("dask"),
     ):

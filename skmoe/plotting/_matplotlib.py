@@ -26,8 +26,11 @@ def pyplot() -> Any:
 
 
 def axes(ax: Any = None, **figure: Any) -> Any:
-    """Where to draw: the given axes, or those of a new figure with these settings."""
-    return pyplot().subplots(**figure)[1] if ax is None else ax
+    """Where to draw: the given axes, or those of a new figure with these settings.
+
+    The new figure has room for its labels, and for a legend beside the axes.
+    """
+    return pyplot().subplots(layout="constrained", **figure)[1] if ax is None else ax
 
 
 def colours(number: int) -> list:

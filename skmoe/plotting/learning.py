@@ -168,6 +168,8 @@ class LearningCurveDisplay:
                 label = f"layer {layer}"
                 lines += ax.plot(epochs, shares[:, layer].max(1), color=colour, label=label)
                 lines += ax.plot(epochs, shares[:, layer].min(1), color=colour, ls="--")
+            ax.plot([], [], color=GREY, label="largest share")
+            ax.plot([], [], color=GREY, ls="--", label="smallest share")
         ax.axhline(0.1 / n_experts, color=GREY, lw=1, ls=":", label="dead below")
         ax.set_ylim(bottom=0)
         return lines
