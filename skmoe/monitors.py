@@ -4,10 +4,17 @@ They are skorch callbacks, called after all others, and change nothing but, if t
 it, the end of training.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from skorch.callbacks import Callback
+from skorch.callbacks import (
+    BatchScoring,
+    Callback,
+    Checkpoint,
+    EpochScoring,
+    LoadInitState,
+    TrainEndCheckpoint,
+)
 
 from skmoe._optional import import_optional
 
@@ -84,6 +91,30 @@ class EpochTasks(Callback):
 
     def on_train_end(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         self.end(self.run_)
+
+
+# Those that need rows, or the history of each batch, which training does not give.
+CURES = {
+    (
+        EpochScoring,
+        BatchScoring,
+    ): "for scores use set_callbacks(sklearn.callback.ScoringMonitor()),"
+    " or give fit X_val and y_val for losses",
+    (Checkpoint, TrainEndCheckpoint, LoadInitState): "use checkpoint= of the estimator to go on"
+    " after a crash, or save_model",
+}
+
+
+def check_callbacks(callbacks: Sequence[Any] | None) -> Sequence[Any]:
+    """The callbacks of a user, if training can call them."""
+    for callback in callbacks or ():
+        callback = callback[1] if isinstance(callback, tuple) else callback
+        for kinds, cure in CURES.items():
+            if isinstance(callback, kinds):
+                raise ValueError(
+                    f"callbacks must not score or save. Got {type(callback).__name__}: {cure}."
+                )
+    return callbacks or ()
 
 
 def monitors(verbose: int) -> list[Callback]:

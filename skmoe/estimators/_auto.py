@@ -312,8 +312,10 @@ def _check_available(chosen: torch.device, setting: str) -> None:
     if chosen.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (chosen.index or 0) >= count:
+            built = "" if torch.version.cuda else ", which is built without CUDA"
             raise ValueError(
-                f"device={setting!r} was asked for, but {count} CUDA devices were found."
+                f"device={setting!r} was asked for, but {count} CUDA devices were found by "
+                f"torch {torch.__version__}{built}. device='auto' takes a GPU if there is one."
             )
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError(f"device={setting!r} was asked for, but no such device was found.")

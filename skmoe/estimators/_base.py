@@ -46,6 +46,7 @@ from skmoe.estimators._views import Views
 from skmoe.folds import leave_out
 from skmoe.initialization import INITS, with_bins
 from skmoe.model import Architecture, FittedModel
+from skmoe.monitors import check_callbacks
 from skmoe.nn.base import Network
 from skmoe.nn.losses import LOSSES
 from skmoe.plan import TrainingPlan, TrainingResult
@@ -296,7 +297,7 @@ class BaseMoERegressor(
             weight_decay=self.weight_decay,
             patience=self.n_iter_no_change,
             auxiliary_losses=auxiliary_losses(self.auxiliary_losses),
-            callbacks=self.callbacks or (),
+            callbacks=check_callbacks(self.callbacks),
             verbose=self.verbose,
             **_auto.pace(
                 self, n_rows, self._is_ensemble(n_rows), self._step_factor(n_rows, network)

@@ -217,6 +217,7 @@ warm_start : bool, default=False
     Whether `fit` goes on from the last fit: same scaling, weights and optimiser state.
 callbacks : list of skorch callbacks, default=None
     Called by the training loop, of each start in turn where several are tried (see `init`).
+    Those that score (use `set_callbacks`) or save (use `checkpoint`) are refused.
     scikit-learn's own callbacks, which are experimental, are set by `set_callbacks`: a fit is a
     task, each start that is trained a task in it, and each epoch one in that.
 checkpoint : str, path or None, default=None
