@@ -1,5 +1,8 @@
 """`load_model` and `inspect_model`: estimators from files, without running anything in them."""
 
+import os
+from typing import Any
+
 from skmoe.estimators import DeepMoERegressor, MoERegressor
 from skmoe.estimators._saving import ModelInfo, inspect, load
 from skmoe.model_file import MAX_BYTES
@@ -10,7 +13,9 @@ __all__ = ["ModelInfo", "inspect_model", "load_model"]
 CLASSES = {"MoERegressor": MoERegressor, "DeepMoERegressor": DeepMoERegressor}
 
 
-def load_model(path, *, device="auto", max_bytes=MAX_BYTES):
+def load_model(
+    path: str | os.PathLike[str], *, device: str = "auto", max_bytes: int = MAX_BYTES
+) -> Any:
     """Load a fitted estimator from a file that `save_model` wrote.
 
     Nothing in the file is run, imported or looked up beyond the names of skmoe's own parts.
@@ -65,7 +70,7 @@ def load_model(path, *, device="auto", max_bytes=MAX_BYTES):
     return load(path, CLASSES, device, max_bytes)
 
 
-def inspect_model(path, *, max_bytes=MAX_BYTES) -> ModelInfo:
+def inspect_model(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> ModelInfo:
     """What a model file says about itself; no estimator is built.
 
     Parameters

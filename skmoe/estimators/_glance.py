@@ -145,6 +145,6 @@ def _state(estimator: Any, dead: int) -> str:
     return trained if not dead else f"{trained}, {dead} dead experts"
 
 
-def _rows(usage: list) -> list[list[float]]:
+def _rows(usage: list[Any]) -> list[list[float]]:
     """Usage of each layer."""
     return usage if isinstance(usage[0], list) else [usage]

@@ -5,8 +5,9 @@ Documented once, here; `documented` puts the text into an estimator's docstring.
 
 import os
 import textwrap
+from typing import Any
 
-from skmoe._registry import Part, name_of
+from skmoe._registry import Part, Registry, name_of
 from skmoe._settings import check_number
 from skmoe._validation import (
     PartOf,
@@ -36,7 +37,7 @@ PARTS = {
     "init": INITS,
 }
 
-CONSTRAINTS: dict[str, list] = {
+CONSTRAINTS: dict[str, list[Any]] = {
     "n_experts": [at_least(1), one_of("auto")],
     "top_k": [at_least(1), one_of("auto"), None],
     "n_shared_experts": [at_least(0)],
@@ -66,7 +67,7 @@ CONSTRAINTS: dict[str, list] = {
 }
 
 
-def auxiliary_losses(given: dict | None) -> list[AuxiliaryLoss]:
+def auxiliary_losses(given: dict[str, Any] | None) -> list[AuxiliaryLoss]:
     """The losses that the user named; unknown ones and weights below 0 are refused."""
     losses = []
     for spec, weight in (given or {}).items():
@@ -77,7 +78,7 @@ def auxiliary_losses(given: dict | None) -> list[AuxiliaryLoss]:
     return losses
 
 
-def check_gate_and_router(gate, router) -> None:
+def check_gate_and_router(gate: Any, router: Any) -> None:
     """Refuse a gate that the router would not ask."""
     own = getattr(ROUTERS.resolve(router)[0], "own_gate", None)
     name = gate.name if isinstance(gate, Part) else gate
@@ -272,7 +273,7 @@ feature_names_in_ : ndarray of shape (n_features,)
 """.strip()
 
 
-def documented(**defaults):
+def documented(**defaults: Any) -> Any:
     """Fill the shared texts into a class's docstring; `defaults` are values to quote."""
     names = {
         "gates": GATES,
@@ -289,12 +290,12 @@ def documented(**defaults):
         for key, text in texts.items()
     }
 
-    def fill(cls):
-        cls.__doc__ = cls.__doc__.format(**filled, **listed)
+    def fill(cls: type) -> type:
+        cls.__doc__ = str(cls.__doc__).format(**filled, **listed)
         return cls
 
     return fill
 
 
-def _listed(registry) -> str:
+def _listed(registry: Registry) -> str:
     return "{" + ", ".join(f'"{name}"' for name in registry) + "}"

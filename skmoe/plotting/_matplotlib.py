@@ -33,7 +33,7 @@ def axes(ax: Any = None, **figure: Any) -> Any:
     return pyplot().subplots(layout="constrained", **figure)[1] if ax is None else ax
 
 
-def colours(number: int) -> list:
+def colours(number: int) -> list[Any]:
     """So many colours; from nine on, they go from dark to light in order."""
     if number <= len(SAFE_COLOURS):
         return list(SAFE_COLOURS[:number])
