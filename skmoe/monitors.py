@@ -4,17 +4,11 @@ They are skorch callbacks, called after all others, and change nothing but, if t
 it, the end of training.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from skorch.callbacks import (
-    BatchScoring,
-    Callback,
-    Checkpoint,
-    EpochScoring,
-    LoadInitState,
-    TrainEndCheckpoint,
-)
+import skorch.callbacks as given
+from skorch.callbacks import Callback
 
 from skmoe._optional import import_optional
 
@@ -93,22 +87,19 @@ class EpochTasks(Callback):
         self.end(self.run_)
 
 
-# Those that need rows, or the history of each batch, which training does not give.
+# Those of skorch that need rows, or the history of each batch, which training does not give.
 CURES = {
-    (
-        EpochScoring,
-        BatchScoring,
-    ): "for scores use set_callbacks(sklearn.callback.ScoringMonitor()),"
-    " or give fit X_val and y_val for losses",
-    (Checkpoint, TrainEndCheckpoint, LoadInitState): "use checkpoint= of the estimator to go on"
-    " after a crash, or save_model",
+    (given.EpochScoring, given.BatchScoring): "for scores use "
+    "set_callbacks(sklearn.callback.ScoringMonitor()), or give fit X_val and y_val for losses",
+    (given.Checkpoint, given.TrainEndCheckpoint, given.LoadInitState): "use checkpoint= of the "
+    "estimator to go on after a crash, or save_model",
 }
 
 
-def check_callbacks(callbacks: Sequence[Any] | None) -> Sequence[Any]:
+def neither_score_nor_save(callbacks: Any) -> Any:
     """The callbacks of a user, if training can call them."""
     for callback in callbacks or ():
-        callback = callback[1] if isinstance(callback, tuple) else callback
+        callback = callback[-1] if isinstance(callback, tuple) else callback
         for kinds, cure in CURES.items():
             if isinstance(callback, kinds):
                 raise ValueError(

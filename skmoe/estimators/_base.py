@@ -49,7 +49,7 @@ from skmoe.estimators._views import Views
 from skmoe.folds import leave_out
 from skmoe.initialization import INITS, with_bins
 from skmoe.model import Architecture, FittedModel
-from skmoe.monitors import check_callbacks
+from skmoe.monitors import neither_score_nor_save
 from skmoe.nn.base import Network
 from skmoe.nn.losses import LOSSES
 from skmoe.plan import TrainingPlan, TrainingResult
@@ -363,7 +363,7 @@ class BaseMoERegressor(
             weight_decay=self.weight_decay,
             patience=self.n_iter_no_change,
             auxiliary_losses=auxiliary_losses(self.auxiliary_losses),
-            callbacks=check_callbacks(self.callbacks),
+            callbacks=neither_score_nor_save(self.callbacks),
             verbose=self.verbose,
             **_auto.pace(
                 self, n_rows, self._is_ensemble(n_rows), self._step_factor(n_rows, network)
