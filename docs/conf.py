@@ -1,5 +1,6 @@
 """The documentation site: ``make docs`` builds it into ``docs/_build/html``."""
 
+import os
 import re
 import warnings
 from pathlib import Path
@@ -56,7 +57,11 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "write_computation_times": False,
     "capture_repr": (),
+    "remove_config_comments": True,
 }
+
+# Estimators that are shown in the gallery link to pages of this site.
+os.environ["SKMOE_DOCS"] = ".."
 
 # Figures of measurements are drawn from the tables in docs/results.
 plot_html_show_source_link = False

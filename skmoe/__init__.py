@@ -4,7 +4,7 @@ import skmoe._fork  # noqa: F401  (children of this process)
 from skmoe._registry import part
 from skmoe._version import __version__
 from skmoe.estimators import DeepMoERegressor, MoERegressor
-from skmoe.loading import inspect_model, load_model
+from skmoe.loading import ModelInfo, inspect_model, load_model
 from skmoe.model_file import ModelFileError
 from skmoe.transformer import MoETransformer
 
@@ -13,6 +13,7 @@ __all__ = [
     "MoERegressor",
     "MoETransformer",
     "ModelFileError",
+    "ModelInfo",
     "__version__",
     "inspect_model",
     "load_model",

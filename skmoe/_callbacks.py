@@ -17,7 +17,7 @@ except ImportError:  # experimental in scikit-learn 1.9: it may go again
 __all__ = ["CallbackSupportMixin", "begin_fit", "has_callbacks"]
 
 
-def begin_fit(estimator) -> Any:
+def begin_fit(estimator: Any) -> Any:
     """The context of a fit whose parts are not known in advance; None without support.
 
     It is needed without callbacks as well, to find its place below that of a pipeline.
@@ -26,6 +26,6 @@ def begin_fit(estimator) -> Any:
     return None if begin is None else begin(max_subtasks=None)
 
 
-def has_callbacks(estimator) -> bool:
+def has_callbacks(estimator: Any) -> bool:
     """Whether somebody looks on."""
     return bool(getattr(estimator, "_skl_callbacks", None))

@@ -9,7 +9,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 
 class Part:
@@ -68,7 +68,11 @@ def part(name: str, **settings: Any) -> Part:
     return Part(name, **settings)
 
 
-class Registry(Mapping[str, Callable]):
+# How a part is given: by its name, by the name with settings, or as a class.
+Spec: TypeAlias = str | Part | Callable[..., Any]
+
+
+class Registry(Mapping[str, Callable[..., Any]]):
     """The parts of one kind, by name.
 
     Examples
@@ -78,11 +82,11 @@ class Registry(Mapping[str, Callable]):
     ['cosine', 'deep', 'hash', 'linear', 'mlp', 'prototype', 'quadratic', 'region']
     """
 
-    def __init__(self, kind: str, classes: Mapping[str, Callable]) -> None:
+    def __init__(self, kind: str, classes: Mapping[str, Callable[..., Any]]) -> None:
         self.kind = kind
         self._classes = dict(classes)
 
-    def __getitem__(self, name: str) -> Callable:
+    def __getitem__(self, name: str) -> Callable[..., Any]:
         if name not in self._classes:
             raise ValueError(
                 f"{self.kind} must be one of {sorted(self._classes)} or a class. "
@@ -99,7 +103,7 @@ class Registry(Mapping[str, Callable]):
     def __len__(self) -> int:
         return len(self._classes)
 
-    def resolve(self, spec: str | Part | Callable) -> tuple[Callable, dict[str, Any]]:
+    def resolve(self, spec: Spec) -> tuple[Callable[..., Any], dict[str, Any]]:
         """The class that `spec` names, and the settings that go with it."""
         if isinstance(spec, Part):
             cls = self[spec.name]
@@ -111,13 +115,13 @@ class Registry(Mapping[str, Callable]):
             return spec, {}
         raise TypeError(f"{self.kind} must be a str, a part(...) or a class. Got {spec!r}.")
 
-    def build(self, spec: str | Part | Callable, *args: Any, **offered: Any) -> Any:
+    def build(self, spec: Spec, *args: Any, **offered: Any) -> Any:
         """Make the part: of what is offered it gets what it takes, its own settings on top."""
         cls, settings = self.resolve(spec)
         taken = {key: value for key, value in offered.items() if key in keywords_of(cls)}
         return cls(*args, **{**taken, **settings})
 
-    def _check_settings(self, spec: Part, cls: Callable) -> None:
+    def _check_settings(self, spec: Part, cls: Callable[..., Any]) -> None:
         valid = settings_of(cls)
         for name in spec.settings:
             if name not in valid:
@@ -127,7 +131,7 @@ class Registry(Mapping[str, Callable]):
                 )
 
 
-def name_of(spec: str | Part | Callable) -> str:
+def name_of(spec: Spec) -> str:
     """What to call a part in a message or a table."""
     if isinstance(spec, Part):
         return spec.name
@@ -136,7 +140,7 @@ def name_of(spec: str | Part | Callable) -> str:
     return spec if isinstance(spec, str) else getattr(spec, "__name__", repr(spec))
 
 
-def keywords_of(cls: Callable) -> set[str]:
+def keywords_of(cls: Callable[..., Any]) -> set[str]:
     """Keyword-only arguments of a part, those that it hands on to its bases included."""
     return set(_keywords_of_class(cls) if isinstance(cls, type) else _keyword_only(cls))
 
@@ -147,7 +151,7 @@ def _keywords_of_class(cls: type) -> frozenset[str]:
     return frozenset().union(*map(_keyword_only, filter(None, makers)))
 
 
-def _keyword_only(maker: Callable) -> frozenset[str]:
+def _keyword_only(maker: Callable[..., Any]) -> frozenset[str]:
     return frozenset(
         parameter.name
         for parameter in inspect.signature(maker).parameters.values()
@@ -155,7 +159,7 @@ def _keyword_only(maker: Callable) -> frozenset[str]:
     )
 
 
-def settings_of(cls: Callable) -> set[str]:
+def settings_of(cls: Callable[..., Any]) -> set[str]:
     """The settings of a part that a user may give."""
     return keywords_of(cls) - {"generator"}
 

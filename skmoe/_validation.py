@@ -1,10 +1,12 @@
 """Validation of parameters and rows. Only this file imports private names of scikit-learn."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import (
@@ -54,7 +56,7 @@ SEEN = ("n_features_in_", "feature_names_in_")
 class _Integers(Interval):
     """Integers, of which True is none."""
 
-    def is_satisfied_by(self, value) -> bool:
+    def is_satisfied_by(self, value: Any) -> bool:
         return not isinstance(value, bool) and super().is_satisfied_by(value)
 
 
@@ -91,10 +93,10 @@ def one_of(*names: str) -> StrOptions:
 class PartOf(StrOptions):
     """A part from a registry: its name, the name with settings, or a class of one's own."""
 
-    def __init__(self, registry: Registry):
+    def __init__(self, registry: Registry) -> None:
         super().__init__(set(registry))
 
-    def is_satisfied_by(self, value) -> bool:
+    def is_satisfied_by(self, value: Any) -> bool:
         name = value.name if isinstance(value, Part) else value
         return name in self.options if isinstance(name, str) else callable(name)
 
@@ -106,7 +108,7 @@ class PartOf(StrOptions):
 class PartsOf(PartOf):
     """A part from a registry, or a list of them."""
 
-    def is_satisfied_by(self, value) -> bool:
+    def is_satisfied_by(self, value: Any) -> bool:
         if isinstance(value, list | tuple):
             return len(value) > 0 and all(map(super().is_satisfied_by, value))
         return super().is_satisfied_by(value)
@@ -115,7 +117,7 @@ class PartsOf(PartOf):
         return f"{super().__str__()}, a list of them"
 
 
-def validate_parameters(estimator, validate) -> None:
+def validate_parameters(estimator: Any, validate: Callable[[], Any]) -> None:
     """Run scikit-learn's check; name the nearest valid name when a name is wrong."""
     try:
         validate()
@@ -124,7 +126,7 @@ def validate_parameters(estimator, validate) -> None:
         raise InvalidParameterError(f"{error}{hint}") from None
 
 
-def _nearest_valid_name(estimator) -> str:
+def _nearest_valid_name(estimator: Any) -> str:
     for parameter, constraints in estimator._parameter_constraints.items():
         value = getattr(estimator, parameter)
         valid = {
@@ -139,12 +141,14 @@ def _nearest_valid_name(estimator) -> str:
     return ""
 
 
-def check_weight(sample_weight, X) -> np.ndarray:
+def check_weight(sample_weight: ArrayLike | None, X: Any) -> np.ndarray:
     """Weights of the rows of X; ones without any."""
     return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
 
 
-def check_rows(estimator, X, y, sample_weight, *, reset: bool):
+def check_rows(
+    estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None, *, reset: bool
+) -> Any:
     """Rows to learn from, as float arrays; those of weight zero are left out.
 
     Returns
@@ -179,14 +183,16 @@ def check_rows(estimator, X, y, sample_weight, *, reset: bool):
     return X, y.reshape(len(y), -1), weight, seen
 
 
-def _remembering(estimator, seen: dict):
+def _remembering(estimator: Any, seen: dict[str, Any]) -> Any:
     """An estimator with the same parameters that has seen this."""
     other = type(estimator)(**estimator.get_params(deep=False))
     vars(other).update(seen)
     return other
 
 
-def check_validation_rows(estimator, seen: dict, rows: tuple, n_outputs: int):
+def check_validation_rows(
+    estimator: Any, seen: dict[str, Any], rows: tuple[Any, ...], n_outputs: int
+) -> Any:
     """The user's own validation rows ``(X, y, weight)``, checked against what `fit` saw."""
     X_val, y_val, sample_weight_val = rows
     if y_val is None:
@@ -200,19 +206,19 @@ def check_validation_rows(estimator, seen: dict, rows: tuple, n_outputs: int):
     return X, y, weight
 
 
-def check_feature_names_in(estimator, input_features) -> None:
+def check_feature_names_in(estimator: Any, input_features: Any) -> None:
     """Refuse names of features that are not those of the fit; None stands for these."""
     _check_feature_names_in(estimator, input_features, generate_names=False)
 
 
-def check_features(estimator, X):
+def check_features(estimator: Any, X: Any) -> np.ndarray:
     """Rows to predict for, in the precision that they come in."""
     with _telling_cures(X):
         return validate_data(estimator, X, reset=False, dtype=(np.float64, np.float32))
 
 
 @contextmanager
-def _telling_cures(X, y=None) -> Iterator[None]:
+def _telling_cures(X: Any, y: Any = None) -> Iterator[None]:
     """Add to errors about missing values, strings and dates what to do."""
     try:
         yield
@@ -230,7 +236,7 @@ def _telling_cures(X, y=None) -> Iterator[None]:
         raise ValueError(f"{error}\n{cure}") from None
 
 
-def _cure_of_strings(X, y) -> str:
+def _cure_of_strings(X: Any, y: Any) -> str:
     if y is not None and not _is_numeric(y):
         return "y must be numeric: these are regressors."
     columns = getattr(X, "columns", None)
@@ -246,7 +252,7 @@ def _cure_of_strings(X, y) -> str:
     )
 
 
-def _is_numeric(values) -> bool:
+def _is_numeric(values: Any) -> bool:
     array = np.asarray(values)
     try:
         array.astype(np.float64)
@@ -255,7 +261,7 @@ def _is_numeric(values) -> bool:
     return array.dtype.kind not in "mM"
 
 
-def check_outputs(y, n_outputs: int) -> None:
+def check_outputs(y: np.ndarray, n_outputs: int) -> None:
     """Refuse targets of another number of outputs than in the first fit."""
     if y.shape[1] != n_outputs:
         raise ValueError(

@@ -1,7 +1,7 @@
 """`BatchedGridSearchCV`: a grid search whose fits are trained as one program."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import joblib
 import numpy as np
@@ -81,7 +81,7 @@ refit_time_, multimetric_, n_features_in_, feature_names_in_
 
     estimator: Any
 
-    def fit(self, X, y=None, **params):
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Run fit with all sets of parameters.
 
         Parameters
@@ -120,7 +120,7 @@ refit_time_, multimetric_, n_features_in_, feature_names_in_
 class _Count:
     """How many networks were trained, and how many of them alone."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.n_trained = self.n_alone = 0
 
     def __call__(self, request: Request) -> None:
@@ -128,7 +128,7 @@ class _Count:
         self.n_alone += request.together == 1
 
 
-def _fits_at_once(X) -> int:
+def _fits_at_once(X: np.ndarray) -> int:
     """As many as have room for their rows."""
     size = getattr(X, "nbytes", None) or 8 * np.size(X)
     return int(np.clip(MOST_BYTES // max(size, 1), 1, MOST_FITS))
@@ -144,17 +144,17 @@ def _amortise(fit: Fit) -> None:
 class _OncePerFold:
     """A memory for a pipeline: transformers that were fitted to the same rows."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.known: dict[tuple[str, ...], Any] = {}
 
-    def __deepcopy__(self, memo):
+    def __deepcopy__(self, memo: Any) -> Any:
         """Itself, so that clones of a pipeline share it."""
         return self
 
-    def cache(self, func: Callable, ignore: Sequence[str] = ()) -> Callable:
+    def cache(self, func: Callable[..., Any], ignore: Sequence[str] = ()) -> Callable[..., Any]:
         """`func`, called once for the same arguments but for those to `ignore`."""
 
-        def cached(*args, **kwargs):
+        def cached(*args: Any, **kwargs: Any) -> Any:
             told = [kwargs[name] for name in sorted(kwargs) if name not in ignore]
             # One by one: a hash of all of them depends on which objects are the same one.
             key = tuple(joblib.hash(value) for value in (*args, *told))
@@ -165,13 +165,13 @@ class _OncePerFold:
         return cached
 
 
-def _sharing_transformers(estimator):
+def _sharing_transformers(estimator: Any) -> Any:
     """A pipeline that fits its transformers once for each fold; others as they are."""
     if not isinstance(estimator, Pipeline) or estimator.memory is not None:
         return estimator
     return clone(estimator).set_params(memory=_OncePerFold())
 
 
-def _forget_transformers(estimator) -> None:
+def _forget_transformers(estimator: Any) -> None:
     if isinstance(estimator, Pipeline) and isinstance(estimator.memory, _OncePerFold):
         estimator.set_params(memory=None)

@@ -73,8 +73,11 @@ class Checkpoint:
     """
 
     def __init__(
-        self, place: str | os.PathLike, identity: dict[str, str], random_state: dict[str, Any]
-    ):
+        self,
+        place: str | os.PathLike[str],
+        identity: dict[str, str],
+        random_state: dict[str, Any],
+    ) -> None:
         path = Path(place)
         self.path = path / f"{joblib.hash(identity)}.npz" if path.is_dir() else path
         self.position = 0  # the number of the next stage

@@ -206,14 +206,14 @@ def _of_layers(estimator: Any, X: Any, rows: Any) -> Explanation:
 
 def _predict_with_some(
     model: FittedModel, X: Any, n_layers: int
-) -> Callable[[NDArray], NDArray]:
+) -> Callable[[np.ndarray], np.ndarray]:
     """Predictions ``(n, n_outputs)`` of the layers that a mask lets speak."""
     speaks_L11 = torch.ones(n_layers, 1, 1, dtype=model.dtype, device=model.device)
     changed = model.with_answers(
         lambda first, layer, x_BTD, y_BTO: y_BTO * speaks_L11[first : first + len(y_BTO)]
     )
 
-    def predict(mask: NDArray) -> NDArray:
+    def predict(mask: np.ndarray) -> np.ndarray:
         speaks_L11[:, 0, 0] = torch.as_tensor(mask)
         return changed.predict(X)
 

@@ -7,6 +7,8 @@ two comes as two rows, as long as there are at most `MAX_CLUSTERED` of them.
 To add a start, write the function and name it in `INITS` at the bottom.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -32,7 +34,7 @@ SHARPNESS = 2.5
 SLOPE = 1.0
 
 
-def principal_axes(X, weight, most: int):
+def principal_axes(X: np.ndarray, weight: np.ndarray, most: int) -> Any:
     """Linear coordinates that hold all that the rows tell, if few of them do.
 
     Features that are linear maps of a few coordinates, as those of a manifold in a small
@@ -71,12 +73,12 @@ def principal_axes(X, weight, most: int):
     return axes, -mean @ axes
 
 
-def _count_distinct(X, weight) -> int:
+def _count_distinct(X: np.ndarray, weight: np.ndarray) -> int:
     """Number of different rows; of very many rows, simply their number."""
     return len(X) if len(X) > MAX_CLUSTERED else len(np.unique(X[weight > 0], axis=0))
 
 
-def quantile_bins(X, weight, n_bins: int) -> list[list[float]]:
+def quantile_bins(X: np.ndarray, weight: np.ndarray, n_bins: int) -> list[list[float]]:
     """Edges of up to `n_bins` bins for each column of the scaled features, at quantiles.
 
     Columns with few distinct values get fewer bins, constant ones none.
@@ -85,7 +87,7 @@ def quantile_bins(X, weight, n_bins: int) -> list[list[float]]:
     return [_distinct(column) for column in edges.T]
 
 
-def with_bins(embedding, X, weight):
+def with_bins(embedding: Any, X: np.ndarray, weight: np.ndarray) -> Any:
     """The embedding, with bins at the quantiles of X if it has bins."""
     spec = part(embedding) if isinstance(embedding, str) else embedding
     if not isinstance(spec, Part) or spec.name != "piecewise_linear" or "bins" in spec.settings:
@@ -94,7 +96,7 @@ def with_bins(embedding, X, weight):
     return part(spec.name, bins=quantile_bins(X, weight, n_bins))
 
 
-def _distinct(edges) -> list[float]:
+def _distinct(edges: np.ndarray) -> list[float]:
     """Increasing values without near duplicates."""
     kept = [float(edges[0])]
     for edge in edges[1:]:
@@ -133,7 +135,13 @@ def kmeans(network: Network, rows: Rows, seed: int) -> None:
             _place_hidden(layer.shared, z, weight, np.broadcast_to(True, shape), generator)
 
 
-def _place_hidden(experts: Experts, z, weight, members, generator) -> None:
+def _place_hidden(
+    experts: Experts,
+    z: np.ndarray,
+    weight: np.ndarray,
+    members: np.ndarray,
+    generator: np.random.RandomState,
+) -> None:
     """Start the hidden units of each expert in its region; `members` is of shape (B, E, T)."""
     shape = experts.hidden_shape
     if shape is None:
@@ -147,7 +155,7 @@ def _place_hidden(experts: Experts, z, weight, members, generator) -> None:
     experts.set_hidden_map(_like(experts, slopes), _like(experts, biases))
 
 
-def _distinct_rows(rows: Rows, generator) -> tuple[Tensor, np.ndarray]:
+def _distinct_rows(rows: Rows, generator: np.random.RandomState) -> tuple[Tensor, np.ndarray]:
     """Different rows in a fixed order, with summed weights; of many rows, a sample."""
     x, weight = rows.x, rows.weight.double().cpu().numpy()
     if len(x) > MAX_CLUSTERED:
@@ -158,14 +166,18 @@ def _distinct_rows(rows: Rows, generator) -> tuple[Tensor, np.ndarray]:
     return torch.from_numpy(values).to(x), total / total.sum()
 
 
-def _cluster_blocks(z, weight, n_clusters: int, generator):
+def _cluster_blocks(
+    z: np.ndarray, weight: np.ndarray, n_clusters: int, generator: np.random.RandomState
+) -> Any:
     """Centres ``(B, E, D)``, and which rows are nearest to each, ``(B, E, T)``."""
     found = [_cluster(block, weight, n_clusters, generator) for block in z]
     members = [labels == np.arange(n_clusters)[:, None] for _, labels in found]
     return np.stack([centers for centers, _ in found]), np.stack(members)
 
 
-def _cluster(z, weight, n_clusters: int, generator):
+def _cluster(
+    z: np.ndarray, weight: np.ndarray, n_clusters: int, generator: np.random.RandomState
+) -> Any:
     """Centres and the cluster of each row. With too few rows, centres repeat."""
     from sklearn.cluster import KMeans
 
@@ -180,7 +192,7 @@ def _cluster(z, weight, n_clusters: int, generator):
     return kmeans.cluster_centers_, kmeans.labels_
 
 
-def _neighbour_distance(centers) -> float:
+def _neighbour_distance(centers: np.ndarray) -> float:
     """Median distance of a centre to the nearest other one; 1 if there is no other."""
     squares = ((centers[:, None] - centers) ** 2).sum(-1)
     squares[squares == 0] = np.inf
@@ -189,7 +201,9 @@ def _neighbour_distance(centers) -> float:
     return float(np.median(nearest)) if len(nearest) else 1.0
 
 
-def _chart(z, weight, shape: tuple[int, int], generator):
+def _chart(
+    z: np.ndarray, weight: np.ndarray, shape: tuple[int, int], generator: np.random.RandomState
+) -> Any:
     """Slopes ``(D, H)`` and biases ``(H,)`` of hidden units at home among the rows z."""
     directions = generator.standard_normal(shape)
     bends = generator.standard_normal(shape)
@@ -205,7 +219,7 @@ def _chart(z, weight, shape: tuple[int, int], generator):
     return slopes, -((center[:, None] + bend) * slopes).sum(0)
 
 
-def _like(module: torch.nn.Module, values) -> Tensor:
+def _like(module: torch.nn.Module, values: Any) -> Tensor:
     return torch.as_tensor(np.asarray(values)).to(next(module.parameters()))
 
 

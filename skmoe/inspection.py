@@ -42,7 +42,7 @@ __all__ = [
     "voronoi_loss",
 ]
 
-Gates = ArrayLike | Sequence[NDArray]
+Gates = ArrayLike | Sequence[np.ndarray]
 """Of one layer, or of several."""
 
 
@@ -187,7 +187,7 @@ def routing_flow(
 class RegionErrors(NamedTuple):
     """What `error_by_region` tells; errors are predictions minus targets, in their units."""
 
-    names: NDArray
+    names: np.ndarray
     """The regions, of shape (n_regions,), sorted."""
     rmse: NDArray[np.float64]
     """Root of the mean squared error in each, of shape (n_regions[, n_outputs])."""
@@ -380,18 +380,18 @@ def _is_list_of_tables(values: Any) -> bool:
     return isinstance(values, list) and np.ndim(values[0]) == 2
 
 
-def _layers(gates: Any) -> list[NDArray]:
+def _layers(gates: Any) -> list[np.ndarray]:
     """Gates of each layer."""
     layers = gates if _is_list_of_tables(gates) else [gates]
     return [check_array(layer, input_name="gates") for layer in layers]
 
 
-def _like(gates: Any, values: NDArray) -> Any:
+def _like(gates: Any, values: np.ndarray) -> Any:
     """One value for each layer, or the only one."""
     return values if _is_list_of_tables(gates) else values[0]
 
 
-def _asked(weights: NDArray, top_k: int | None) -> NDArray[np.bool_]:
+def _asked(weights: np.ndarray, top_k: int | None) -> NDArray[np.bool_]:
     """Which experts each row asks."""
     if top_k is None:
         return weights > 0

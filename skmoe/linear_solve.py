@@ -18,6 +18,7 @@ instead. All sums are in float64 and of bounded memory.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -165,7 +166,7 @@ class _Features:
     share of the total weight, so that sums over rows are weighted means.
     """
 
-    def __init__(self, network: Network, rows: Rows):
+    def __init__(self, network: Network, rows: Rows) -> None:
         self.network, self.rows = network, rows
         map_GFO = output_map_of(network)
         self.n_maps, self.n_features, self.n_outputs = map_GFO.shape
@@ -229,7 +230,7 @@ class _Features:
 class _Block:
     """Features of some rows, those of a map next to each other if rows ask few maps."""
 
-    def __init__(self, design: Design, root_T1: Tensor, n_maps: int):
+    def __init__(self, design: Design, root_T1: Tensor, n_maps: int) -> None:
         values_TKF = design.values_TKF.double() * root_T1[:, None]
         self.n_rows, n_asked, self.n_features = values_TKF.shape
         self.n_maps = n_maps
@@ -286,7 +287,7 @@ class _Block:
         for g, values in enumerate(self.of_map):
             gram_GFF[g] += values.T @ values
 
-    def _pairs(self):
+    def _pairs(self) -> Any:
         """For each pair of maps: the rows that ask both, and where in the row they stand."""
         n_asked = self.ids_TK.shape[1]
         ids_TK, slots_TK = self.ids_TK.sort(1)
@@ -367,11 +368,11 @@ def _conjugate_gradients(
     identity = torch.eye(diagonal.shape[-1], dtype=diagonal.dtype, device=diagonal.device)
     factors = torch.linalg.cholesky(diagonal + alpha * identity)
 
-    def precondition(r):
+    def precondition(r: Tensor) -> Tensor:
         r_GFO = r.unflatten(0, (features.n_maps, -1))
         return torch.cholesky_solve(r_GFO, factors).flatten(0, 1)
 
-    def product(c):
+    def product(c: Tensor) -> Tensor:
         scaled, total = features.scale_P[:, None] * c, alpha * c
         for block, _ in features.blocks():
             image = block.transposed_times(block.times(scaled))

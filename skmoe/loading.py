@@ -1,14 +1,21 @@
 """`load_model` and `inspect_model`: estimators from files, without running anything in them."""
 
+import os
+from typing import Any
+
 from skmoe.estimators import DeepMoERegressor, MoERegressor
 from skmoe.estimators._saving import ModelInfo, inspect, load
 from skmoe.model_file import MAX_BYTES
+
+__all__ = ["ModelInfo", "inspect_model", "load_model"]
 
 # All that a file can become.
 CLASSES = {"MoERegressor": MoERegressor, "DeepMoERegressor": DeepMoERegressor}
 
 
-def load_model(path, *, device="auto", max_bytes=MAX_BYTES):
+def load_model(
+    path: str | os.PathLike[str], *, device: str = "auto", max_bytes: int = MAX_BYTES
+) -> Any:
     """Load a fitted estimator from a file that `save_model` wrote.
 
     Nothing in the file is run, imported or looked up beyond the names of skmoe's own parts.
@@ -63,7 +70,7 @@ def load_model(path, *, device="auto", max_bytes=MAX_BYTES):
     return load(path, CLASSES, device, max_bytes)
 
 
-def inspect_model(path, *, max_bytes=MAX_BYTES) -> ModelInfo:
+def inspect_model(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> ModelInfo:
     """What a model file says about itself; no estimator is built.
 
     Parameters
@@ -75,9 +82,8 @@ def inspect_model(path, *, max_bytes=MAX_BYTES) -> ModelInfo:
 
     Returns
     -------
-    info : ModelInfo
-        With `estimator`, `parameters`, `network`, `arguments`, `n_features_in`, `arrays` (type
-        and shape by name), `versions`, `format`, `digest` and `n_bytes`. A model that
+    info : `skmoe.ModelInfo`
+        Class and parameters, network, arrays, versions, format, digest and size. A model that
         `load_model` would refuse may still be told about.
 
     Raises

@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Iterable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length
 
 from skmoe._features import feature_names
+from skmoe._optional import import_optional
 from skmoe._validation import check_is_fitted, check_weight
 from skmoe._version import __version__
 from skmoe.estimators import DeepMoERegressor, MoERegressor
 from skmoe.estimators._glance import at_a_glance
+from skmoe.plotting.usage import ExpertUsageDisplay
 
 __all__ = ["model_card"]
 
@@ -38,6 +41,7 @@ def model_card(
     title: str | None = None,
     description: str = "",
     target_name: str = "y",
+    usage_plot: str | Path | None = None,
 ) -> str:
     """What is to be known of a fitted mixture, as Markdown.
 
@@ -58,6 +62,9 @@ def model_card(
         nobody but you can tell.
     target_name : str, default="y"
         Name of the target, best with its unit.
+    usage_plot : str or path, optional
+        A file to draw the usage of the experts into, such as "usage.png". The card shows it
+        from where this path leads, so that a relative one asks for a card in this folder.
 
     Returns
     -------
@@ -72,6 +79,8 @@ def model_card(
         If the estimator is not fitted.
     ValueError
         If it is no mixture of experts, or one of X and y is missing.
+    ImportError
+        If there is to be a plot, and matplotlib is not installed.
 
     Examples
     --------
@@ -111,7 +120,7 @@ def model_card(
     }
     if X is not None:
         sections["Scores"] = _scores(estimator, X, y, sample_weight, target_name)
-    sections |= {"Usage of the experts": _usage(estimator), "Versions": _versions()}
+    sections |= {"Usage of the experts": _usage(estimator, usage_plot), "Versions": _versions()}
     parts = [f"# {title or name}", *([description] if description else [])]
     parts += [f"## {heading}\n\n{text}" for heading, text in sections.items()]
     return "\n\n".join(parts) + "\n"
@@ -196,7 +205,7 @@ def _scores(estimator: Any, X: Any, y: Any, sample_weight: Any, target_name: str
     return f"{told}\n\n{_table(['target', *SCORES], lines)}"
 
 
-def _usage(estimator: Any) -> str:
+def _usage(estimator: Any, plot: str | Path | None) -> str:
     layers = np.atleast_2d(estimator.expert_usage_)
     dead = 0.1 / layers.shape[1]
     head = ["expert", *map(str, range(layers.shape[1]))]
@@ -204,7 +213,19 @@ def _usage(estimator: Any) -> str:
         [f"layer {layer}", *(f"{u:.1%}" + " (dead)" * bool(u < dead) for u in usage)]
         for layer, usage in enumerate(layers)
     ]
-    return f"Share of the routing weight on training rows.\n\n{_table(head, rows)}"
+    parts = ["Share of the routing weight on training rows.", _table(head, rows)]
+    if plot is not None:
+        _draw_usage(estimator, plot)
+        parts.append(f"![Usage of the experts]({Path(plot).as_posix()})")
+    return "\n\n".join(parts)
+
+
+def _draw_usage(estimator: Any, file: str | Path) -> None:
+    """Without pyplot's list of figures, which it would be left in."""
+    figures = import_optional("matplotlib.figure", "usage_plot needs matplotlib", "plot")
+    figure = figures.Figure(layout="constrained")
+    ExpertUsageDisplay.from_estimator(estimator, ax=figure.subplots())
+    figure.savefig(file)
 
 
 def _versions() -> str:

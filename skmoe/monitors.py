@@ -8,6 +8,7 @@ import dis
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import skorch.callbacks as given
 from skorch.callbacks import Callback, EarlyStopping
 
 from skmoe._optional import import_optional
@@ -104,6 +105,27 @@ class BestEpoch(EarlyStopping):
         self.misses_ += 1
         if self.misses_ == self.patience:
             raise KeyboardInterrupt
+
+
+# Those of skorch that need rows, or the history of each batch, which training does not give.
+CURES = {
+    (given.EpochScoring, given.BatchScoring): "for scores use "
+    "set_callbacks(sklearn.callback.ScoringMonitor()), or give fit X_val and y_val for losses",
+    (given.Checkpoint, given.TrainEndCheckpoint, given.LoadInitState): "use checkpoint= of the "
+    "estimator to go on after a crash, or save_model",
+}
+
+
+def neither_score_nor_save(callbacks: Any) -> Any:
+    """The callbacks of a user, if training can call them."""
+    for callback in callbacks or ():
+        callback = callback[-1] if isinstance(callback, tuple) else callback
+        for kinds, cure in CURES.items():
+            if isinstance(callback, kinds):
+                raise ValueError(
+                    f"callbacks must not score or save. Got {type(callback).__name__}: {cure}."
+                )
+    return callbacks or ()
 
 
 def monitors(verbose: int) -> list[Callback]:

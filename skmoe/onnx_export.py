@@ -26,7 +26,7 @@ INPUT, OUTPUT, ROWS = "X", "y", "n_samples"
 class Prediction(nn.Module):
     """``X -> y`` in the user's units, in float64 but for the network inside."""
 
-    def __init__(self, model: FittedModel):
+    def __init__(self, model: FittedModel) -> None:
         super().__init__()
         x, y = model.x_scaling, model.y_scaling
         # As in `Scaling.apply_softly`: constant columns are dropped, all but one of them.

@@ -150,7 +150,7 @@ def concept_depth(scores: ArrayLike, share: float = 0.95) -> Any:
     return int(depth) if depth.ndim == 0 else depth
 
 
-def _columns(targets: Any) -> list[NDArray]:
+def _columns(targets: Any) -> list[np.ndarray]:
     """The targets, each in the type of its own that a data frame may give it."""
     frame = hasattr(targets, "iloc") and targets.ndim == 2
     columns = [targets.iloc[:, i] for i in range(targets.shape[1])] if frame else [targets]

@@ -43,7 +43,10 @@ NOWHERE = -1
 
 
 def find_regions(
-    coordinates: NDArray, values: NDArray, slopes: NDArray, cut_factor: float = CUT_FACTOR
+    coordinates: np.ndarray,
+    values: np.ndarray,
+    slopes: np.ndarray,
+    cut_factor: float = CUT_FACTOR,
 ) -> NDArray[np.intp] | None:
     """The regions in between the jumps of a function.
 
@@ -88,7 +91,7 @@ def find_regions(
     return labels if labels.max() > 0 and covered >= SMALLEST_COVER else None
 
 
-def _neighbours(coordinates) -> NDArray[np.intp]:
+def _neighbours(coordinates: np.ndarray) -> NDArray[np.intp]:
     """The nearest other rows of each row, ``(n, k)``."""
     from sklearn.neighbors import NearestNeighbors
 
@@ -96,7 +99,9 @@ def _neighbours(coordinates) -> NDArray[np.intp]:
     return NearestNeighbors(n_neighbors=k).fit(coordinates).kneighbors(return_distance=False)
 
 
-def _misses(coordinates, values, slopes, neighbours) -> NDArray[np.float64]:
+def _misses(
+    coordinates: np.ndarray, values: np.ndarray, slopes: np.ndarray, neighbours: np.ndarray
+) -> NDArray[np.float64]:
     """By how much gradients fail to tell the difference of two neighbours, ``(n, k)``."""
     steps = coordinates[neighbours] - coordinates[:, None]
     misses = np.zeros(neighbours.shape)
@@ -106,7 +111,9 @@ def _misses(coordinates, values, slopes, neighbours) -> NDArray[np.float64]:
     return np.sqrt(misses)
 
 
-def _distances_to_cuts(coordinates, neighbours, cut) -> NDArray[np.float64]:
+def _distances_to_cuts(
+    coordinates: np.ndarray, neighbours: np.ndarray, cut: np.ndarray
+) -> NDArray[np.float64]:
     """Distance of each row to the middle of the nearest cut edge; 0 for its ends."""
     from sklearn.neighbors import NearestNeighbors
 
@@ -118,7 +125,9 @@ def _distances_to_cuts(coordinates, neighbours, cut) -> NDArray[np.float64]:
     return distances
 
 
-def _watershed(heights, neighbours, cut) -> NDArray[np.intp]:
+def _watershed(
+    heights: np.ndarray, neighbours: np.ndarray, cut: np.ndarray
+) -> NDArray[np.intp]:
     """Flood the rows from the highest down; basins meet at saddles, and stay apart at low ones.
 
     Returns the row at the peak of each row's basin; `NOWHERE` for rows of height 0.
@@ -149,7 +158,9 @@ def _watershed(heights, neighbours, cut) -> NDArray[np.intp]:
     return np.array([basin(row) if leader[row] != NOWHERE else NOWHERE for row in range(n)])
 
 
-def _uncut_edges(neighbours, cut) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _uncut_edges(
+    neighbours: np.ndarray, cut: np.ndarray
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows joined to row i, in either direction: ``ends[starts[i] : starts[i + 1]]``."""
     rows, slots = np.nonzero(~cut)
     others = neighbours[rows, slots]
@@ -158,7 +169,7 @@ def _uncut_edges(neighbours, cut) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return np.searchsorted(rows[order], np.arange(len(cut) + 1)), others[order]
 
 
-def _largest_first(labels) -> NDArray[np.intp]:
+def _largest_first(labels: np.ndarray) -> NDArray[np.intp]:
     """Labels numbered by falling size; those of too few rows become `NOWHERE`."""
     found, counts = np.unique(labels[labels != NOWHERE], return_counts=True)
     order = np.argsort(-counts, kind="stable")
@@ -197,7 +208,7 @@ def largest_regions(labels: NDArray[np.intp], most: int) -> NDArray[np.intp]:
 
 
 def straight_borders(
-    coordinates: NDArray, labels: NDArray
+    coordinates: np.ndarray, labels: np.ndarray
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Linear scores of the regions, the largest in each of them its own.
 
@@ -227,14 +238,14 @@ def straight_borders(
     return slopes / unit, offsets / unit
 
 
-def typical_difference(slopes: NDArray) -> float:
+def typical_difference(slopes: np.ndarray) -> float:
     """Median length of the difference between the slopes of two regions, ``(n_regions, d)``."""
     apart = np.linalg.norm(slopes[:, None] - slopes, axis=-1)
     return float(np.median(apart[np.triu_indices(len(apart), 1)]))
 
 
 def soft_cells(
-    coordinates: NDArray, labels: NDArray, n_experts: int, seed: int
+    coordinates: np.ndarray, labels: np.ndarray, n_experts: int, seed: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
     """Experts of each region, and scores by which they share it out softly.
 
@@ -278,7 +289,7 @@ def soft_cells(
     return np.repeat(np.arange(len(shares)), shares), slopes, offsets
 
 
-def _share_out(sizes, n_experts: int) -> NDArray[np.intp]:
+def _share_out(sizes: np.ndarray, n_experts: int) -> NDArray[np.intp]:
     """Experts of each region: at least one, the others where rows per expert are most."""
     shares = np.ones(len(sizes), dtype=np.intp)
     while shares.sum() < n_experts:

@@ -7,6 +7,7 @@ weight two counts as two rows.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ class Scaling:
     scale: NDArray[np.float64]
 
     @classmethod
-    def of_features(cls, X, weight) -> "Scaling":
+    def of_features(cls, X: np.ndarray, weight: np.ndarray) -> "Scaling":
         """Median and interquartile range; of a nearly constant column, a wider range."""
         levels = [0.02, 0.25, 0.5, 0.75, 0.98]
         lowest, low, center, high, highest = _by_blocks(
@@ -49,12 +50,12 @@ class Scaling:
         return cls(center, _zero_if_rounding(scale, center))
 
     @classmethod
-    def of_targets(cls, y, weight) -> "Scaling":
+    def of_targets(cls, y: np.ndarray, weight: np.ndarray) -> "Scaling":
         """Mean and standard deviation."""
         mean, deviation = _mean_and_deviation(y, weight)
         return cls(mean, _zero_if_rounding(deviation, mean))
 
-    def apply(self, values) -> NDArray[np.float64]:
+    def apply(self, values: np.ndarray) -> NDArray[np.float64]:
         """Values to scaled values."""
         # In C order whatever comes in: products of tensors then round the same way.
         scaled = np.subtract(values, self.center, dtype=np.float64, order="C")
@@ -62,7 +63,7 @@ class Scaling:
         scaled[:, self.scale == 0] = 0.0
         return scaled
 
-    def apply_softly(self, values) -> NDArray[np.float64]:
+    def apply_softly(self, values: np.ndarray) -> NDArray[np.float64]:
         """Values of columns that vary to scaled values, with far outliers drawn in."""
         scaled = self.apply(values)
         if 0 < (n_varying := np.count_nonzero(self.scale)) < scaled.shape[1]:
@@ -75,14 +76,14 @@ class Scaling:
             scaled[far] = np.sign(scaled[far]) * (LINEAR_RANGE + np.log1p(excess[far]))
         return scaled
 
-    def invert(self, scaled) -> NDArray[np.float64]:
+    def invert(self, scaled: np.ndarray) -> NDArray[np.float64]:
         """Scaled values to values."""
         values = self.scale * scaled
         values += self.center
         return values
 
 
-def _by_blocks(X, compute: Callable[[NDArray], NDArray]) -> NDArray:
+def _by_blocks(X: np.ndarray, compute: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """What is computed for each column, a few at a time, as it takes copies in float64."""
     # Not one by one: sums of a single column round otherwise.
     n_blocks = min(-(-X.size // VALUES_AT_ONCE), max(X.shape[1] // 2, 1))
@@ -90,7 +91,9 @@ def _by_blocks(X, compute: Callable[[NDArray], NDArray]) -> NDArray:
     return np.concatenate([compute(block) for block in blocks], axis=-1)
 
 
-def weighted_quantiles(X, weight, quantiles) -> NDArray[np.float64]:
+def weighted_quantiles(
+    X: np.ndarray, weight: np.ndarray, quantiles: Any
+) -> NDArray[np.float64]:
     """Quantiles of each column of X, ``(len(quantiles), D)``, values that occur in it."""
     # In units of the smallest weight: cumulative sums of equal weights are then exact.
     weights = (
@@ -100,7 +103,7 @@ def weighted_quantiles(X, weight, quantiles) -> NDArray[np.float64]:
     return np.quantile(values, quantiles, axis=0, weights=weights, method="inverted_cdf")
 
 
-def _mean_and_deviation(values, weight):
+def _mean_and_deviation(values: np.ndarray, weight: np.ndarray) -> Any:
     """Weighted mean and standard deviation of each column, safe from overflow."""
     values = np.asarray(values, dtype=np.float64)
     size = np.abs(values).max(axis=0)
@@ -111,9 +114,9 @@ def _mean_and_deviation(values, weight):
     return mean * size, deviation * size
 
 
-def _zero_if_rounding(scale, center):
+def _zero_if_rounding(scale: np.ndarray, center: np.ndarray) -> Any:
     return np.where(scale > ROUNDING * np.abs(center), scale, 0.0)
 
 
-def _all_equal(values) -> bool:
+def _all_equal(values: np.ndarray) -> bool:
     return bool((values == values[0]).all())

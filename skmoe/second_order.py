@@ -135,7 +135,7 @@ class _Search:
         validation: Rows | None,
         fit_loss: FitLoss,
         weight_decay: float,
-    ):
+    ) -> None:
         self.network, self.fit_loss, self.weight_decay = network, fit_loss, weight_decay
         self.rows, self.validation = rows, validation
         trained = [(name, w) for name, w in network.named_parameters() if w.requires_grad]
@@ -194,7 +194,9 @@ class _Search:
             return True
         return False
 
-    def value_and_slope(self, weights, rows: Rows, unit: float) -> tuple[float, np.ndarray]:
+    def value_and_slope(
+        self, weights: np.ndarray, rows: Rows, unit: float
+    ) -> tuple[float, np.ndarray]:
         """The objective on `rows` and its gradient, both divided by `unit`."""
         self.n_evaluations += 1
         vector = self.put(torch.from_numpy(weights.copy()).to(self.start))
@@ -206,7 +208,7 @@ class _Search:
             self.best, self.best_score = vector, value
         return value / unit, slope.cpu().numpy() / unit
 
-    def after_iteration(self, weights) -> None:
+    def after_iteration(self, weights: np.ndarray) -> None:
         """Look at the validation rows now and then."""
         self.n_iter += 1
         if self.validation is None or self.n_iter % ITERATIONS_PER_LOOK:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.overrides import TorchFunctionMode
 
 from skmoe._registry import Part
@@ -200,11 +199,13 @@ def check_bounded(what: str, value: Any, largest: int) -> None:
 class _AtMost(TorchFunctionMode):
     """Refuse to go on after so many calls of torch, as in a loop of a size from a file."""
 
-    def __init__(self, calls: int):
+    def __init__(self, calls: int) -> None:
         super().__init__()
         self.calls = calls
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         self.calls -= 1
         if self.calls < 0:
             raise ModelFileError("The network would have more tensors than the file.")
@@ -233,7 +234,7 @@ def _bins(arguments: dict[str, Any]) -> list[list[float]]:
     return embedding.settings.get("bins", []) if isinstance(embedding, Part) else []
 
 
-def _checked_weights(weights: dict[str, NDArray], network: Network) -> dict[str, NDArray]:
+def _checked_weights(weights: dict[str, np.ndarray], network: Network) -> dict[str, np.ndarray]:
     """The weights, of the names, types and shapes that the network has, and finite."""
     expected = network.state_dict()
     check_keys("The network", weights, expected.keys())
@@ -252,7 +253,7 @@ def _checked_weights(weights: dict[str, NDArray], network: Network) -> dict[str,
     return weights
 
 
-def _checked_integers(name: str, weight: NDArray, tensor: torch.Tensor) -> NDArray:
+def _checked_integers(name: str, weight: np.ndarray, tensor: torch.Tensor) -> np.ndarray:
     stored = np.uint8 if tensor.dtype == torch.bool else np.int64
     if weight.dtype != stored:
         raise ModelFileError(f"{name} must be of {np.dtype(stored)}. Got {weight.dtype}.")
@@ -264,7 +265,7 @@ def _checked_integers(name: str, weight: NDArray, tensor: torch.Tensor) -> NDArr
     return weight.astype(bool)
 
 
-def _check_values(weights: dict[str, NDArray], network: Network) -> None:
+def _check_values(weights: dict[str, np.ndarray], network: Network) -> None:
     """Refuse weights that are not finite, and indices of experts that there are not."""
     thresholds = set()
     for path, module in network.named_modules():
@@ -281,7 +282,7 @@ def _check_values(weights: dict[str, NDArray], network: Network) -> None:
 
 
 def _check_scalings(
-    scalings: dict[str, NDArray], arguments: dict[str, Any], n_features: int
+    scalings: dict[str, np.ndarray], arguments: dict[str, Any], n_features: int
 ) -> None:
     """Refuse scalings of another number of features or targets than the network's."""
     for name, values in scalings.items():

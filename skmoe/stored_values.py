@@ -19,12 +19,11 @@ these keys:
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skmoe._registry import Part
 from skmoe.model_file import ModelFileError, check_keys, parse_json
@@ -52,7 +51,7 @@ class Writer:
     """
 
     def __init__(self) -> None:
-        self.arrays: dict[str, NDArray] = {}
+        self.arrays: dict[str, np.ndarray] = {}
 
     def value(self, value: Any, name: str) -> Any:
         """The value as JSON; `name` is what to call it, and its arrays."""
@@ -85,7 +84,7 @@ class Writer:
             "alternative, for files that nobody else can write."
         )
 
-    def array(self, array: NDArray, name: str) -> str:
+    def array(self, array: np.ndarray, name: str) -> str:
         """Keep an array under this name, or a longer one if it is taken."""
         stored = array.astype(np.uint8) if array.dtype == np.bool else array
         if stored.dtype not in KIND_OF and stored.dtype != np.float32:
@@ -95,17 +94,17 @@ class Writer:
         self.arrays[name] = stored
         return name
 
-    def _each(self, values, name: str) -> list:
+    def _each(self, values: Iterable[Any], name: str) -> list[Any]:
         return [self.value(one, f"{name}.{index}") for index, one in enumerate(values)]
 
-    def _pair(self, key: Any, value: Any, name: str) -> list:
+    def _pair(self, key: Any, value: Any, name: str) -> list[Any]:
         if not isinstance(key, str | Part):
             # The key is what a reader would look for, so the error names it.
             raise ValueError(f"A model file cannot hold {name}={{{key!r:.200}: ...}}.")
         label = key if isinstance(key, str) else key.name
         return [self.value(key, name), self.value(value, f"{name}.{label}")]
 
-    def _array(self, array: NDArray, name: str) -> dict[str, str]:
+    def _array(self, array: np.ndarray, name: str) -> dict[str, str]:
         if array.dtype == object and all(isinstance(one, str) for one in array):
             text = json.dumps([str(one) for one in array]).encode()
             return {"names": self.array(np.frombuffer(text, np.uint8), name)}
@@ -113,7 +112,7 @@ class Writer:
             raise ValueError(f"A model file cannot hold {name}, an array of bool.")
         return {"array": self.array(array, name)}
 
-    def _list(self, values: list, name: str) -> Any:
+    def _list(self, values: list[Any], name: str) -> Any:
         numbers = _as_array(values) if len(values) > LONG else None
         if numbers is not None and numbers.ndim == 1:
             return {"numbers": self.array(numbers, name)}
@@ -130,7 +129,7 @@ class Writer:
                 }
         return self._each(values, name)
 
-    def records(self, records: list[dict], name: str) -> dict[str, Any]:
+    def records(self, records: list[dict[str, Any]], name: str) -> dict[str, Any]:
         """Dicts that mostly have the same keys: an array for each key.
 
         A column has its `key`, the `rows` that have it, either ``[first, end]`` or the name of
@@ -142,7 +141,7 @@ class Writer:
         ]
         return {"records": len(records), "columns": columns}
 
-    def _column(self, key: Any, records: list[dict], name: str) -> dict[str, Any]:
+    def _column(self, key: Any, records: list[dict[str, Any]], name: str) -> dict[str, Any]:
         if not isinstance(key, str):
             raise ValueError(f"A model file cannot hold {name}={{{key!r:.200}: ...}}.")
         rows = [row for row, record in enumerate(records) if key in record]
@@ -155,7 +154,7 @@ class Writer:
         return {**column, "values": self._each(values, name)}
 
 
-def _as_array(values: list) -> NDArray | None:
+def _as_array(values: list[Any]) -> np.ndarray | None:
     """Numbers of one type, in lists of one shape, as an array; None if they are not that."""
     kinds = set(map(type, values))
     if kinds == {list}:
@@ -173,10 +172,10 @@ def _as_array(values: list) -> NDArray | None:
 class Reader:
     """JSON and arrays back to values. Every array is used exactly once."""
 
-    def __init__(self, arrays: dict[str, NDArray]):
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
         self.arrays = dict(arrays)
 
-    def take(self, name: Any) -> NDArray:
+    def take(self, name: Any) -> np.ndarray:
         """The array of this name, which nobody else gets."""
         if not isinstance(name, str) or name not in self.arrays:
             raise ModelFileError(f"The file lacks the array {name!r:.80}.")
@@ -200,7 +199,7 @@ class Reader:
                 return read(stored, depth + 1)
         raise ModelFileError(f"A value has unknown keys: {sorted(stored)!r:.200}.")
 
-    def _readers(self) -> dict[str, Callable[[dict, int], Any]]:
+    def _readers(self) -> dict[str, Callable[[dict[str, Any], int], Any]]:
         return {
             "number": self._number,
             "tuple": self._tuple,
@@ -212,19 +211,19 @@ class Reader:
             "records": self._records,
         }
 
-    def _number(self, stored: dict, depth: int) -> float:
+    def _number(self, stored: dict[str, Any], depth: int) -> float:
         check_keys("A number", stored, {"number"})
         if not isinstance(stored["number"], str) or stored["number"] not in NOT_FINITE:
             raise ModelFileError(f"A number must be one of {sorted(NOT_FINITE)}.")
         return NOT_FINITE[stored["number"]]
 
-    def _tuple(self, stored: dict, depth: int) -> tuple:
+    def _tuple(self, stored: dict[str, Any], depth: int) -> tuple[Any, ...]:
         check_keys("A tuple", stored, {"tuple"})
         return tuple(self.value(_list("A tuple", stored["tuple"]), depth))
 
-    def _dict(self, stored: dict, depth: int) -> dict:
+    def _dict(self, stored: dict[str, Any], depth: int) -> dict[str, Any]:
         check_keys("A dict", stored, {"items"})
-        found: dict = {}
+        found: dict[Any, Any] = {}
         for pair in _list("The items of a dict", stored["items"]):
             if not isinstance(pair, list) or len(pair) != 2:
                 raise ModelFileError("The items of a dict must be pairs.")
@@ -234,7 +233,7 @@ class Reader:
             found[key] = self.value(pair[1], depth)
         return found
 
-    def _part(self, stored: dict, depth: int) -> Part:
+    def _part(self, stored: dict[str, Any], depth: int) -> Part:
         check_keys("A part", stored, {"part", "settings"})
         if not isinstance(stored["part"], str) or not isinstance(stored["settings"], dict):
             raise ModelFileError("A part must have a name and settings.")
@@ -244,18 +243,18 @@ class Reader:
         }
         return part
 
-    def _array(self, stored: dict, depth: int) -> NDArray:
+    def _array(self, stored: dict[str, Any], depth: int) -> np.ndarray:
         check_keys("An array", stored, {"array"})
         return self.take(stored["array"])
 
-    def _names(self, stored: dict, depth: int) -> NDArray:
+    def _names(self, stored: dict[str, Any], depth: int) -> np.ndarray:
         check_keys("Names", stored, {"names"})
         names = parse_json(self.take(stored["names"]).tobytes())
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ModelFileError("Names must be texts.")
         return np.array(names, dtype=object)
 
-    def _numbers(self, stored: dict, depth: int) -> list:
+    def _numbers(self, stored: dict[str, Any], depth: int) -> list[Any]:
         with_lengths = {"numbers", "lengths"} if "lengths" in stored else {"numbers"}
         check_keys("Numbers", stored, with_lengths)
         numbers = _as_list(self.take(stored["numbers"]), 1)
@@ -267,14 +266,14 @@ class Reader:
         ends = np.cumsum(lengths, dtype=np.int64).tolist()
         return [numbers[end - n : end] for n, end in zip(lengths, ends, strict=True)]
 
-    def _records(self, stored: dict, depth: int) -> list[dict]:
+    def _records(self, stored: dict[str, Any], depth: int) -> list[dict[str, Any]]:
         check_keys("Records", stored, {"records", "columns"})
         read = [self._column(one, depth) for one in _list("Columns", stored["columns"])]
         count = stored["records"]
         # No record is empty: so there are no more of them than values.
         if type(count) is not int or not 0 <= count <= sum(len(rows) for _, rows, _ in read):
             raise ModelFileError(f"records must count them. Got {count!r:.80}.")
-        records: list[dict] = [{} for _ in range(count)]
+        records: list[dict[str, Any]] = [{} for _ in range(count)]
         for key, rows, values in read:
             for row, value in zip(rows, values, strict=True):
                 if type(row) is not int or not 0 <= row < count or key in records[row]:
@@ -282,7 +281,7 @@ class Reader:
                 records[row][key] = value
         return records
 
-    def _column(self, stored: Any, depth: int) -> tuple[str, list[int], list]:
+    def _column(self, stored: Any, depth: int) -> tuple[str, list[int], list[Any]]:
         given = "numbers" if isinstance(stored, dict) and "numbers" in stored else "values"
         check_keys("A column", stored, {"key", "rows", given})
         if not isinstance(stored["key"], str):
@@ -304,13 +303,13 @@ class Reader:
         return stored["key"], list(rows), values
 
 
-def _list(what: str, value: Any) -> list:
+def _list(what: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise ModelFileError(f"{what} must be a list. Got {type(value).__name__}.")
     return value
 
 
-def _as_list(array: NDArray, ndim: int | None = None) -> list:
+def _as_list(array: np.ndarray, ndim: int | None = None) -> list[Any]:
     """Numbers of the type that was stored."""
     kind = KIND_OF.get(array.dtype)
     if kind is None or array.ndim == 0 or ndim not in (None, array.ndim):

@@ -19,6 +19,7 @@ not seen. Two properties of the function and its inputs tell the factors apart:
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,7 +114,9 @@ def find_blocks(network: Network, rows: Rows, seed: int) -> Blocks | None:
     return None if groups is None else Blocks(axes_DA, center_A, groups, coherence_AA)
 
 
-def independent_axes(X, weight, generator) -> NDArray[np.float64] | None:
+def independent_axes(
+    X: np.ndarray, weight: np.ndarray, generator: np.random.RandomState
+) -> NDArray[np.float64] | None:
     """Directions ``(D, A)`` in which X is as independent as can be; None without any.
 
     There are as many as X has dimensions, which may be fewer than it has columns.
@@ -151,7 +154,7 @@ def gradients(network: Network, x: Tensor) -> NDArray[np.float64]:
     return torch.cat(parts).double().cpu().numpy()
 
 
-def coherence(U, G, weight) -> NDArray[np.float64]:
+def coherence(U: np.ndarray, G: np.ndarray, weight: np.ndarray) -> NDArray[np.float64]:
     """Coherence ``(A, A)`` of gradients G in coordinates U, both ``(n, A)``."""
     n, n_axes = U.shape
     cells = min(CELLS, int(np.sqrt(n / ROWS_PER_CELL)))
@@ -172,7 +175,7 @@ def coherence(U, G, weight) -> NDArray[np.float64]:
     return result
 
 
-def group_axes(coherence_AA) -> list[list[int]] | None:
+def group_axes(coherence_AA: np.ndarray) -> list[list[int]] | None:
     """Groups of axes, cut where the coherence of merged groups falls most; None if unclear.
 
     Groups are merged by their mean coherence. They are clear if it falls by at least
@@ -190,7 +193,11 @@ def group_axes(coherence_AA) -> list[list[int]] | None:
     return None
 
 
-def _merge(coherence_AA, n_clusters=None, distance_threshold=None):
+def _merge(
+    coherence_AA: np.ndarray,
+    n_clusters: int | None = None,
+    distance_threshold: float | None = None,
+) -> Any:
     """A fitted `AgglomerativeClustering`."""
     from sklearn.cluster import AgglomerativeClustering
 

@@ -44,7 +44,9 @@ class Compression:
     """Of the hidden maps of each gate's experts together; of "mpo" those of both cuts."""
 
 
-def compressed(model: FittedModel, method: str, rank: int, X=None) -> Compression:
+def compressed(
+    model: FittedModel, method: str, rank: int, X: np.ndarray | None = None
+) -> Compression:
     """The model with factorised hidden maps.
 
     Parameters
@@ -149,7 +151,7 @@ def _root(moments_DD: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _second_moments(model: FittedModel, X) -> list[Tensor]:
+def _second_moments(model: FittedModel, X: np.ndarray) -> list[Tensor]:
     """Mean of ``x x'`` over the inputs of each layer, ``(B, D, D)``, in float64."""
     some = X[:: max(1, len(X) // MAX_ROWS)]
     _, steps = model.net(model.tensor(some))
@@ -265,7 +267,7 @@ def _maps_of_blocks(layer: MoELayer) -> Tensor:
 # Which experts to tune
 
 
-def expert_scores(model: FittedModel, X, score: str) -> NDArray[np.float64]:
+def expert_scores(model: FittedModel, X: np.ndarray, score: str) -> NDArray[np.float64]:
     """How much the rows ask each expert, ``(n_gates, E)``, with sum one for each gate.
 
     Wang et al., "Let the Expert Stick to His Last" (2024), eqs. 5 and 6: "gate" is the mean
@@ -278,7 +280,7 @@ def expert_scores(model: FittedModel, X, score: str) -> NDArray[np.float64]:
     return scores / scores.sum(-1, keepdims=True).clip(np.finfo(float).tiny)
 
 
-def experts_to_tune(scores: NDArray, threshold: float) -> list[NDArray[np.intp]]:
+def experts_to_tune(scores: np.ndarray, threshold: float) -> list[NDArray[np.intp]]:
     """The fewest experts of each gate whose scores add up to `threshold`, the largest first."""
     chosen = []
     for scores_E in scores:

@@ -1,6 +1,7 @@
 """How many threads a fit may use."""
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -9,7 +10,7 @@ from threadpoolctl import threadpool_limits
 MIN_ROWS = 2000
 
 
-def threads(n_rows: int) -> AbstractContextManager:
+def threads(n_rows: int) -> AbstractContextManager[Any]:
     """A context with one thread for few rows, and the user's number of them otherwise.
 
     Operations are short then: a second thread gains a tenth, and where other processes are

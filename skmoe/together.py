@@ -38,7 +38,7 @@ class Fit(threading.Thread):
         Seconds that it waited for others, and its share of the training.
     """
 
-    def __init__(self, call: Callable[[], Any]):
+    def __init__(self, call: Callable[[], Any]) -> None:
         super().__init__(daemon=True)
         self.call = call
         self.outcome: Any = None
@@ -66,7 +66,7 @@ class Fit(threading.Thread):
         TRAINER.set(self._train)
         return self.call()
 
-    def _train(self, *arguments) -> TrainingResult:
+    def _train(self, *arguments: Any) -> TrainingResult:
         """In place of `train_alone`: wait for the others."""
         request = self.request = Request(*arguments)
         # The user's filters are the same for all, but a fit may change them for a while.
@@ -137,7 +137,7 @@ def run_together(
 class _Pending:
     """A call that a `Parallel` has submitted."""
 
-    def __init__(self, backend: "TogetherBackend", call, callback):
+    def __init__(self, backend: "TogetherBackend", call: Any, callback: Any) -> None:
         self.backend, self.call, self.callback = backend, call, callback
         self.fit: Fit | None = None
 
@@ -167,16 +167,16 @@ class TogetherBackend(ParallelBackendBase):
         most: int,
         finished: Callable[[Fit], None],
         heard: Callable[[Request], None],
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.most, self.finished, self.heard = most, finished, heard
         self.pending: list[_Pending] = []
 
-    def effective_n_jobs(self, n_jobs):
+    def effective_n_jobs(self, n_jobs: int) -> Any:
         return self.most
 
-    def submit(self, func, callback=None):
+    def submit(self, func: Any, callback: Any = None) -> Any:
         pending = _Pending(self, func, callback)
         self.pending.append(pending)
         return pending

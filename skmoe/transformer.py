@@ -65,7 +65,7 @@ class MoETransformer(Documented, MetaEstimatorMixin, TransformerMixin, BaseEstim
     array(['gate0', 'gate1', 'gate2', 'gate3'], dtype=object)
     """
 
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         "estimator": [fitted_estimator()],
         "features": [one_of(*PARTS)],
     }

@@ -40,7 +40,7 @@ class DenseNet(NamedTuple):
         }
 
 
-def dense_net_of(fitted) -> DenseNet:
+def dense_net_of(fitted: Any) -> DenseNet:
     """The net inside of an `MLPRegressor`, or of a `MoERegressor` with one expert."""
     from sklearn.neural_network import MLPRegressor
 
@@ -58,7 +58,7 @@ def dense_net_of(fitted) -> DenseNet:
     )
 
 
-def _of_scikit_learn(fitted) -> DenseNet:
+def _of_scikit_learn(fitted: Any) -> DenseNet:
     if len(fitted.coefs_) != 2 or fitted.activation not in ACTIVATIONS:
         raise ValueError(
             "init must be an MLPRegressor with one hidden layer and activation 'relu' or "

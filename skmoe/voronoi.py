@@ -7,7 +7,7 @@ normalized sigmoid gating" (2025, arXiv:2505.10860), section 3.
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_consistent_length
 
@@ -90,7 +90,7 @@ def voronoi_loss(
     return float(np.abs(mass_M - true_w_M).sum() + w_N @ apart_N)
 
 
-def _atoms(weights: Any, parameters: Any, name: str) -> tuple[NDArray, list[NDArray]]:
+def _atoms(weights: Any, parameters: Any, name: str) -> tuple[np.ndarray, list[np.ndarray]]:
     """Weights and groups of parameters, checked."""
     w_N = check_array(weights, ensure_2d=False, dtype=np.float64, input_name=name)
     if w_N.ndim != 1 or (w_N < 0).any():
@@ -102,7 +102,7 @@ def _atoms(weights: Any, parameters: Any, name: str) -> tuple[NDArray, list[NDAr
     return w_N, groups
 
 
-def _powers(exponents: Any, groups: list[NDArray], in_cell_N: NDArray) -> list:
+def _powers(exponents: Any, groups: list[np.ndarray], in_cell_N: np.ndarray) -> list[Any]:
     """The exponents of each group in cells of several experts."""
     powers = exponents if isinstance(exponents, list) else [exponents] * len(groups)
     if len(powers) != len(groups):

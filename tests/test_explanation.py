@@ -161,3 +161,21 @@ def test_inspections_of_scikit_learn_work(kind, problem):
     moved[:, 0] = grid[2]
     assert mean[2] == pytest.approx(moe.predict(moved).mean())
     mpl.pyplot.close("all")
+
+
+@pytest.mark.filterwarnings("ignore:The set_bad function:PendingDeprecationWarning")
+@pytest.mark.parametrize("kind", ["shallow", "ensemble"])
+def test_the_explainer_of_shap_for_any_model_works(kind):
+    shap = pytest.importorskip("shap")
+    frame = pd.DataFrame(
+        np.random.default_rng(0).uniform(-1, 1, (200, 3)), columns=["slope", "bend", "noise"]
+    )
+    moe = make(kind, max_epochs=60).fit(frame, 2 * frame.slope + frame.bend**2)
+    explainer = shap.KernelExplainer(moe.predict, frame[:20])
+    values = explainer.shap_values(frame[20:50], silent=True)
+    assert explainer.expected_value == pytest.approx(moe.predict(frame[:20]).mean())
+    np.testing.assert_allclose(
+        explainer.expected_value + values.sum(axis=1), moe.predict(frame[20:50]), atol=1e-6
+    )
+    size = np.abs(values).mean(axis=0)
+    assert size[0] > size[1] > size[2]

@@ -111,3 +111,16 @@ def test_what_has_no_card_is_refused(problem):
         model_card(moe, X)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         model_card(moe, X, y[:-1])
+
+
+@pytest.mark.parametrize("name", ["usage.png", "usage.svg"])
+def test_a_picture_of_the_usage_is_drawn_and_shown(name, problem, tmp_path, monkeypatch):
+    import matplotlib.pyplot as plt
+
+    monkeypatch.chdir(tmp_path)
+    moe = make("stack", max_epochs=2).fit(*problem)
+    card = model_card(moe, usage_plot=name)
+    assert f"![Usage of the experts]({name})" in card
+    assert (tmp_path / name).read_bytes()[:4] in (b"\x89PNG", b"<?xm")
+    assert plt.get_fignums() == []
+    assert "![" not in model_card(moe)

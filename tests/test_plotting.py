@@ -265,8 +265,9 @@ def test_error_display_has_bars_and_means_of_one_output():
     assert means.get_ydata().tolist() == [-3.0, -4.0]
     assert total.get_ydata()[0] == 3.0
     assert display.ax_.get_ylabel() == "error of yield (t)"
-    assert [t.get_text() for t in display.ax_.get_xticklabels()] == ["a", "b"]
-    assert {"25%", "75%"} <= {text.get_text() for text in display.ax_.texts}
+    labels = [text.get_text() for text in display.ax_.get_xticklabels()]
+    assert labels == ["a\n(25%)", "b\n(75%)"]
+    assert not display.ax_.texts  # nothing that lines could cross
     legend = display.ax_.get_legend()
     display.figure_.draw_without_rendering()
     assert legend.get_window_extent().x0 >= display.ax_.get_window_extent().x1  # covers no bar
@@ -278,6 +279,28 @@ def test_error_display_of_experts_says_so(fitted):
     display = ErrorByRegionDisplay.from_estimator(moe, X, X[:, 0] ** 2)
     assert display.ax_.get_xlabel().startswith("expert")
     assert len(display.bars_) == len(display.errors.names)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_nothing_of_a_new_figure_is_cut_off(fitted, curve):
+    moe, X = fitted
+    y = X[:, 0] ** 2
+    for display in (
+        ErrorByRegionDisplay.from_estimator(moe, X, y, target_name="yield (t)"),
+        ExpertResponseDisplay.from_estimator(moe, X, 0, grid_resolution=3),
+        ExpertUsageDisplay.from_estimator(moe),
+        ExpertsCurveDisplay(curve).plot(),
+        LayerProbeDisplay.from_estimator(moe, X, y),
+        LearningCurveDisplay.from_estimator(moe),
+        RoutingMapDisplay.from_estimator(moe, X, features="pca", regions=X[:, 0] > 0),
+    ):
+        figure = display.figure_
+        figure.draw_without_rendering()
+        drawn, whole = figure.get_tightbbox(), figure.bbox_inches
+        assert whole.x0 <= drawn.x0, display
+        assert whole.y0 <= drawn.y0, display
+        assert drawn.x1 <= whole.x1, display
+        assert drawn.y1 <= whole.y1, display
 
 
 def test_map_of_two_features_has_areas_and_regions_beside():

@@ -60,7 +60,7 @@ def shades(region, expert):
     return colors[number], rows.max(axis=0).sum() / len(expert)
 
 
-figure, axes = plt.subplots(2, 2, figsize=(8, 8), layout="constrained")
+figure, axes = plt.subplots(2, 2, figsize=(7, 7.4), layout="constrained")
 for factor, (above, below) in enumerate(axes.T):
     layer = agreement[factor].argmax()
     points = test.latent[:, 2 * factor : 2 * factor + 2].T
@@ -68,7 +68,10 @@ for factor, (above, below) in enumerate(axes.T):
     colors, share = shades(region, experts[:, layer])
     print(f"factor {factor}: {share:.1%} of the rows lie where their expert mostly works")
     above.scatter(*points, c=[f"C{r}" for r in region], s=5)
-    above.set(title=f"factor {factor}: true regions", aspect="equal")
+    above.set_title(f"factor {factor}: the truth", fontsize=15)
     below.scatter(*points, c=colors, s=5)
-    below.set(title=f"experts of layer {layer}", aspect="equal")
+    below.set_title(f"experts of layer {layer}", fontsize=15)
+    for ax in (above, below):
+        ax.set(aspect="equal", xticks=(0, 1), yticks=(0, 1))
+        ax.set(xlabel=f"$x_{2 * factor}$ before the rotation", ylabel=f"$x_{2 * factor + 1}$")
 plt.show()

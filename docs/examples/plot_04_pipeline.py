@@ -69,6 +69,19 @@ for name, model in contestants.items():
     print(f"{name}: R^2 {scores.mean():.3f} (folds {scores.min():.3f} to {scores.max():.3f})")
 
 # %%
+# In a notebook, a pipeline on the last line of a cell shows its steps, and a mixture what it is
+# made of. What is underlined leads to these pages.
+
+# sphinx_gallery_capture_repr_block = ("_repr_html_",)
+pipeline = contestants["mixture"].fit(X, y)
+pipeline
+
+# %%
+
+# sphinx_gallery_capture_repr_block = ("_repr_html_",)
+pipeline[-1]
+
+# %%
 # Does each machine have experts of its own? `routing_table` says what share of its rows goes
 # where.
 
@@ -76,7 +89,6 @@ import matplotlib.pyplot as plt
 
 from skmoe.inspection import routing_table
 
-pipeline = contestants["mixture"].fit(X, y)
 names, shares = routing_table(pipeline[-1], pipeline[:-1].transform(X), table.machine)
 
 figure, ax = plt.subplots(figsize=(7, 2.6), layout="constrained")

@@ -51,19 +51,21 @@ for task, (X, y) in tasks.items():
         errors[task, name] = (1 - model.score(X[n:], y[n:])) ** 0.5
 
 # %%
-# Test error over the deviation of the target, on a logarithmic scale: lower is better.
+# Test error over the deviation of the target: shorter is better. Each task has a scale of its
+# own.
 
 import matplotlib.pyplot as plt
-import numpy as np
 
-figure, ax = plt.subplots(figsize=(9, 4.5), layout="constrained")
-width = 0.8 / len(contestants)
-for i, name in enumerate(contestants):
-    places = np.arange(len(tasks)) + (i - 2) * width
-    ax.bar(places, [errors[task, name] for task in tasks], width, label=name)
-ax.set_xticks(range(len(tasks)), [task.replace(", ", "\n", 1) for task in tasks])
-ax.set(yscale="log", ylabel="error / deviation of the target")
-figure.legend(ncols=5, loc="outside upper center")
+figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), sharey=True, layout="constrained")
+colors = ["C0" if "MoE" in name else "0.7" for name in contestants]
+for ax, task in zip(axes, tasks, strict=True):
+    bars = ax.barh(
+        list(contestants), [errors[task, name] for name in contestants], color=colors
+    )
+    ax.bar_label(bars, [f"{bar.get_width():.2g}" for bar in bars], padding=3)
+    ax.set(title=task.replace(", ", "\n", 1), xlabel="error / deviation of the target")
+    ax.margins(x=0.25)
+axes[0].invert_yaxis()
 plt.show()
 
 for task in tasks:

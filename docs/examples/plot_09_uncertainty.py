@@ -47,7 +47,10 @@ axes[1].plot(grid, mean, color="C1")
 axes[1].fill_between(grid[:, 0], mean - 2 * std, mean + 2 * std, color="C1", alpha=0.3)
 axes[1].set(title="mean, and two standard deviations")
 axes[2].scatter(X_test[:1500], draws, s=4, color="C2")
-axes[2].set(title="draws of the model", xlabel="x")
+axes[2].set(title="draws of the model")
+for ax in axes:
+    ax.set(xlabel="x")
+axes[0].set(ylabel="y")
 plt.show()
 
 # %%

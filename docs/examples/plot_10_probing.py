@@ -14,7 +14,12 @@ task = {"n_steps": 2, "n_regions": 3, "return_X_y": False, "task_random_state": 
 rows = make_iterated_regression(2000, **task, random_state=1)
 test = make_iterated_regression(1000, **task, random_state=2)
 moe = DeepMoERegressor(
-    n_layers=4, n_experts=4, arrangement="stack", max_epochs=40, random_state=0
+    n_layers=4,
+    n_experts=4,
+    arrangement="stack",
+    auxiliary_losses={"switch": 0.1},  # keeps all experts busy
+    max_epochs=40,
+    random_state=0,
 ).fit(rows.data, rows.target)
 print(f"R^2 on new rows: {moe.score(test.data, test.target):.3f}")
 

@@ -3,7 +3,7 @@ A gate of your own
 ==================
 
 A part of a mixture is a name, a name with settings, or a class. So research needs no change
-of the package: here is a gate that scores each expert by a few waves of the inputs.
+of the package: here is a gate that scores each expert by waves of the inputs.
 """
 
 # %%
@@ -20,9 +20,9 @@ from skmoe.nn.stacked import StackedLinear
 class WaveGate(Gate):
     """``logits = sin(x W + b) V``."""
 
-    def __init__(self, n_blocks, n_inputs, n_experts, *, n_waves=32, generator=None, **shared):
+    def __init__(self, n_blocks, n_inputs, n_experts, *, n_waves=64, generator=None, **shared):
         super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
-        self.waves = StackedLinear(n_blocks, n_inputs, n_waves, generator=generator, gain=3.0)
+        self.waves = StackedLinear(n_blocks, n_inputs, n_waves, generator=generator, gain=6.0)
         self.mix = StackedLinear(n_blocks, n_waves, n_experts, generator=generator)
 
     def score(self, x_BTD):
@@ -43,24 +43,35 @@ field = np.floor(2 * X).sum(axis=1) % 2
 y = np.where(field == 0, np.sin(3 * X[:, 0]), 2 + X[:, 1])
 X, X_test, y, y_test = train_test_split(X, y, random_state=0)
 
-settings = {"n_experts": 4, "embedding": None, "solver": "adam", "max_epochs": 60}
+settings = {
+    "n_experts": 2,
+    "hidden_dim": 8,
+    "embedding": None,
+    "solver": "adam",
+    "learning_rate": 0.01,
+    "max_epochs": 60,
+}
 models = {}
 for name, gate in (("linear", "linear"), ("mlp", "mlp"), ("waves", WaveGate)):
     models[name] = MoERegressor(gate=gate, **settings, random_state=0).fit(X, y)
     print(f"gate {name}: R^2 {models[name].score(X_test, y_test):.3f}")
 
 # %%
-# Who answers where, on a grid.
+# Who answers where, on a grid: at the left the two kinds of fields, and beside them the two
+# experts of each mixture.
 
 import matplotlib.pyplot as plt
 
 side = np.linspace(-1, 1, 120)
 grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
-figure, axes = plt.subplots(1, 3, figsize=(11, 3.8), layout="constrained")
-for ax, (name, model) in zip(axes, models.items(), strict=True):
-    ids = model.apply(grid).reshape(120, 120)
-    ax.imshow(ids, extent=(-1, 1, -1, 1), origin="lower", cmap="tab10", vmin=0, vmax=9)
-    ax.set_title(f"gate {name}")
+panels = {"the truth": np.floor(2 * grid).sum(axis=1) % 2}
+for name, model in models.items():
+    panels[f"gate {name}: $R^2$ {model.score(X_test, y_test):.2f}"] = model.apply(grid)
+figure, axes = plt.subplots(1, 4, figsize=(12, 3.3), layout="constrained")
+for ax, (title, ids) in zip(axes, panels.items(), strict=True):
+    image = ids.reshape(120, 120)
+    ax.imshow(image, extent=(-1, 1, -1, 1), origin="lower", cmap="tab10", vmin=0, vmax=9)
+    ax.set(title=title, xticks=(-1, 0, 1), yticks=(-1, 0, 1), xlabel="$x_1$", ylabel="$x_2$")
 plt.show()
 
 # %%

@@ -51,7 +51,8 @@ plt.show()
 # And where are the errors? Of the rows that each expert answers, or of regions of one's own:
 # here young and old concrete.
 
-ages = np.where(X_test["age"] < 14, "young", np.where(X_test["age"] <= 28, "four weeks", "old"))
+days = X_test["age"]
+ages = np.select([days < 14, days <= 28], ["0-13 days", "14-28 days"], "29 days and more")
 figure, axes = plt.subplots(2, 1, figsize=(8, 6), layout="constrained")
 for ax, regions, label in zip(axes, (None, ages), ("expert", "age"), strict=True):
     ErrorByRegionDisplay.from_estimator(

@@ -9,7 +9,9 @@ from skmoe.datasets._generation import check_real
 MAX_CELLS = 10_000_000  # of a held-out draw, which lists all cells
 
 
-def draw_cells(share, n_blocks, n_regions, generator) -> np.ndarray:
+def draw_cells(
+    share: float, n_blocks: int, n_regions: int, generator: np.random.RandomState
+) -> np.ndarray:
     """The held-out cells, shape (n_held, n_blocks).
 
     E cells in which every region of every block occurs once are always seen.
@@ -55,7 +57,7 @@ def draw_rows(
     return latent[:end], holdout[:end]
 
 
-def _is_in(regions, cells, n_regions: int) -> np.ndarray:
+def _is_in(regions: np.ndarray, cells: np.ndarray, n_regions: int) -> np.ndarray:
     """Which rows of `regions` are among `cells`."""
     if len(cells) == 0:
         return np.zeros(len(regions), dtype=bool)

@@ -3,23 +3,26 @@
 Contract. As in `generators`: ``(X, y)``, or a `Bunch` that also knows the truth.
 """
 
+from typing import Any
+
 import numpy as np
 
-from skmoe.datasets._generation import check_integer, deliver, streams_of
+from skmoe._registry import Spec
+from skmoe.datasets._generation import Seed, check_integer, deliver, streams_of
 from skmoe.datasets.manifolds import Circle, build_embedding
 from skmoe.datasets.targets import COMBINERS, Composition, CubePieces
 
 
 def make_circle_regression(
-    n_samples,
+    n_samples: int,
     *,
-    n_features=16,
-    embedding="zero_padding",
-    noise=0.0,
-    return_X_y=True,
-    random_state=None,
-    task_random_state=None,
-):
+    n_features: int = 16,
+    embedding: Spec | None = "zero_padding",
+    noise: float = 0.0,
+    return_X_y: bool = True,
+    random_state: Seed = None,
+    task_random_state: Seed = None,
+) -> Any:
     """Experiment I of Wang & E (2025): ``y = sin(5 x_1) + cos(3 x_2)`` on the unit circle.
 
     The circle lies in the first two of D coordinates, the others are 0. The paper leaves open
@@ -93,16 +96,16 @@ def make_circle_regression(
 
 
 def make_cube_regression(
-    n_samples,
+    n_samples: int,
     *,
-    combine="sum",
-    n_blocks=2,
-    n_regions=3,
-    noise=0.0,
-    return_X_y=True,
-    random_state=None,
-    task_random_state=None,
-):
+    combine: Spec = "sum",
+    n_blocks: int = 2,
+    n_regions: int = 3,
+    noise: float = 0.0,
+    return_X_y: bool = True,
+    random_state: Seed = None,
+    task_random_state: Seed = None,
+) -> Any:
     """Experiment II of Wang & E (2025): a piecewise polynomial on [0, E]^L.
 
     Each coordinate has E pieces, ``f_i(z) = i (i - 1 - z)^2 (z - i)^2`` on [i - 1, i], so

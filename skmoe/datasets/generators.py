@@ -7,31 +7,34 @@ it decides the rows alone, so that two calls can draw fresh rows of one task. Th
 does not depend on the embedding: same seed, same y, for every `n_features`.
 """
 
+from typing import Any
+
 import numpy as np
 
+from skmoe._registry import Spec
 from skmoe.datasets._cells import draw_cells, draw_rows
-from skmoe.datasets._generation import check_integer, check_real, deliver, streams_of
-from skmoe.datasets.manifolds import MANIFOLDS, build_embedding
+from skmoe.datasets._generation import Seed, check_integer, check_real, deliver, streams_of
+from skmoe.datasets.manifolds import MANIFOLDS, Manifold, build_embedding
 from skmoe.datasets.targets import COMBINERS, PIECES, TARGETS, Composition
 
 BLOCK_FREQUENCY = 12.0  # waves of a block: at most two periods across it
 
 
 def make_manifold_regression(
-    n_samples,
+    n_samples: int,
     *,
-    manifold="torus",
-    intrinsic_dim=None,
-    n_features=None,
-    embedding=None,
-    target="pieces",
-    n_pieces=4,
-    noise=0.0,
-    off_manifold_noise=0.0,
-    return_X_y=True,
-    random_state=None,
-    task_random_state=None,
-):
+    manifold: Spec = "torus",
+    intrinsic_dim: int | None = None,
+    n_features: int | None = None,
+    embedding: Spec | None = None,
+    target: Spec = "pieces",
+    n_pieces: int = 4,
+    noise: float = 0.0,
+    off_manifold_noise: float = 0.0,
+    return_X_y: bool = True,
+    random_state: Seed = None,
+    task_random_state: Seed = None,
+) -> Any:
     """Regression on a manifold of low dimension d among D features.
 
     Parameters
@@ -139,21 +142,21 @@ def make_manifold_regression(
 
 
 def make_compositional_regression(
-    n_samples,
+    n_samples: int,
     *,
-    n_blocks=3,
-    n_regions=4,
-    block_dim=2,
-    pieces="jump",
-    combine="product",
-    n_features=None,
-    embedding=None,
-    noise=0.0,
-    holdout_cells=0.0,
-    return_X_y=True,
-    random_state=None,
-    task_random_state=None,
-):
+    n_blocks: int = 3,
+    n_regions: int = 4,
+    block_dim: int = 2,
+    pieces: Spec = "jump",
+    combine: Spec = "product",
+    n_features: int | None = None,
+    embedding: Spec | None = None,
+    noise: float = 0.0,
+    holdout_cells: float = 0.0,
+    return_X_y: bool = True,
+    random_state: Seed = None,
+    task_random_state: Seed = None,
+) -> Any:
     """L blocks with E regions each: L E functions make a target of E^L pieces.
 
     The latent point is ``x = (x_1, ..., x_L)``, uniform in the unit cube. Block l has E
@@ -281,8 +284,10 @@ def make_compositional_regression(
     )
 
 
-def _build_manifold(manifold, intrinsic_dim, generator):
-    offered = {"generator": generator}
+def _build_manifold(
+    manifold: Spec, intrinsic_dim: int | None, generator: np.random.RandomState
+) -> Manifold:
+    offered: dict[str, Any] = {"generator": generator}
     if intrinsic_dim is not None:
         check_integer("intrinsic_dim", intrinsic_dim, 1)
         offered["intrinsic_dim"] = intrinsic_dim
@@ -295,7 +300,14 @@ def _build_manifold(manifold, intrinsic_dim, generator):
     return built
 
 
-def _build_composition(n_blocks, n_regions, block_dim, pieces, combine, generator):
+def _build_composition(
+    n_blocks: int,
+    n_regions: int,
+    block_dim: int,
+    pieces: Spec,
+    combine: Spec,
+    generator: np.random.RandomState,
+) -> Composition:
     periods = np.full(block_dim, np.inf)
     blocks = [
         PIECES.build(
@@ -312,5 +324,5 @@ def _build_composition(n_blocks, n_regions, block_dim, pieces, combine, generato
     return Composition(blocks, combiner)
 
 
-def _probe_size(n_regions) -> int:
+def _probe_size(n_regions: int) -> int:
     return max(2000, 50 * n_regions)

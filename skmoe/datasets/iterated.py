@@ -6,10 +6,12 @@ digit, both of which take depth. Whether a model has learned the steps, and not 
 shows on combinations that it has not seen.
 """
 
+from typing import Any
+
 import numpy as np
 
 from skmoe.datasets._cells import draw_cells, draw_rows
-from skmoe.datasets._generation import check_integer, deliver, streams_of
+from skmoe.datasets._generation import Seed, check_integer, deliver, streams_of
 
 # Largest bend of a piece, in units in which 1 makes it stand still somewhere.
 LARGEST_BEND = 0.8
@@ -30,7 +32,7 @@ class Step:
         Source of bends a and directions.
     """
 
-    def __init__(self, n_regions: int, generator: np.random.RandomState):
+    def __init__(self, n_regions: int, generator: np.random.RandomState) -> None:
         self.n_regions = n_regions
         self.bends = generator.uniform(-LARGEST_BEND, LARGEST_BEND, n_regions)
         self.falls = generator.uniform(size=n_regions) < 0.5
@@ -47,17 +49,17 @@ class Step:
 
 
 def make_iterated_regression(
-    n_samples,
+    n_samples: int,
     *,
-    n_steps=3,
-    n_regions=4,
-    n_features=1,
-    noise=0.0,
-    holdout_cells=0.0,
-    return_X_y=True,
-    random_state=None,
-    task_random_state=None,
-):
+    n_steps: int = 3,
+    n_regions: int = 4,
+    n_features: int = 1,
+    noise: float = 0.0,
+    holdout_cells: float = 0.0,
+    return_X_y: bool = True,
+    random_state: Seed = None,
+    task_random_state: Seed = None,
+) -> Any:
     """L functions of E pieces, one after the other.
 
     The target is ``y = f_L(... f_2(f_1(x_1)))``. Each ``f_l`` maps each of its pieces onto the
@@ -129,13 +131,13 @@ def make_iterated_regression(
     held_cells = draw_cells(holdout_cells, n_steps, n_regions, streams.holdout)
     steps = [Step(n_regions, streams.target) for _ in range(n_steps)]
 
-    def states(X):
+    def states(X: np.ndarray) -> np.ndarray:
         found = [X[:, 0]]
         for step in steps:
             found.append(step(found[-1]))
         return np.column_stack(found)
 
-    def regions(X):
+    def regions(X: np.ndarray) -> np.ndarray:
         return np.column_stack(
             [step.regions(z) for step, z in zip(steps, states(X).T, strict=False)]
         )
@@ -164,16 +166,16 @@ def make_iterated_regression(
 
 
 def make_multiplication_regression(
-    n_samples,
+    n_samples: int,
     *,
-    n_digits=2,
-    base=10,
-    noise=0.0,
-    holdout_cells=0.0,
-    return_X_y=True,
-    random_state=None,
-    task_random_state=None,
-):
+    n_digits: int = 2,
+    base: int = 10,
+    noise: float = 0.0,
+    holdout_cells: float = 0.0,
+    return_X_y: bool = True,
+    random_state: Seed = None,
+    task_random_state: Seed = None,
+) -> Any:
     """The product of two numbers of which the digits are given.
 
     ``y = a b / (base^n - 1)^2`` with features the n digits of a, then those of b, the largest

@@ -7,6 +7,7 @@ To add one, put its file there and copy the nearest loader.
 """
 
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 from sklearn.utils import Bunch
@@ -91,7 +92,7 @@ CONCRETE_MEANS = (
 )
 
 
-def load_airfoil(*, return_X_y=False, as_frame=False):
+def load_airfoil(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
     """Airfoil self-noise: 1503 rows, 5 features, one smooth physical law with regimes.
 
     The values are centred: every column, the target included, has mean 0.
@@ -132,7 +133,7 @@ def load_airfoil(*, return_X_y=False, as_frame=False):
     return _load("airfoil.csv", AIRFOIL_DESCR, AIRFOIL_MEANS, return_X_y, as_frame)
 
 
-def load_concrete(*, return_X_y=False, as_frame=False):
+def load_concrete(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
     """Concrete compressive strength: 1030 rows, 8 features.
 
     The values are centred: every column, the target included, has mean 0.
@@ -172,7 +173,9 @@ def load_concrete(*, return_X_y=False, as_frame=False):
     return _load("concrete.csv", CONCRETE_DESCR, CONCRETE_MEANS, return_X_y, as_frame)
 
 
-def _load(filename, descr, means, return_X_y, as_frame):
+def _load(
+    filename: str, descr: str, means: tuple[float, ...], return_X_y: bool, as_frame: bool
+) -> Any:
     with (files("skmoe.datasets") / "data" / filename).open(encoding="utf-8") as lines:
         names = next(lines).strip().split(",")
         table = np.loadtxt(lines, delimiter=",")
@@ -195,7 +198,7 @@ def _load(filename, descr, means, return_X_y, as_frame):
     )
 
 
-def _pandas():
+def _pandas() -> Any:
     try:
         import pandas as pd
     except ImportError as error:

@@ -17,10 +17,11 @@ Randomness, where a class needs it, comes as ``generator``, a `numpy.random.Rand
 
 from abc import ABC, abstractmethod
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
-from skmoe._registry import Registry
+from skmoe._registry import Registry, Spec
 
 TURN = 2 * np.pi
 
@@ -38,7 +39,7 @@ class Manifold(ABC):
 
     title: str  # as error texts and descriptions call it
 
-    def __init__(self, intrinsic_dim: int, ambient_dim: int):
+    def __init__(self, intrinsic_dim: int, ambient_dim: int) -> None:
         if intrinsic_dim < 1:
             raise ValueError(
                 f"intrinsic_dim must be at least 1. Got intrinsic_dim={intrinsic_dim!r}."
@@ -52,7 +53,7 @@ class Manifold(ABC):
         return np.full(self.intrinsic_dim, np.inf)
 
     @abstractmethod
-    def sample(self, n: int, generator) -> np.ndarray:
+    def sample(self, n: int, generator: np.random.RandomState) -> np.ndarray:
         """Intrinsic coordinates of n random points, shape (n, d)."""
 
     @abstractmethod
@@ -72,17 +73,17 @@ class Circle(Manifold):
 
     title = "the circle"
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(intrinsic_dim=1, ambient_dim=2)
 
     @property
-    def periods(self):
+    def periods(self) -> np.ndarray:
         return np.array([TURN])
 
-    def sample(self, n, generator):
+    def sample(self, n: int, generator: np.random.RandomState) -> np.ndarray:
         return generator.uniform(0, TURN, (n, 1))
 
-    def embed(self, latent):
+    def embed(self, latent: np.ndarray) -> np.ndarray:
         return np.hstack([np.cos(latent), np.sin(latent)])
 
 
@@ -99,17 +100,17 @@ class FlatTorus(Manifold):
 
     title = "the flat torus"
 
-    def __init__(self, *, intrinsic_dim: int = 2):
+    def __init__(self, *, intrinsic_dim: int = 2) -> None:
         super().__init__(intrinsic_dim, 2 * intrinsic_dim)
 
     @property
-    def periods(self):
+    def periods(self) -> np.ndarray:
         return np.full(self.intrinsic_dim, TURN)
 
-    def sample(self, n, generator):
+    def sample(self, n: int, generator: np.random.RandomState) -> np.ndarray:
         return generator.uniform(0, TURN, (n, self.intrinsic_dim))
 
-    def embed(self, latent):
+    def embed(self, latent: np.ndarray) -> np.ndarray:
         return np.stack([np.cos(latent), np.sin(latent)], axis=-1).reshape(len(latent), -1)
 
 
@@ -127,14 +128,14 @@ class Sphere(Manifold):
 
     title = "the sphere"
 
-    def __init__(self, *, intrinsic_dim: int = 2):
+    def __init__(self, *, intrinsic_dim: int = 2) -> None:
         super().__init__(intrinsic_dim, intrinsic_dim + 1)
 
     @property
-    def periods(self):
+    def periods(self) -> np.ndarray:
         return np.full(self.ambient_dim, np.inf)
 
-    def sample(self, n, generator):
+    def sample(self, n: int, generator: np.random.RandomState) -> np.ndarray:
         # The direction of a normal vector is uniform.
         points = generator.standard_normal((n, self.ambient_dim))
         rest = np.sqrt(np.cumsum(points[:, ::-1] ** 2, axis=1))[:, ::-1]
@@ -142,12 +143,12 @@ class Sphere(Manifold):
         last = np.arctan2(points[:, -1:], points[:, -2:-1]) % TURN
         return np.hstack([polar, last])
 
-    def embed(self, latent):
+    def embed(self, latent: np.ndarray) -> np.ndarray:
         ones = np.ones((len(latent), 1))
         sines = np.cumprod(np.hstack([ones, np.sin(latent)]), axis=1)
         return sines * np.hstack([np.cos(latent), ones])
 
-    def coordinates(self, latent):
+    def coordinates(self, latent: np.ndarray) -> np.ndarray:
         return self.embed(latent)
 
 
@@ -161,26 +162,26 @@ class SwissRoll(Manifold):
     title = "the Swiss roll"
     start, end = 1.5 * np.pi, 4.5 * np.pi
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(intrinsic_dim=2, ambient_dim=3)
         self.scale = (arc_length(self.end) - arc_length(self.start)) / TURN
 
-    def sample(self, n, generator):
+    def sample(self, n: int, generator: np.random.RandomState) -> np.ndarray:
         return generator.uniform(0, [TURN, TURN / 4], (n, 2))
 
-    def embed(self, latent):
+    def embed(self, latent: np.ndarray) -> np.ndarray:
         along, across = latent.T
         t = angle_at(arc_length(self.start) + self.scale * along)
         radius = t / self.scale
         return np.column_stack([radius * np.cos(t), across, radius * np.sin(t)])
 
 
-def arc_length(t):
+def arc_length(t: Any) -> Any:
     """Length of the spiral ``t (cos t, sin t)`` from 0 to t."""
     return (t * np.sqrt(1 + t**2) + np.arcsinh(t)) / 2
 
 
-def angle_at(length):
+def angle_at(length: np.ndarray) -> np.ndarray:
     """The inverse of `arc_length`, by Newton's method."""
     t = np.sqrt(2 * length)
     for _ in range(6):  # from 5 on, the steps are below rounding
@@ -199,14 +200,14 @@ class MoebiusStrip(Manifold):
     title = "the Moebius strip"
     half_width = 0.5
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(intrinsic_dim=2, ambient_dim=3)
 
     @property
-    def periods(self):
+    def periods(self) -> np.ndarray:
         return np.full(3, np.inf)
 
-    def sample(self, n, generator):
+    def sample(self, n: int, generator: np.random.RandomState) -> np.ndarray:
         half = self.half_width
         largest = np.hypot(1 + half, half / 2)  # of the area element
         accepted = np.empty((0, 2))
@@ -217,12 +218,12 @@ class MoebiusStrip(Manifold):
             accepted = np.vstack([accepted, np.column_stack([u, v])[kept]])
         return accepted[:n]
 
-    def embed(self, latent):
+    def embed(self, latent: np.ndarray) -> np.ndarray:
         u, v = latent.T
         radius = 1 + v * np.cos(u / 2)
         return np.column_stack([radius * np.cos(u), radius * np.sin(u), v * np.sin(u / 2)])
 
-    def coordinates(self, latent):
+    def coordinates(self, latent: np.ndarray) -> np.ndarray:
         return self.embed(latent)
 
 
@@ -253,8 +254,8 @@ class RandomSurface(Manifold):
         intrinsic_dim: int = 2,
         n_heights: int = 1,
         max_frequency: float = 2.0,
-        generator,
-    ):
+        generator: np.random.RandomState,
+    ) -> None:
         super().__init__(intrinsic_dim, intrinsic_dim + n_heights)
         shape = (n_heights, self.n_waves)
         directions = generator.standard_normal((*shape, intrinsic_dim))
@@ -263,10 +264,10 @@ class RandomSurface(Manifold):
         self.frequencies = lengths * directions
         self.phases = generator.uniform(0, TURN, shape)
 
-    def sample(self, n, generator):
+    def sample(self, n: int, generator: np.random.RandomState) -> np.ndarray:
         return generator.uniform(-np.pi, np.pi, (n, self.intrinsic_dim))
 
-    def embed(self, latent):
+    def embed(self, latent: np.ndarray) -> np.ndarray:
         angles = np.einsum("nd,kwd->nkw", latent, self.frequencies) + self.phases
         return np.hstack([latent, np.sin(angles).sum(-1) * np.sqrt(2 / self.n_waves)])
 
@@ -282,7 +283,7 @@ class ZeroPadding:
         Number of features D >= a.
     """
 
-    def __init__(self, ambient_dim: int, n_features: int):
+    def __init__(self, ambient_dim: int, n_features: int) -> None:
         self.rotation = np.eye(n_features, ambient_dim)
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
@@ -300,7 +301,9 @@ class Rotation:
         Source of Q, uniform among all rotations.
     """
 
-    def __init__(self, ambient_dim: int, n_features: int, *, generator):
+    def __init__(
+        self, ambient_dim: int, n_features: int, *, generator: np.random.RandomState
+    ) -> None:
         normal = generator.standard_normal((n_features, ambient_dim))
         Q, R = np.linalg.qr(normal)
         self.rotation = Q * np.sign(np.diag(R))  # without the signs Q would not be uniform
@@ -335,8 +338,8 @@ class Nonlinear:
         *,
         bend: float = 0.5,
         frequency: float = 3.0,
-        generator,
-    ):
+        generator: np.random.RandomState,
+    ) -> None:
         if not 0 <= bend < 1:
             raise ValueError(f"bend must be in [0, 1). Got bend={bend!r}.")
         self.linear = Rotation(ambient_dim, n_features, generator=generator)
@@ -352,7 +355,13 @@ class Nonlinear:
         return self.linear(points) + self.height * bends
 
 
-def build_embedding(embedding, ambient_dim, n_features, title, generator):
+def build_embedding(
+    embedding: Spec | None,
+    ambient_dim: int,
+    n_features: int | None,
+    title: str,
+    generator: np.random.RandomState,
+) -> Any:
     """The embedding that a generator's parameters ask for; `title` says of what."""
     if embedding is None:
         embedding = "zero_padding" if n_features is None else "rotation"

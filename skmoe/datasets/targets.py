@@ -11,6 +11,9 @@ combiner together.
 To add one, copy the nearest class and name it in a registry at the bottom.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
 from skmoe._registry import Registry
@@ -38,7 +41,15 @@ class Waves:
 
     n_regions = 1
 
-    def __init__(self, probe, periods, *, n_waves=40, max_frequency=6.0, generator):
+    def __init__(
+        self,
+        probe: np.ndarray,
+        periods: np.ndarray,
+        *,
+        n_waves: int = 40,
+        max_frequency: float = 6.0,
+        generator: np.random.RandomState,
+    ) -> None:
         k = generator.standard_normal((n_waves, len(periods)))
         k *= generator.uniform(1, max_frequency, (n_waves, 1)) / np.linalg.norm(
             k, axis=1, keepdims=True
@@ -89,7 +100,13 @@ class Voronoi:
 
     n_tries = 200
 
-    def __init__(self, probe, periods, n_regions, generator):
+    def __init__(
+        self,
+        probe: np.ndarray,
+        periods: np.ndarray,
+        n_regions: int,
+        generator: np.random.RandomState,
+    ) -> None:
         self.periods = periods
         self.n_regions = n_regions
         best = -1.0
@@ -101,11 +118,11 @@ class Voronoi:
             if share >= 0.2 / n_regions:
                 break
 
-    def _smallest_share(self, probe, centers) -> float:
+    def _smallest_share(self, probe: np.ndarray, centers: np.ndarray) -> float:
         ids = self._squared_distances(probe, centers).argmin(axis=1)
         return np.bincount(ids, minlength=len(centers)).min() / len(probe)
 
-    def _squared_distances(self, u, centers) -> np.ndarray:
+    def _squared_distances(self, u: np.ndarray, centers: np.ndarray) -> np.ndarray:
         steps = u[:, None, :] - centers
         periodic = np.isfinite(self.periods)
         factor = np.pi / self.periods[periodic]
@@ -141,10 +158,19 @@ class JumpPieces:
         Source of centres and pieces.
     """
 
-    def __init__(self, probe, periods, *, n_pieces=4, n_waves=3, max_frequency=6.0, generator):
+    def __init__(
+        self,
+        probe: np.ndarray,
+        periods: np.ndarray,
+        *,
+        n_pieces: int = 4,
+        n_waves: int = 3,
+        max_frequency: float = 6.0,
+        generator: np.random.RandomState,
+    ) -> None:
         self.regions = Voronoi(probe, periods, n_pieces, generator)
         self.n_regions = n_pieces
-        settings = {"n_waves": n_waves, "max_frequency": max_frequency}
+        settings: dict[str, Any] = {"n_waves": n_waves, "max_frequency": max_frequency}
         self.pieces = [
             Waves(probe, periods, **settings, generator=generator) for _ in range(n_pieces)
         ]
@@ -173,7 +199,15 @@ class SmoothPieces(JumpPieces):
         The larger, the more abrupt the change from piece to piece.
     """
 
-    def __init__(self, probe, periods, *, sharpness=1.0, generator, **shared):
+    def __init__(
+        self,
+        probe: np.ndarray,
+        periods: np.ndarray,
+        *,
+        sharpness: float = 1.0,
+        generator: np.random.RandomState,
+        **shared: Any,
+    ) -> None:
         super().__init__(probe, periods, generator=generator, **shared)
         nearest = self.regions.squared_distances(probe).min(axis=1)
         self.sharpness = sharpness / nearest.mean()
@@ -200,7 +234,7 @@ class CubePieces:
         Number of intervals E.
     """
 
-    def __init__(self, n_regions: int):
+    def __init__(self, n_regions: int) -> None:
         self.n_regions = n_regions
 
     def __call__(self, u: np.ndarray) -> np.ndarray:
@@ -236,7 +270,7 @@ class Product:
         block can hide the others.
     """
 
-    def __init__(self, *, bounded: bool = True):
+    def __init__(self, *, bounded: bool = True) -> None:
         self.bounded = bounded
 
     def __call__(self, g: np.ndarray) -> np.ndarray:
@@ -254,7 +288,7 @@ class Sine:
         By default ``pi / sqrt(2 L)``, about two periods over the range of the sum.
     """
 
-    def __init__(self, *, n_blocks: int, scale: float | None = None):
+    def __init__(self, *, n_blocks: int, scale: float | None = None) -> None:
         # The values of a block have a variance of about 2: waves 1, offset 1.
         self.scale = np.pi / np.sqrt(2 * n_blocks) if scale is None else scale
 
@@ -275,7 +309,9 @@ class Network:
         Source of its weights.
     """
 
-    def __init__(self, *, n_blocks: int, hidden_dim: int = 16, generator):
+    def __init__(
+        self, *, n_blocks: int, hidden_dim: int = 16, generator: np.random.RandomState
+    ) -> None:
         self.inner = generator.standard_normal((n_blocks, hidden_dim)) / np.sqrt(n_blocks)
         self.bias = generator.standard_normal(hidden_dim)
         self.outer = generator.standard_normal(hidden_dim) / np.sqrt(hidden_dim)
@@ -297,11 +333,15 @@ class Composition:
         From block values (n, L) to y.
     """
 
-    def __init__(self, blocks, combine):
+    def __init__(
+        self, blocks: Sequence[Any], combine: Callable[[np.ndarray], np.ndarray]
+    ) -> None:
         self.blocks = blocks
         self.combine = combine
 
-    def _per_block(self, functions, latent):
+    def _per_block(
+        self, functions: Sequence[Callable[[np.ndarray], np.ndarray]], latent: np.ndarray
+    ) -> np.ndarray:
         parts = np.split(latent, len(self.blocks), axis=1)
         return np.column_stack([f(part) for f, part in zip(functions, parts, strict=True)])
 

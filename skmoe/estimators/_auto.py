@@ -60,12 +60,12 @@ MIN_ROWS_FOR_CUDA = 10_000
 MAX_FEATURES_FOR_BINS = 128
 
 
-def is_auto(setting) -> bool:
+def is_auto(setting: Any) -> bool:
     """Whether a parameter is left to us; it may be an array or a class, too."""
     return isinstance(setting, str) and setting == "auto"
 
 
-def n_experts(estimator, usual: int) -> int:
+def n_experts(estimator: Any, usual: int) -> int:
     """The number asked for; of a list of kinds, its length; else the usual one."""
     if not is_auto(estimator.n_experts):
         return estimator.n_experts
@@ -77,7 +77,7 @@ def n_layers(setting: int | str) -> int:
     return LAYERS if isinstance(setting, str) else setting
 
 
-def top_k(estimator, n_experts: int, of_many: int = 2) -> int | None:
+def top_k(estimator: Any, n_experts: int, of_many: int = 2) -> int | None:
     """All of up to eight experts; two of more; and what a router is made for."""
     setting = estimator.top_k
     if isinstance(setting, str):
@@ -94,17 +94,17 @@ def top_k(estimator, n_experts: int, of_many: int = 2) -> int | None:
     return setting
 
 
-def asks_some(expert) -> bool:
+def asks_some(expert: Any) -> bool:
     """Whether experts of this kind can be asked some at a time."""
     return getattr(EXPERTS.resolve(expert)[0], "asks_some", True)
 
 
-def are_alike(expert) -> bool:
+def are_alike(expert: Any) -> bool:
     """Whether one expert can take the place of another, as where regions are shared out."""
     return asks_some(expert) and getattr(EXPERTS.resolve(expert)[0], "slices", True)
 
 
-def sizes_without_training(estimator, n_rows: int) -> dict[str, Any]:
+def sizes_without_training(estimator: Any, n_rows: int) -> dict[str, Any]:
     """Sizes for a shallow mixture that is solved for in closed form.
 
     There are ``16 sqrt(n)`` unknowns, up to 2,048, and ``4 sqrt(n)`` up to 4,096. Experts are
@@ -129,7 +129,7 @@ def sizes_without_training(estimator, n_rows: int) -> dict[str, Any]:
     }
 
 
-def sizes_on_axes(estimator, n_rows: int) -> dict[str, Any]:
+def sizes_on_axes(estimator: Any, n_rows: int) -> dict[str, Any]:
     """Sizes and parts of a shallow mixture on a few axes that hold all there is to see.
 
     Rows are dense there, and what is left to learn is where functions change abruptly: that
@@ -145,7 +145,7 @@ def sizes_on_axes(estimator, n_rows: int) -> dict[str, Any]:
     }
 
 
-def may_do_without_training(estimator) -> bool:
+def may_do_without_training(estimator: Any) -> bool:
     """Whether to try the closed form first.
 
     Who sets epochs or callbacks, or goes on from an earlier fit, asks for training.
@@ -167,12 +167,12 @@ def solver(setting: str, loss: str | Part) -> str:
     return setting
 
 
-def predicts_a_value(loss) -> bool:
+def predicts_a_value(loss: Any) -> bool:
     """Whether a loss judges predictions, and not a distribution."""
     return outputs_per_target(loss) == 1
 
 
-def outputs_per_target(loss) -> int:
+def outputs_per_target(loss: Any) -> int:
     """How many outputs of a network a loss reads for each column of y."""
     return getattr(LOSSES.resolve(loss)[0], "outputs_per_target", 1)
 
@@ -191,14 +191,14 @@ def possible_solver(chosen: str, setting: str, network: Network) -> str:
     )
 
 
-def init(setting, solver: str):
+def init(setting: Any, solver: str) -> Any:
     """A start from the data where nothing else adapts to them."""
     if not isinstance(setting, str) or setting not in ("auto", "blocks", "regions"):
         return setting  # blocks are looked for later, by a brief fit from this start
     return "kmeans" if solver == "ridge" else "random"
 
 
-def arrangement(setting: str | Part, n_rows: int, solver: str) -> Part:
+def arrangement(setting: Any, n_rows: int, solver: str) -> Part:
     """An ensemble for few rows, where members that leave rows out tell when to stop."""
     if setting != "auto":
         return part(setting) if isinstance(setting, str) else setting
@@ -206,7 +206,7 @@ def arrangement(setting: str | Part, n_rows: int, solver: str) -> Part:
     return part("ensemble" if few else "parallel")
 
 
-def deep_gate(setting, n_rows: int):
+def deep_gate(setting: Any, n_rows: int) -> Any:
     """A deep gate, unless there are too few rows for one."""
     if not is_auto(setting):
         return setting
@@ -220,7 +220,7 @@ def width(setting: int | str, n_rows: int, usual: int, small: int) -> int:
     return setting
 
 
-def pace(estimator, n_rows: int, ensemble: bool, factor: float) -> dict[str, Any]:
+def pace(estimator: Any, n_rows: int, ensemble: bool, factor: float) -> dict[str, Any]:
     """Learning rate, batches and epochs of a `TrainingPlan`, of `factor` times the steps."""
     rate = estimator.learning_rate
     if rate == "auto":
@@ -270,7 +270,7 @@ def max_epochs(
     return max(10, round(steps / math.ceil(n_rows / batch)))
 
 
-def early_stopping(estimator, n_rows: int, ensemble: bool) -> bool:
+def early_stopping(estimator: Any, n_rows: int, ensemble: bool) -> bool:
     """Hold out validation rows from 2,500 rows on; for a distribution from 500 rows on.
 
     Members of an ensemble leave out rows of their own.
@@ -286,7 +286,7 @@ def leaves_out(early_stopping: bool | str, network: Network) -> bool:
     return early_stopping == "auto" and network.n_members >= MIN_FOLDS
 
 
-def chooses_epochs(estimator) -> bool:
+def chooses_epochs(estimator: Any) -> bool:
     """Whether rows left out may tell the number of epochs, if no others do."""
     return is_auto(estimator.max_epochs) and is_auto(estimator.early_stopping)
 
@@ -318,8 +318,10 @@ def _check_available(chosen: torch.device, setting: str) -> None:
     if chosen.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (chosen.index or 0) >= count:
+            built = "" if torch.version.cuda else ", which is built without CUDA"
             raise ValueError(
-                f"device={setting!r} was asked for, but {count} CUDA devices were found."
+                f"device={setting!r} was asked for, but {count} CUDA devices were found by "
+                f"torch {torch.__version__}{built}. device='auto' takes a GPU if there is one."
             )
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError(f"device={setting!r} was asked for, but no such device was found.")

@@ -10,9 +10,11 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
@@ -28,6 +30,7 @@ from skmoe._validation import (
     validate_parameters,
 )
 from skmoe._version import __version__
+from skmoe.batches import Rows
 from skmoe.estimators import _auto, _closed_form, _second_order
 from skmoe.estimators._attempts import Attempt, first_good
 from skmoe.estimators._checkpoint import open_checkpoint
@@ -51,6 +54,7 @@ from skmoe.folds import leave_out
 from skmoe.gradients import gradients
 from skmoe.initialization import INITS, with_bins
 from skmoe.model import Architecture, FittedModel
+from skmoe.monitors import neither_score_nor_save
 from skmoe.nn.base import Network
 from skmoe.nn.losses import LOSSES
 from skmoe.plan import TrainingPlan, TrainingResult
@@ -78,7 +82,7 @@ class BaseMoERegressor(
 ):
     """Shared by `MoERegressor` and `DeepMoERegressor`."""
 
-    _parameter_constraints: dict = CONSTRAINTS
+    _parameter_constraints: dict[str, Any] = CONSTRAINTS
 
     _hidden_dims: dict[str, int]  # what hidden_dim="auto" means
     _networks: tuple[str, ...]  # that it may have
@@ -88,7 +92,16 @@ class BaseMoERegressor(
         """Name of the network and the arguments that are its own."""
 
     @fit_context
-    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> Self:
         """Fit the mixture to data.
 
         Parameters
@@ -118,7 +131,7 @@ class BaseMoERegressor(
             return self._finish(model, result, X, seen, keep_optimizer=self.warm_start)
 
     @fit_context
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
         """Take one pass over a chunk of data, by gradient descent whatever the solver.
 
         The first call fixes scaling and architecture; later ones go on from there with a
@@ -150,7 +163,7 @@ class BaseMoERegressor(
 
     # Steps of fit, in order.
 
-    def _validate_params(self):
+    def _validate_params(self) -> None:
         validate_parameters(self, super()._validate_params)
         for name, registry in PARTS.items():
             if isinstance(spec := getattr(self, name), Part):
@@ -161,19 +174,29 @@ class BaseMoERegressor(
         check_gate_and_router(self.gate, self.router)
         auxiliary_losses(self.auxiliary_losses)  # refuses unknown ones
 
-    def _warm_start(self) -> tuple | None:
+    def _warm_start(self) -> tuple[Any, ...] | None:
         """What a warm start goes on from."""
         if not self.warm_start or not hasattr(self, "_model"):
             return None
         return self._model.to_arrays(), self._optimizer_state
 
-    def _with_validation(self, X, y, weight, given: tuple, seen: dict[str, Any], random):
+    def _with_validation(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray,
+        given: tuple[Any, ...],
+        seen: dict[str, Any],
+        random: np.random.RandomState,
+    ) -> Any:
         """Rows to learn from, and to judge by: those given for it, or some held out."""
         if given[0] is None:
             return self._hold_out(X, y, weight, random)
         return X, y, weight, check_validation_rows(self, seen, given, y.shape[1])
 
-    def _hold_out(self, X, y, weight, random):
+    def _hold_out(
+        self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, random: np.random.RandomState
+    ) -> Any:
         """Split off validation rows if there is to be early stopping."""
         if not _auto.early_stopping(self, len(X), self._is_ensemble(len(X))) or len(X) < 2:
             return X, y, weight, None
@@ -183,7 +206,13 @@ class BaseMoERegressor(
         return *rows[0::2], tuple(rows[1::2])
 
     def _solve(
-        self, X, y, weight, held_out, random, checkpoint
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray,
+        held_out: tuple[np.ndarray, ...] | None,
+        random: np.random.RandomState,
+        checkpoint: Any,
     ) -> tuple[FittedModel, TrainingResult]:
         """The fitted model, by the solver that suits."""
         solver = _auto.solver(self.solver, self.loss)
@@ -191,7 +220,15 @@ class BaseMoERegressor(
         return self._solve_by(solver, model, X, y, weight, held_out, random, checkpoint)
 
     def _solve_by(
-        self, solver: str, model: FittedModel, X, y, weight, held_out, random, checkpoint
+        self,
+        solver: str,
+        model: FittedModel,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray,
+        held_out: Any,
+        random: np.random.RandomState,
+        checkpoint: Any,
     ) -> tuple[FittedModel, TrainingResult]:
         """The model after this solver."""
         solver = _auto.possible_solver(solver, self.solver, model.net)
@@ -210,7 +247,15 @@ class BaseMoERegressor(
             model = model.calibrated(*judges)
         return model, result
 
-    def _start(self, X, y, weight, random, solver: str, keep: bool) -> FittedModel:
+    def _start(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray,
+        random: np.random.RandomState,
+        solver: str,
+        keep: bool,
+    ) -> FittedModel:
         """An untrained model, or a copy of the fitted one to go on from."""
         seed = int(random.randint(2**31 - 1))
         device = _auto.device(self.device, len(X))
@@ -240,7 +285,14 @@ class BaseMoERegressor(
         start(net, model.rows(X, y, weight), seed, **settings)
         return model
 
-    def _descend(self, model, rows, held_out, plan, random):
+    def _descend(
+        self,
+        model: FittedModel,
+        rows: Rows,
+        held_out: Rows | None,
+        plan: TrainingPlan,
+        random: np.random.RandomState,
+    ) -> tuple[FittedModel, TrainingResult]:
         """The model after gradient descent, from the first start that is good enough."""
         learned, judged = self._folds(model, rows, held_out, random)
         goes_on = self.warm_start and hasattr(self, "_model")
@@ -254,7 +306,14 @@ class BaseMoERegressor(
 
         return first_good(attempts, train_from)
 
-    def _attempts(self, model, rows, held_out, plan, random) -> Iterator[Attempt]:
+    def _attempts(
+        self,
+        model: FittedModel,
+        rows: Rows,
+        held_out: Rows | None,
+        plan: TrainingPlan,
+        random: np.random.RandomState,
+    ) -> Iterator[Attempt]:
         """What to train and how, after a look at what there is to learn."""
         yield Attempt(model, plan)
 
@@ -262,7 +321,13 @@ class BaseMoERegressor(
         """Whether there are several nets, to be averaged."""
         return False
 
-    def _folds(self, model, rows, held_out, random):
+    def _folds(
+        self,
+        model: FittedModel,
+        rows: Rows,
+        held_out: Rows | None,
+        random: np.random.RandomState,
+    ) -> Any:
         """Rows to learn from and to choose the best epoch by: of members, each its own."""
         if held_out is None and _auto.leaves_out(self.early_stopping, model.net):
             seed = int(random.randint(2**31 - 1))
@@ -270,11 +335,13 @@ class BaseMoERegressor(
             return leave_out(rows, model.net.n_members, generator) or (rows, None)
         return rows, held_out
 
-    def _axes(self, X, weight):
+    def _axes(self, X: np.ndarray, weight: np.ndarray) -> Any:
         """Coordinates of the scaled features that the network is to see in their place."""
         return None
 
-    def _shared_arguments(self, X, weight, n_outputs: int, solver: str, axes) -> dict[str, Any]:
+    def _shared_arguments(
+        self, X: np.ndarray, weight: np.ndarray, n_outputs: int, solver: str, axes: Any
+    ) -> dict[str, Any]:
         """Arguments that all networks take."""
         n_seen = X.shape[1] if axes is None else axes[0].shape[1]
         arguments = {
@@ -307,7 +374,7 @@ class BaseMoERegressor(
             weight_decay=self.weight_decay,
             patience=self.n_iter_no_change,
             auxiliary_losses=auxiliary_losses(self.auxiliary_losses),
-            callbacks=self.callbacks or (),
+            callbacks=neither_score_nor_save(self.callbacks),
             verbose=self.verbose,
             **_auto.pace(
                 self, n_rows, self._is_ensemble(n_rows), self._step_factor(n_rows, network)
@@ -318,14 +385,30 @@ class BaseMoERegressor(
         """Steps of a fit, in units of the usual ones."""
         return 1.0
 
-    def _train(self, model, rows, held_out, plan, random, keep: bool) -> TrainingResult:
+    def _train(
+        self,
+        model: FittedModel,
+        rows: Rows,
+        held_out: Rows | None,
+        plan: TrainingPlan,
+        random: np.random.RandomState,
+        keep: bool,
+    ) -> TrainingResult:
         check_gates_can_learn(model.net)
         generator = torch.Generator(model.device).manual_seed(int(random.randint(2**31 - 1)))
         state = getattr(self, "_optimizer_state", None) if keep else None
         plan = watched(self, plan, model)
         return train(model.net, rows, held_out, plan, generator, state or None)
 
-    def _finish(self, model, result, X, seen: dict, keep_optimizer: bool, **more):
+    def _finish(
+        self,
+        model: FittedModel,
+        result: TrainingResult,
+        X: np.ndarray,
+        seen: dict[str, Any],
+        keep_optimizer: bool,
+        **more: Any,
+    ) -> Any:
         """Put the fitted attributes in place, all at once; then pass on an interrupt."""
         model.net.to(_auto.predicted_dtype(self.dtype, X, model.device))
         fitted = {
@@ -350,13 +433,13 @@ class BaseMoERegressor(
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_model")
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         state = {**super().__getstate__(), VERSION: __version__}
         if "_model" in state:
             state["_model"] = state["_model"].to_arrays()
         return without_parts(state)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: dict[str, Any]) -> None:
         state = with_parts(state)
         _warn_of_other_version(type(self).__name__, state.pop(VERSION, None))
         if "_model" in state:

@@ -10,11 +10,10 @@ descent then goes on from there, and is the better one in fine adjustment.
 
 import warnings
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
@@ -87,7 +86,7 @@ def _telling(margin_T: Tensor) -> Tensor:
     return torch.cat([order[:half], others[:: -(-len(others) // half)]])
 
 
-def _errors_by_region(layer, z_TD: Tensor, y_TO: Tensor, n_regions: int) -> Tensor:
+def _errors_by_region(layer: Any, z_TD: Tensor, y_TO: Tensor, n_regions: int) -> Tensor:
     """Squared error of each row in each region, ``(T, R)``."""
     gate = layer.gate
     ids_E = gate.region_ids_BE[0]
@@ -104,8 +103,8 @@ def _errors_by_region(layer, z_TD: Tensor, y_TO: Tensor, n_regions: int) -> Tens
 
 
 def _borders(
-    z: NDArray, labels: NDArray, weight: NDArray, n_regions: int
-) -> tuple[NDArray, NDArray] | None:
+    z: np.ndarray, labels: np.ndarray, weight: np.ndarray, n_regions: int
+) -> tuple[np.ndarray, np.ndarray] | None:
     """Slopes ``(R, D)`` and offsets of linear scores; None if a region has no row."""
     from sklearn.linear_model import LogisticRegression
 
@@ -119,7 +118,7 @@ def _borders(
     return regression.coef_, regression.intercept_
 
 
-def _set(gate: RegionGate, slopes: NDArray, offsets: NDArray) -> None:
+def _set(gate: RegionGate, slopes: np.ndarray, offsets: np.ndarray) -> None:
     """Give the gate these borders, as sharp as its own."""
     weight_DR = gate.regions.weight[0, :, : len(slopes)]
     bias_R = gate.regions.bias[0, 0, : len(slopes)]
@@ -128,5 +127,5 @@ def _set(gate: RegionGate, slopes: NDArray, offsets: NDArray) -> None:
     bias_R.copy_(torch.from_numpy(size * offsets))
 
 
-def _array(tensor: Tensor) -> NDArray:
+def _array(tensor: Tensor) -> np.ndarray:
     return tensor.cpu().double().numpy()

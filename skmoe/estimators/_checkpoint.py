@@ -16,7 +16,7 @@ NOT_OF_THE_FIT = ("checkpoint", "verbose")
 
 
 def open_checkpoint(
-    estimator: BaseEstimator, start: Any, *rows
+    estimator: BaseEstimator, start: Any, *rows: Any
 ) -> tuple[Checkpoint | None, np.random.RandomState]:
     """The checkpoint that `estimator` asks for, if any, and the random numbers of its fit.
 

@@ -63,7 +63,13 @@ def _of_member(rows: Rows, member: int) -> Rows:
     return Rows(rows.x[kept], rows.y[kept], weight_T[kept] / weight_T[kept].mean())
 
 
-def _course_of_losses(model, learned, judged, plan, generator) -> list[float]:
+def _course_of_losses(
+    model: FittedModel,
+    learned: Rows,
+    judged: Rows,
+    plan: TrainingPlan,
+    generator: torch.Generator,
+) -> list[float]:
     """Losses of the rows left out, epoch by epoch."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the fit itself will tell

@@ -1,5 +1,7 @@
 """`export_onnx`: the prediction for programs that know neither Python nor torch."""
 
+import os
+
 from skmoe import model_file
 from skmoe._validation import check_is_fitted
 from skmoe.model import FittedModel
@@ -11,7 +13,7 @@ class Exporting:
 
     _model: FittedModel
 
-    def export_onnx(self, path) -> None:
+    def export_onnx(self, path: str | os.PathLike[str]) -> None:
         """Write the prediction as an ONNX graph, for ONNX Runtime and others.
 
         The graph holds all of `predict`, scaling included. Its input ``X`` is float64 of shape

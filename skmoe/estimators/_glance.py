@@ -1,6 +1,7 @@
 """A mixture at a glance: what it is made of, how large it is, and whether it is fitted."""
 
 import html
+import os
 from importlib import metadata
 from typing import Any
 
@@ -11,8 +12,15 @@ from skmoe.nn.base import Network
 from skmoe.nn.base_experts import Experts
 from skmoe.training import count_dead
 
-# Of the site, the page of an estimator; where the site is, the package's metadata say.
+# Pages of the documentation: of an estimator, and of lines of the glance.
 PAGE = "/api/generated/skmoe.{estimator_name}.html"
+PAGES = {
+    "layers": "/choosing.html#how-many-layers",
+    "experts": "/choosing.html#how-many-experts",
+    "asked per row": "/guide/using_parts.html#sparse-or-soft",
+    "gate": "/api/generated/skmoe.nn.gates.html",
+    "router": "/api/generated/skmoe.nn.routers.html",
+}
 STYLE = (
     "display:inline-block; margin:0 0 .4em; padding:.3em .8em; border:1px solid currentColor;"
     " border-radius:.3em; font:.85em monospace; opacity:.9"
@@ -21,7 +29,12 @@ CELL = "text-align:left; padding:.1em .8em .1em 0; background:none; border:0"
 
 
 def documentation() -> str:
-    """Where the documentation is; empty if the installed package does not say."""
+    """Where the documentation is: SKMOE_DOCS of the environment, or the metadata say.
+
+    Empty if neither do.
+    """
+    if address := os.environ.get("SKMOE_DOCS"):
+        return address.rstrip("/")
     try:
         urls = metadata.metadata("skmoe").get_all("Project-URL") or []
     except metadata.PackageNotFoundError:
@@ -50,12 +63,22 @@ class Glance(Documented):
     def _html_repr(self) -> str:
         """scikit-learn's own picture, below a table of what the mixture is made of."""
         lines = "".join(
-            f'<tr><th style="{CELL}">{html.escape(name)}</th>'
+            f'<tr><th style="{CELL}">{_linked(name)}</th>'
             f'<td style="{CELL}">{html.escape(value)}</td></tr>'
             for name, value in at_a_glance(self).items()
         )
         table = f'<table style="border-collapse:collapse">{lines}</table>'
         return f'<div style="{STYLE}">{table}</div>{estimator_html_repr(self)}'
+
+
+def _linked(name: str) -> str:
+    """The name of a line, with a link to its page if it has one and the address is known."""
+    address = documentation()
+    if not address or name not in PAGES:
+        return html.escape(name)
+    page = html.escape(address + PAGES[name])
+    looks = 'style="color:inherit" target="_blank" rel="noreferrer"'
+    return f'<a href="{page}" {looks}>{html.escape(name)}</a>'
 
 
 def at_a_glance(estimator: Any) -> dict[str, str]:
@@ -122,6 +145,6 @@ def _state(estimator: Any, dead: int) -> str:
     return trained if not dead else f"{trained}, {dead} dead experts"
 
 
-def _rows(usage: list) -> list[list[float]]:
+def _rows(usage: list[Any]) -> list[list[float]]:
     """Usage of each layer."""
     return usage if isinstance(usage[0], list) else [usage]

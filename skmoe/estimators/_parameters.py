@@ -6,8 +6,9 @@ Documented once, here; `documented` puts the text into an estimator's docstring.
 import os
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
-from skmoe._registry import Part, name_of
+from skmoe._registry import Part, Registry, name_of
 from skmoe._settings import check_number
 from skmoe._validation import (
     PartOf,
@@ -37,7 +38,7 @@ PARTS = {
     "init": INITS,
 }
 
-CONSTRAINTS: dict[str, list] = {
+CONSTRAINTS: dict[str, list[Any]] = {
     "n_experts": [at_least(1), one_of("auto")],
     "top_k": [at_least(1), one_of("auto"), None],
     "n_shared_experts": [at_least(0)],
@@ -67,7 +68,7 @@ CONSTRAINTS: dict[str, list] = {
 }
 
 
-def auxiliary_losses(given: dict | None) -> list[AuxiliaryLoss]:
+def auxiliary_losses(given: dict[str, Any] | None) -> list[AuxiliaryLoss]:
     """The losses that the user named; unknown ones and weights below 0 are refused."""
     losses = []
     for spec, weight in (given or {}).items():
@@ -78,7 +79,7 @@ def auxiliary_losses(given: dict | None) -> list[AuxiliaryLoss]:
     return losses
 
 
-def check_callbacks(callbacks: Sequence | None) -> None:
+def check_callbacks(callbacks: Sequence[Any] | None) -> None:
     """Refuse what skorch would not take for a callback, alone or as (name, callback)."""
     for given in callbacks or ():
         callback = given[-1] if isinstance(given, tuple) and given else given
@@ -86,7 +87,7 @@ def check_callbacks(callbacks: Sequence | None) -> None:
             raise ValueError(f"callbacks must be callbacks of skorch. Got {given!r:.80}.")
 
 
-def check_gate_and_router(gate, router) -> None:
+def check_gate_and_router(gate: Any, router: Any) -> None:
     """Refuse a gate that the router would not ask."""
     own = getattr(ROUTERS.resolve(router)[0], "own_gate", None)
     name = gate.name if isinstance(gate, Part) else gate
@@ -229,6 +230,7 @@ warm_start : bool, default=False
     Whether `fit` goes on from the last fit: same scaling, weights and optimiser state.
 callbacks : list of skorch callbacks, default=None
     Called by the training loop, of each start in turn where several are tried (see `init`).
+    Those that score (use `set_callbacks`) or save (use `checkpoint`) are refused.
     scikit-learn's own callbacks, which are experimental, are set by `set_callbacks`: a fit is a
     task, each start that is trained a task in it, and each epoch one in that.
 checkpoint : str, path or None, default=None
@@ -283,7 +285,7 @@ feature_names_in_ : ndarray of shape (n_features,)
 """.strip()
 
 
-def documented(**defaults):
+def documented(**defaults: Any) -> Any:
     """Fill the shared texts into a class's docstring; `defaults` are values to quote."""
     names = {
         "gates": GATES,
@@ -300,12 +302,12 @@ def documented(**defaults):
         for key, text in texts.items()
     }
 
-    def fill(cls):
-        cls.__doc__ = cls.__doc__.format(**filled, **listed)
+    def fill(cls: type) -> type:
+        cls.__doc__ = str(cls.__doc__).format(**filled, **listed)
         return cls
 
     return fill
 
 
-def _listed(registry) -> str:
+def _listed(registry: Registry) -> str:
     return "{" + ", ".join(f'"{name}"' for name in registry) + "}"

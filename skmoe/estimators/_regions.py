@@ -134,25 +134,25 @@ def start_layer_at_regions(
     return model
 
 
-def _changes(given: Mapping[str, Any], **sizes) -> dict[str, Any]:
+def _changes(given: Mapping[str, Any], **sizes: int) -> dict[str, Any]:
     """Arguments of a network that starts at regions; sizes are ours unless they were given."""
     ours = {"top_k": TOP_K, **sizes}
     return {"gate": GATE} | {name: given.get(name, size) for name, size in ours.items()}
 
 
 def _few_regions(
-    view: tuple[NDArray, NDArray, NDArray], most: int, cut_factor: float = CUT_FACTOR
+    view: tuple[np.ndarray, np.ndarray, np.ndarray], most: int, cut_factor: float = CUT_FACTOR
 ) -> NDArray[np.intp] | None:
     """Regions of a function, of which small ones may be given up if they are too many."""
     labels = find_regions(*view, cut_factor)
     return None if labels is None else largest_regions(labels, most)
 
 
-def _count(labels) -> int:
+def _count(labels: NDArray[np.intp] | None) -> int:
     return 1 if labels is None else int(labels.max()) + 1
 
 
-def _place(layer: MoELayer, z_BTD: Tensor, labels: list[NDArray | None], seed: int) -> None:
+def _place(layer: MoELayer, z_BTD: Tensor, labels: list[np.ndarray | None], seed: int) -> None:
     """Give the gates of a layer these borders."""
     starts = [
         _gate_start(z.cpu().double().numpy(), found, layer.experts.n_experts, seed)
@@ -162,7 +162,7 @@ def _place(layer: MoELayer, z_BTD: Tensor, labels: list[NDArray | None], seed: i
     cast(RegionGate, layer.gate).set_regions(ids, maps[:2], maps[2:])
 
 
-def _gate_start(z: NDArray, labels: NDArray | None, n_experts: int, seed: int):
+def _gate_start(z: np.ndarray, labels: np.ndarray | None, n_experts: int, seed: int) -> Any:
     """Region of each expert, and slopes and offsets of regions and of experts."""
     if labels is None:
         labels = np.zeros(len(z), dtype=np.intp)
@@ -196,7 +196,7 @@ def take_over(old: ParallelMoENetwork, new: ParallelMoENetwork) -> None:
 
 def _factors(
     network: ParallelMoENetwork, x: Tensor, n_factors: int
-) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Coordinates, values and slopes of each factor of the function.
 
     Blocks ``l, l + n_factors, ...`` have factor l. Their encoders differ by little; here all of
@@ -230,7 +230,7 @@ def _factors(
         )
 
 
-def _function(layer: MoELayer, z_TA: Tensor) -> tuple[NDArray, NDArray, NDArray]:
+def _function(layer: MoELayer, z_TA: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Coordinates, values and slopes of what one layer says."""
     layer, z_TA = copy.deepcopy(layer).cpu().double(), z_TA.cpu().double()
     values, slopes = [], []
@@ -241,7 +241,7 @@ def _function(layer: MoELayer, z_TA: Tensor) -> tuple[NDArray, NDArray, NDArray]
             slopes.append(_slopes(y_TO, z))
             values.append(y_TO.detach())
     arrays = z_TA, torch.cat(values), torch.cat(slopes)
-    return cast(tuple[NDArray, NDArray, NDArray], tuple(a.numpy() for a in arrays))
+    return cast(tuple[np.ndarray, np.ndarray, np.ndarray], tuple(a.numpy() for a in arrays))
 
 
 def _slopes(y: Tensor, z: Tensor) -> Tensor:
@@ -253,7 +253,9 @@ def _slopes(y: Tensor, z: Tensor) -> Tensor:
     return torch.stack(parts, -2)
 
 
-def _answers(network, z_BTR: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _answers(
+    network: ParallelMoENetwork, z_BTR: Tensor, x: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Answers of the blocks, their gradients, and those of the prediction by the answers."""
     parts = []
     with torch.enable_grad():

@@ -79,7 +79,7 @@ class ModelInfo:
 class Saving:
     """`save_model` and `load_model`."""
 
-    def save_model(self, path) -> None:
+    def save_model(self, path: str | os.PathLike[str]) -> None:
         """Save the fitted model in a file that is safe to open.
 
         The file holds parameters, fitted attributes and weights, and no code: see
@@ -120,7 +120,9 @@ class Saving:
         model_file.write(path, _to_bytes(self))
 
     @classmethod
-    def load_model(cls, path, *, device="auto", max_bytes=MAX_BYTES):
+    def load_model(
+        cls, path: str | os.PathLike[str], *, device: str = "auto", max_bytes: int = MAX_BYTES
+    ) -> Any:
         """Load an estimator of this class from a file: see `skmoe.load_model`.
 
         Parameters
@@ -145,7 +147,7 @@ class Saving:
         return load(path, {cls.__name__: cls}, device, max_bytes)
 
 
-def _to_bytes(estimator) -> bytes:
+def _to_bytes(estimator: Any) -> bytes:
     """The file of a fitted estimator, after a check that it could be loaded."""
     cls = type(estimator)
     if cls.__module__.partition(".")[0] != "skmoe":
@@ -171,7 +173,7 @@ def _versions() -> dict[str, str]:
     }
 
 
-def written(estimator) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def written(estimator: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Config and arrays of a fitted estimator."""
     writer = Writer()
     names = estimator._get_param_names()
@@ -229,7 +231,9 @@ def _one_error() -> Iterator[None]:
         raise ModelFileError(f"The file makes no sense: {error}") from error
 
 
-def load(path, classes: Mapping[str, Any], device: str, max_bytes: int):
+def load(
+    path: str | os.PathLike[str], classes: Mapping[str, Any], device: str, max_bytes: int
+) -> Any:
     """The estimator in a file, if it is of one of these classes."""
     chosen = _auto.device(device, 0)
     contents = model_file.from_bytes(model_file.read(path, max_bytes))
@@ -290,7 +294,7 @@ def _read_parameters(cls: Any, stored: Any, reader: Reader) -> dict[str, Any]:
     return parameters
 
 
-def inspect(path: str | os.PathLike, max_bytes: int) -> ModelInfo:
+def inspect(path: str | os.PathLike[str], max_bytes: int) -> ModelInfo:
     """What a file says about itself."""
     data = model_file.read(path, max_bytes)
     contents = model_file.from_bytes(data)

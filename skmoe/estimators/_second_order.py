@@ -27,7 +27,13 @@ def finish(
     return plan.stage(network, lambda: _finish(network, rows, held_out, result, plan))
 
 
-def _finish(network, rows, held_out, result, plan) -> TrainingResult:
+def _finish(
+    network: Network,
+    rows: Rows,
+    held_out: Rows | None,
+    result: TrainingResult,
+    plan: TrainingPlan,
+) -> TrainingResult:
     started = time.perf_counter()
     record = polish(
         network,

@@ -39,7 +39,7 @@ class AfterFit:
 
     random_state: Any
     _model: FittedModel
-    _with_validation: Callable[..., tuple]
+    _with_validation: Callable[..., tuple[Any, ...]]
     _plan: Callable[..., TrainingPlan]
     _train: Callable[..., TrainingResult]
     _finish: Callable[..., Any]

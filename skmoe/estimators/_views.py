@@ -156,7 +156,7 @@ class Views(ABC):
         return model.distribution(X)
 
     @abstractmethod
-    def _layers(self, arrays: list, layer: int | None, stack: bool = False) -> Any:
+    def _layers(self, arrays: list[Any], layer: int | None, stack: bool = False) -> Any:
         """One array for each layer in the form that users get."""
 
     @abstractmethod

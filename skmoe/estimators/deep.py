@@ -1,16 +1,24 @@
 """`DeepMoERegressor`: several layers or blocks of experts."""
 
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import numpy as np
 
-from skmoe._registry import Part
+from skmoe._registry import Part, Spec
 from skmoe._validation import PartOf, at_least, check_is_fitted, one_of, positive
+from skmoe.batches import Rows
 from skmoe.estimators import _auto, _blocks
+from skmoe.estimators._attempts import Attempt
 from skmoe.estimators._base import BaseMoERegressor
 from skmoe.estimators._parameters import documented
 from skmoe.initialization import INITS
+from skmoe.model import FittedModel
 from skmoe.nn.experts import EXPERTS, LatentExperts
 from skmoe.nn.gates import GATES
 from skmoe.nn.networks import ARRANGEMENTS
+from skmoe.plan import TrainingPlan
 
 
 @documented(gate='"auto"', learning_rate='"auto"', weight_decay="1e-2")
@@ -83,7 +91,7 @@ class DeepMoERegressor(BaseMoERegressor):
 
     _hidden_dims = {"usual": 32, "small": 8}
     _networks = tuple(ARRANGEMENTS)
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         **BaseMoERegressor._parameter_constraints,
         "n_layers": [at_least(1), one_of("auto")],
         "model_dim": [at_least(1), one_of("auto")],
@@ -95,37 +103,37 @@ class DeepMoERegressor(BaseMoERegressor):
 
     def __init__(
         self,
-        n_layers="auto",
-        n_experts="auto",
+        n_layers: int | str = "auto",
+        n_experts: int | str = "auto",
         *,
-        top_k="auto",
-        n_shared_experts=0,
-        arrangement="auto",
-        model_dim="auto",
-        gate="auto",
-        router="softmax",
-        expert="latent",
-        hidden_dim="auto",
-        embedding="auto",
-        loss="squared_error",
-        auxiliary_losses=None,
-        init="auto",
-        solver="auto",
-        learning_rate="auto",
-        weight_decay=1e-2,
-        batch_size="auto",
-        max_epochs="auto",
-        early_stopping="auto",
-        validation_fraction=0.1,
-        n_iter_no_change=None,
-        warm_start=False,
-        callbacks=None,
-        checkpoint=None,
-        device="auto",
-        dtype="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        top_k: int | str | None = "auto",
+        n_shared_experts: int = 0,
+        arrangement: Spec = "auto",
+        model_dim: int | str = "auto",
+        gate: Spec = "auto",
+        router: Spec = "softmax",
+        expert: Spec | list[Any] = "latent",
+        hidden_dim: int | str = "auto",
+        embedding: Spec | None = "auto",
+        loss: Spec = "squared_error",
+        auxiliary_losses: dict[Any, float] | None = None,
+        init: Any = "auto",
+        solver: str = "auto",
+        learning_rate: float | str = "auto",
+        weight_decay: float = 1e-2,
+        batch_size: int | str = "auto",
+        max_epochs: int | str = "auto",
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int | None = None,
+        warm_start: bool = False,
+        callbacks: Sequence[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.n_layers = n_layers
         self.n_experts = n_experts
         self.top_k = top_k
@@ -157,12 +165,12 @@ class DeepMoERegressor(BaseMoERegressor):
         self.verbose = verbose
 
     @property
-    def block_directions_(self):
+    def block_directions_(self) -> Any:
         """Where the blocks started, ``(n_features, dim)`` each; None if nothing was found."""
         check_is_fitted(self)
         return self._model.block_directions
 
-    def _network(self, n_rows):
+    def _network(self, n_rows: int) -> tuple[str, dict[str, Any]]:
         spec = self._arrangement(n_rows)
         _, settings = ARRANGEMENTS.resolve(spec)
         if spec.name == "ensemble":
@@ -172,16 +180,23 @@ class DeepMoERegressor(BaseMoERegressor):
         sizes = {"n_layers": _auto.n_layers(self.n_layers), "model_dim": model_dim}
         return spec.name, {**sizes, **settings}
 
-    def _sizes(self, n_rows, n_features, solver):
+    def _sizes(self, n_rows: int, n_features: int, solver: str) -> dict[str, Any]:
         sizes = super()._sizes(n_rows, n_features, solver)
         if self._is_ensemble(n_rows) and self.hidden_dim == "auto":
             sizes["hidden_dim"] = self._hidden_dims["small"]
         return {**sizes, "gate": _auto.deep_gate(self.gate, n_rows)}
 
-    def _is_ensemble(self, n_rows):
+    def _is_ensemble(self, n_rows: int) -> bool:
         return self._arrangement(n_rows).name == "ensemble"
 
-    def _attempts(self, model, rows, held_out, plan, random):
+    def _attempts(
+        self,
+        model: FittedModel,
+        rows: Rows,
+        held_out: Rows | None,
+        plan: TrainingPlan,
+        random: np.random.RandomState,
+    ) -> Iterator[Attempt]:
         if not self._may_have_blocks(len(rows)):
             return super()._attempts(model, rows, held_out, plan, random)
         seed = int(random.randint(2**31 - 1))
@@ -209,12 +224,12 @@ class DeepMoERegressor(BaseMoERegressor):
             and EXPERTS.resolve(self.expert)[0] is LatentExperts
         )
 
-    def _may_have_regions(self, held_out) -> bool:
+    def _may_have_regions(self, held_out: Rows | None) -> bool:
         """Whether gates are ours to choose, and there are rows to choose by."""
         wanted = self.init == "regions" or (self.init == "auto" and held_out is not None)
         return wanted and self.gate == "auto" and self.router == "softmax"
 
-    def _layers(self, arrays, layer, stack=False):
+    def _layers(self, arrays: Any, layer: int | None, stack: bool = False) -> Any:
         if stack:
             return np.stack(arrays)
         if layer is None:
@@ -223,5 +238,5 @@ class DeepMoERegressor(BaseMoERegressor):
             raise ValueError(f"layer must be in [0, {len(arrays) - 1}]. Got {layer!r}.")
         return arrays[layer]
 
-    def _expert_answers(self, model, X):
+    def _expert_answers(self, model: FittedModel, X: np.ndarray) -> Any:
         return model.experts(X)

@@ -1,11 +1,17 @@
 """`MoERegressor`: one layer of experts."""
 
 import copy
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
+from skmoe._registry import Spec
 from skmoe._validation import PartOf, fitted_estimator, one_of
+from skmoe.batches import Rows
 from skmoe.estimators import _auto, _closed_form
 from skmoe.estimators._attempts import Attempt
 from skmoe.estimators._base import BaseMoERegressor
@@ -14,7 +20,10 @@ from skmoe.estimators._parameters import documented
 from skmoe.estimators._regions import start_layer_at_regions
 from skmoe.estimators._settling import settling
 from skmoe.initialization import INITS, principal_axes
+from skmoe.model import FittedModel
+from skmoe.nn.base import Network
 from skmoe.nn.gates import GATES
+from skmoe.plan import TrainingPlan
 
 # Regions are looked for so many times, from the second on in a brief fit at those of before.
 READINGS = 3
@@ -83,7 +92,7 @@ class MoERegressor(BaseMoERegressor):
 
     _hidden_dims = {"usual": 64, "small": 32}
     _networks = ("shallow",)
-    _parameter_constraints: dict = {
+    _parameter_constraints: dict[str, Any] = {
         **BaseMoERegressor._parameter_constraints,
         "gate": [one_of("auto"), PartOf(GATES)],
         "init": [one_of("auto"), PartOf(INITS), fitted_estimator()],
@@ -91,34 +100,34 @@ class MoERegressor(BaseMoERegressor):
 
     def __init__(
         self,
-        n_experts="auto",
+        n_experts: int | str = "auto",
         *,
-        top_k="auto",
-        n_shared_experts=0,
-        gate="auto",
-        router="softmax",
-        expert="mlp",
-        hidden_dim="auto",
-        embedding="auto",
-        loss="squared_error",
-        auxiliary_losses=None,
-        init="auto",
-        solver="auto",
-        learning_rate=1e-2,
-        weight_decay=1e-2,
-        batch_size="auto",
-        max_epochs="auto",
-        early_stopping="auto",
-        validation_fraction=0.1,
-        n_iter_no_change=None,
-        warm_start=False,
-        callbacks=None,
-        checkpoint=None,
-        device="auto",
-        dtype="auto",
-        random_state=None,
-        verbose=0,
-    ):
+        top_k: int | str | None = "auto",
+        n_shared_experts: int = 0,
+        gate: Spec = "auto",
+        router: Spec = "softmax",
+        expert: Spec | list[Any] = "mlp",
+        hidden_dim: int | str = "auto",
+        embedding: Spec | None = "auto",
+        loss: Spec = "squared_error",
+        auxiliary_losses: dict[Any, float] | None = None,
+        init: Any = "auto",
+        solver: str = "auto",
+        learning_rate: float | str = 1e-2,
+        weight_decay: float = 1e-2,
+        batch_size: int | str = "auto",
+        max_epochs: int | str = "auto",
+        early_stopping: bool | str = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int | None = None,
+        warm_start: bool = False,
+        callbacks: Sequence[Any] | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.n_experts = n_experts
         self.top_k = top_k
         self.n_shared_experts = n_shared_experts
@@ -146,7 +155,7 @@ class MoERegressor(BaseMoERegressor):
         self.random_state = random_state
         self.verbose = verbose
 
-    def predict_shared(self, X):
+    def predict_shared(self, X: ArrayLike) -> np.ndarray:
         """What is added to the weighted experts: shared experts and intercept.
 
         Parameters
@@ -165,39 +174,55 @@ class MoERegressor(BaseMoERegressor):
         center = 0.0 if self._intercept_in_experts(model) else model.y_scaling.center
         return self._like_y(center + model.y_scaling.scale * shared)
 
-    def _network(self, n_rows):
+    def _network(self, n_rows: int) -> tuple[str, dict[str, Any]]:
         return "shallow", {}
 
-    def _axes(self, X, weight):
+    def _axes(self, X: np.ndarray, weight: np.ndarray) -> Any:
         if not _auto.is_auto(self.embedding) or isinstance(self.init, BaseEstimator):
             return None
         return principal_axes(X, weight, _auto.MAX_AXES)
 
-    def _shared_arguments(self, X, weight, n_outputs, solver, axes):
+    def _shared_arguments(
+        self, X: np.ndarray, weight: np.ndarray, n_outputs: int, solver: str, axes: Any
+    ) -> dict[str, Any]:
         arguments = super()._shared_arguments(X, weight, n_outputs, solver, axes)
         if axes is None or solver == "ridge" or len(X) < _auto.MIN_ROWS_FOR_BLOCKS:
             return arguments
         return arguments | _auto.sizes_on_axes(self, len(X))
 
-    def _sizes(self, n_rows, n_features, solver):
+    def _sizes(self, n_rows: int, n_features: int, solver: str) -> dict[str, Any]:
         if solver == "ridge":
             sizes = _auto.sizes_without_training(self, n_rows)
         else:
             sizes = super()._sizes(n_rows, n_features, solver)
         return {**sizes, "gate": "linear" if _auto.is_auto(self.gate) else self.gate}
 
-    def _step_factor(self, n_rows, network):
+    def _step_factor(self, n_rows: int, network: Network) -> float:
         on_axes = network.axes is not None and n_rows >= _auto.MIN_ROWS_FOR_BLOCKS
         return _auto.STEPS_ON_AXES if on_axes else 1.0
 
-    def _attempts(self, model, rows, held_out, plan, random):
+    def _attempts(
+        self,
+        model: FittedModel,
+        rows: Rows,
+        held_out: Rows | None,
+        plan: TrainingPlan,
+        random: np.random.RandomState,
+    ) -> Iterator[Attempt]:
         """At the regions between jumps, on few axes, if there are any; and as it was."""
         if held_out is not None and self._may_have_regions(model, len(rows)):
             seed = int(random.randint(2**31 - 1))
             yield from self._at_regions(model, rows, held_out, plan, seed)
         yield Attempt(model, plan)
 
-    def _at_regions(self, model, rows, held_out, plan, seed) -> Iterator[Attempt]:
+    def _at_regions(
+        self,
+        model: FittedModel,
+        rows: Rows,
+        held_out: Rows | None,
+        plan: TrainingPlan,
+        seed: Any,
+    ) -> Iterator[Attempt]:
         """The best start at regions, if a brief fit from there hardly loses to a rough one."""
         start = copied(model)
         rough_loss = brief_fit(start, rows, held_out, plan, seed, ROUGH)
@@ -217,14 +242,22 @@ class MoERegressor(BaseMoERegressor):
             # Borders may be curved: the usual fit is always tried as well.
             yield Attempt(best, settled, good_enough=0.0)
 
-    def _may_have_regions(self, model, n_rows: int) -> bool:
+    def _may_have_regions(self, model: FittedModel, n_rows: int) -> bool:
         """Whether gates are ours to choose, and see few axes."""
         ours = _auto.is_auto(self.gate) and _auto.is_auto(self.init)
         ours = ours and self.router == "softmax" and _auto.are_alike(self.expert)
         ours = ours and _auto.predicts_a_value(self.loss)
         return ours and model.net.axes is not None and n_rows >= _auto.MIN_ROWS_FOR_BLOCKS
 
-    def _solve(self, X, y, weight, held_out, random, checkpoint):
+    def _solve(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray,
+        held_out: tuple[np.ndarray, ...] | None,
+        random: np.random.RandomState,
+        checkpoint: Any,
+    ) -> Any:
         """The closed form if it leaves no clear error; else the better of it and training."""
         quick = None
         if _auto.may_do_without_training(self):
@@ -239,7 +272,13 @@ class MoERegressor(BaseMoERegressor):
         return min(quick, trained, key=lambda fitted: fitted[1].best_loss)
 
     @staticmethod
-    def _leaves_nothing(quick, X, y, weight, held_out) -> bool:
+    def _leaves_nothing(
+        quick: Any,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray,
+        held_out: tuple[np.ndarray, ...] | None,
+    ) -> bool:
         """Whether a closed-form fit leaves hardly any error, or noise only.
 
         Neighbours tell noise only where they are near, that is on few axes.
@@ -249,26 +288,34 @@ class MoERegressor(BaseMoERegressor):
             return True
         if held_out is None or model.net.axes is None:
             return False
-        rows, held_out = model.rows(X, y, weight), model.rows(*held_out)
-        return _closed_form.leaves_noise(model.net, rows, held_out)
+        rows, others = model.rows(X, y, weight), model.rows(*held_out)
+        return _closed_form.leaves_noise(model.net, rows, others)
 
-    def _solve_without_training(self, X, y, weight, held_out, random, checkpoint):
+    def _solve_without_training(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray,
+        held_out: tuple[np.ndarray, ...] | None,
+        random: np.random.RandomState,
+        checkpoint: Any,
+    ) -> Any:
         """None for experts that do not end in a linear map."""
         model = self._start(X, y, weight, random, "ridge", keep=False)
         if model.net.output_map() is None:
             return None
         return self._solve_by("ridge", model, X, y, weight, held_out, random, checkpoint)
 
-    def _layers(self, arrays, layer, stack=False):
+    def _layers(self, arrays: Any, layer: int | None, stack: bool = False) -> Any:
         return arrays[0]
 
-    def _expert_answers(self, model, X):
+    def _expert_answers(self, model: FittedModel, X: np.ndarray) -> Any:
         answers = model.experts(X)[0][..., : model.n_targets]
         center = model.y_scaling.center if self._intercept_in_experts(model) else 0.0
         answers = center + model.y_scaling.scale * answers
         return [answers[..., 0] if self._y_ndim == 1 else answers]
 
     @staticmethod
-    def _intercept_in_experts(model) -> bool:
+    def _intercept_in_experts(model: FittedModel) -> bool:
         (layer,) = model.net.moe_layers()
         return layer.shared is None and layer.router.weights_sum_to_one

@@ -26,11 +26,14 @@ def pyplot() -> Any:
 
 
 def axes(ax: Any = None, **figure: Any) -> Any:
-    """Where to draw: the given axes, or those of a new figure with these settings."""
-    return pyplot().subplots(**figure)[1] if ax is None else ax
+    """Where to draw: the given axes, or those of a new figure with these settings.
+
+    The new figure has room for its labels, and for a legend beside the axes.
+    """
+    return pyplot().subplots(layout="constrained", **figure)[1] if ax is None else ax
 
 
-def colours(number: int) -> list:
+def colours(number: int) -> list[Any]:
     """So many colours; from nine on, they go from dark to light in order."""
     if number <= len(SAFE_COLOURS):
         return list(SAFE_COLOURS[:number])

@@ -100,7 +100,7 @@ class ErrorByRegionDisplay:
         return cls(errors, label, target_name).plot(output=output, ax=ax)
 
     def plot(self, ax: Any = None, *, output: int = 0) -> "ErrorByRegionDisplay":
-        """Draw a bar for each region, with its share of the rows, and the mean error.
+        """Draw a bar for each region, above its share of the rows, and the mean error.
 
         Parameters
         ----------
@@ -127,14 +127,15 @@ class ErrorByRegionDisplay:
         line = ax.axhline(total, color="black", ls="--", lw=1, label="RMSE of all rows")
         self.lines_ = [means, line]
         ax.axhline(0, color=GREY, lw=0.8)
-        ax.bar_label(self.bars_, [f"{share:.0%}" for share in self.errors.share], fontsize=8)
-        ax.set_xticks(places, [str(name) for name in self.errors.names])
-        if len(rmse) > 8:
-            ax.tick_params(axis="x", rotation=90)
+        many = len(rmse) > 8
+        pattern = "{} ({:.0%})" if many else "{}\n({:.0%})"
+        pairs = zip(self.errors.names, self.errors.share, strict=True)
+        ax.set_xticks(
+            places, [pattern.format(*pair) for pair in pairs], rotation=90 if many else 0
+        )
         ax.set(
-            xlabel=f"{self.region_label} (on the bars: share of rows)",
+            xlabel=f"{self.region_label} (share of rows)",
             ylabel=f"error of {self.target_name}",
         )
-        ax.margins(y=0.15)
         ax.legend(fontsize="small", **BESIDE)
         return self

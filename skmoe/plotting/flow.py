@@ -112,7 +112,9 @@ class RoutingFlowDisplay:
         ax.tick_params(length=0)
         return self
 
-    def _nodes(self, ax: Any, layer: int, shares: Any, bottoms: Any, shades: Any) -> dict:
+    def _nodes(
+        self, ax: Any, layer: int, shares: Any, bottoms: Any, shades: Any
+    ) -> dict[int, Any]:
         nodes = {}
         for expert in np.flatnonzero(shares):
             (nodes[int(expert)],) = ax.bar(

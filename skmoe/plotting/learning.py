@@ -124,7 +124,7 @@ class LearningCurveDisplay:
                 raise ValueError(f"panels must be of {list(LABELS)} or 'all'. Got {name!r}.")
         return names
 
-    def _known(self, key: str) -> tuple[list[int], list]:
+    def _known(self, key: str) -> tuple[list[int], list[Any]]:
         """Epochs that have this entry, and what it was."""
         epochs = [i for i, epoch in enumerate(self.history) if key in epoch]
         return [i + 1 for i in epochs], [self.history[i][key] for i in epochs]
@@ -133,7 +133,7 @@ class LearningCurveDisplay:
         keys = {key for epoch in self.history for key in epoch if key.endswith("_loss")}
         return sorted(keys - {"train_loss", "valid_loss", "lbfgs_loss"})
 
-    def _draw(self, ax: Any, keys: dict[str, str]) -> list:
+    def _draw(self, ax: Any, keys: dict[str, str]) -> list[Any]:
         """A line for each of these entries, and a scale that fits them."""
         lines, lowest = [], np.inf
         for (key, label), colour in zip(keys.items(), colours(len(keys)), strict=True):
@@ -146,13 +146,13 @@ class LearningCurveDisplay:
             ax.set_yscale("log")
         return lines
 
-    def _plot_loss(self, ax: Any) -> list:
+    def _plot_loss(self, ax: Any) -> list[Any]:
         return self._draw(ax, {"train_loss": "training", "valid_loss": "validation"})
 
-    def _plot_auxiliary(self, ax: Any) -> list:
+    def _plot_auxiliary(self, ax: Any) -> list[Any]:
         return self._draw(ax, {key: key.removesuffix("_loss") for key in self._auxiliary()})
 
-    def _plot_usage(self, ax: Any) -> list:
+    def _plot_usage(self, ax: Any) -> list[Any]:
         epochs, usage = self._known("usage")
         if not epochs:
             return []
@@ -168,11 +168,13 @@ class LearningCurveDisplay:
                 label = f"layer {layer}"
                 lines += ax.plot(epochs, shares[:, layer].max(1), color=colour, label=label)
                 lines += ax.plot(epochs, shares[:, layer].min(1), color=colour, ls="--")
+            ax.plot([], [], color=GREY, label="largest share")
+            ax.plot([], [], color=GREY, ls="--", label="smallest share")
         ax.axhline(0.1 / n_experts, color=GREY, lw=1, ls=":", label="dead below")
         ax.set_ylim(bottom=0)
         return lines
 
-    def _plot_entropy(self, ax: Any) -> list:
+    def _plot_entropy(self, ax: Any) -> list[Any]:
         epochs, entropy = self._known("gate_entropy")
         lines = []
         values = np.array(entropy).reshape(len(epochs), -1)
@@ -183,7 +185,7 @@ class LearningCurveDisplay:
         return lines
 
 
-def _axes(ax: Any, number: int) -> list:
+def _axes(ax: Any, number: int) -> list[Any]:
     """One for each panel: those given, or those of a new figure."""
     if ax is None and number > 1:
         size = (4.5 * number, 4)

@@ -161,7 +161,7 @@ class RoutingMapDisplay:
             self._draw_regions(beside)
         return self
 
-    def _axes(self, ax: Any) -> tuple:
+    def _axes(self, ax: Any) -> tuple[Any, ...]:
         """Those of experts, and of true regions if there are any."""
         if self.regions is None:
             return axes(ax), None

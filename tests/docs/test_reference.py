@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import skmoe
+from skmoe.estimators._glance import PAGES
 
 DOCS = Path(__file__).parents[2] / "docs"
 LISTED = re.findall(r"^   (skmoe[\w.]*)$", (DOCS / "api" / "index.rst").read_text(), re.M)
@@ -63,3 +64,11 @@ def test_every_page_was_built():
         if not (page := folder / f"{name}.html").exists()
         or f'id="{name}"' not in page.read_text()
     ] == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("page", PAGES.values())
+def test_pages_that_notebooks_link_to_were_built(page):
+    file, _, place = page.partition("#")
+    text = (DOCS / "_build" / "html" / file.strip("/")).read_text()
+    assert not place or f'id="{place}"' in text

@@ -7,10 +7,15 @@ import pytest
 import sklearn
 from small import make
 
-from skmoe import DeepMoERegressor, MoERegressor, part
-from skmoe.estimators._glance import at_a_glance, count_weights
+from skmoe import DeepMoERegressor, MoERegressor, MoETransformer, part
+from skmoe.estimators._glance import PAGES, at_a_glance, count_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@pytest.fixture(autouse=True)
+def _with_no_site_of_ones_own(monkeypatch):
+    monkeypatch.delenv("SKMOE_DOCS", raising=False)
 
 
 def test_of_an_estimator_that_is_not_fitted_parameters_are_told():
@@ -81,7 +86,7 @@ def test_html_has_the_glance_and_the_picture_of_scikit_learn(kind, problem):
         assert not hasattr(moe, "_repr_html_")
 
 
-def test_pages_of_the_documentation_are_linked_once_it_is_somewhere(monkeypatch):
+def test_html_has_links_once_the_metadata_have_the_address(monkeypatch):
     def told(*urls):
         package = Message()
         for url in urls:
@@ -91,6 +96,7 @@ def test_pages_of_the_documentation_are_linked_once_it_is_somewhere(monkeypatch)
     told("Source, https://example.org/code")
     assert MoERegressor()._get_doc_link() == ""
     assert "?<span>Documentation" not in MoERegressor()._repr_html_()
+    assert "<a href" not in MoERegressor()._repr_html_()
     told("Documentation, https://example.org/docs/")
     page = "https://example.org/docs/api/generated/skmoe.DeepMoERegressor.html"
     assert DeepMoERegressor()._get_doc_link() == page
@@ -101,3 +107,13 @@ def test_pages_of_the_documentation_are_linked_once_it_is_somewhere(monkeypatch)
 
     monkeypatch.setattr(metadata, "metadata", missing)
     assert MoERegressor()._get_doc_link() == ""
+
+
+def test_a_site_of_ones_own_is_linked_to(monkeypatch):
+    monkeypatch.setenv("SKMOE_DOCS", "http://localhost:8000/")
+    shown = DeepMoERegressor()._repr_html_()
+    assert all(f'href="http://localhost:8000{page}"' in shown for page in PAGES.values())
+    assert (
+        MoETransformer(MoERegressor())._get_doc_link()
+        == "http://localhost:8000/api/generated/skmoe.MoETransformer.html"
+    )

@@ -10,7 +10,7 @@ from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import Callback
+from skorch.callbacks import BatchScoring, Callback, Checkpoint, EpochScoring, LRScheduler
 from small import make
 
 from skmoe import DeepMoERegressor, MoERegressor
@@ -193,3 +193,22 @@ def test_a_bar_needs_rich_and_says_so(problem, monkeypatch):
     monkeypatch.setitem(sys.modules, "rich.progress", None)
     with pytest.raises(ImportError, match=r"pip install skmoe\[progress\]"):
         make("shallow", verbose=2).fit(*problem)
+
+
+@pytest.mark.parametrize(
+    ("callback", "cure"),
+    [
+        (EpochScoring("r2"), "EpochScoring: for scores use set_callbacks"),
+        (("r2", BatchScoring("r2")), "BatchScoring: for scores use set_callbacks"),
+        (Checkpoint(monitor=None), "Checkpoint: use checkpoint="),
+    ],
+)
+def test_callbacks_that_training_cannot_call_are_refused_with_a_cure(callback, cure, problem):
+    with pytest.raises(ValueError, match=f"must not score or save. Got {cure}"):
+        make("shallow", callbacks=[callback], solver="adam").fit(*problem)
+
+
+def test_others_are_called_also_by_name(problem):
+    steps = LRScheduler(policy="StepLR", step_size=1, gamma=0.5)
+    moe = make("shallow", max_epochs=3, callbacks=[("steps", steps)]).fit(*problem)
+    assert "event_lr" in moe.history_[-1]
