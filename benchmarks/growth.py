@@ -207,6 +207,9 @@ def _exponents(rows: list[Row], curve: Curve) -> str:
         for name in MEASURED:
             sizes, values = points(rows, curve, name, column)
             used = sizes[-LARGEST:]
+            if (values[-LARGEST:] <= 0).any():  # less memory than what was there before
+                cells.append("-")
+                continue
             cells.append(f"{exponent(sizes, values):.2f} [{used[0]:,} to {used[-1]:,}]")
     return f"| {curve.what} | {' | '.join(cells)} |"
 
@@ -248,6 +251,8 @@ def _memory_of_rows(rows: list[Row], curves: list[Curve]) -> list[str]:
             each, n_own = (
                 np.diff(v[-2:])[0] / np.diff(sizes[-2:])[0] for v in (peaks, weights)
             )
+            if each <= 0:
+                continue
             own = f", {BYTES * n_own:,.0f} of them for its weights" if n_own else ""
             sentences.append(
                 f"- *Memory, {name}*: from {sizes[-2]:,} to {sizes[-1]:,} {curve.name}, each "
