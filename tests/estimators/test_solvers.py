@@ -127,7 +127,7 @@ def test_who_sets_epochs_asks_for_training():
 def test_few_axes_get_a_deep_gate_and_deep_experts(monkeypatch):
     monkeypatch.setattr(_auto, "max_epochs", lambda setting, *sizes: 1)
     settings = {"manifold": "sphere", "n_features": 20, "target": "pieces"}
-    X, y = make_manifold_regression(2500, **settings, random_state=7)
+    X, y = make_manifold_regression(2400, **settings, random_state=7)
     layer = MoERegressor(random_state=0).fit(X, y).net_.layer
     assert isinstance(layer.gate, DeepGate)
     assert layer.experts.input_dim == 3
