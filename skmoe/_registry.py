@@ -7,7 +7,7 @@ has one `Registry`, at the bottom of the file in which its classes live.
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -68,8 +68,9 @@ def part(name: str, **settings: Any) -> Part:
     return Part(name, **settings)
 
 
-# How a part is given: by its name, by the name with settings, or as a class.
-Spec: TypeAlias = str | Part | Callable[..., Any]
+# How a part is given: by its name, by the name with settings, or as a class; experts of several
+# kinds as a list of these.
+Spec: TypeAlias = str | Part | Callable[..., Any] | Sequence["Spec"]
 
 
 class Registry(Mapping[str, Callable[..., Any]]):

@@ -111,7 +111,7 @@ class Tally:
     Routings are looked at in every few batches only, as that costs up to a tenth of a step.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.values: dict[str, list[Tensor]] = {}
         self.n_rows: dict[str, list[int]] = {}
         self.n_batches = 0

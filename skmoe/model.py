@@ -18,6 +18,7 @@ from skmoe.batches import Rows
 from skmoe.distribution import Distribution, calibrating_factor
 from skmoe.nn.adapters import NETWORKS, AdaptedNetwork
 from skmoe.nn.base import Network, Step
+from skmoe.nn.base_routers import Routing
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.losses import GaussianNLL
 from skmoe.scaling import Scaling
@@ -79,7 +80,12 @@ class FittedModel:
         first = 0
         for layer in net.moe_layers():
 
-            def answer(layer, inputs, answered, first=first):
+            def answer(
+                layer: MoELayer,
+                inputs: tuple[torch.Tensor, ...],
+                answered: tuple[torch.Tensor, Routing],
+                first: int = first,
+            ) -> tuple[torch.Tensor, Routing]:
                 return change(first, layer, inputs[0], answered[0]), answered[1]
 
             layer.register_forward_hook(answer)
@@ -94,7 +100,7 @@ class FittedModel:
     def dtype(self) -> torch.dtype:
         return next(self.net.parameters()).dtype
 
-    def tensor(self, X) -> torch.Tensor:
+    def tensor(self, X: np.ndarray) -> torch.Tensor:
         """Scaled features on the network's device."""
         scaled = torch.empty(0)
         device, dtype = self.device, self.dtype
@@ -109,10 +115,10 @@ class FittedModel:
             scaled[rows] = part
         return scaled
 
-    def rows(self, X, y, weight) -> Rows:
+    def rows(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> Rows:
         """Scaled rows on the network's device."""
 
-        def tensor(values):
+        def tensor(values: np.ndarray) -> torch.Tensor:
             return torch.as_tensor(values, dtype=self.dtype, device=self.device)
 
         scaled = self.tensor(X), tensor(self.y_scaling.apply(y))
@@ -128,12 +134,12 @@ class FittedModel:
         """Number of columns of y."""
         return len(self.y_scaling.center)
 
-    def predict(self, X) -> NDArray[np.float64]:
+    def predict(self, X: np.ndarray) -> NDArray[np.float64]:
         """Predictions ``(n, n_outputs)`` in the user's units."""
         means = self._collect(X, lambda y, steps: [y[:, : self.n_targets]])[0]
         return self.y_scaling.invert(means)
 
-    def distribution(self, X) -> Distribution:
+    def distribution(self, X: np.ndarray) -> Distribution:
         """The predicted distributions, in the user's units."""
 
         def look(x: torch.Tensor) -> list[torch.Tensor]:
@@ -149,20 +155,20 @@ class FittedModel:
             weights, self.y_scaling.center + scale * means, self.std_factor * scale * stds
         )
 
-    def calibrated(self, X, y, weight) -> "FittedModel":
+    def calibrated(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> "FittedModel":
         """The same model, its standard deviations as these rows want them."""
         factor = calibrating_factor(self.distribution(X), y, weight)
         return replace(self, std_factor=factor * self.std_factor)
 
-    def gates(self, X) -> list[NDArray[np.float64]]:
+    def gates(self, X: np.ndarray) -> list[NDArray[np.float64]]:
         """Weights ``(n, E)`` of the experts, for each layer."""
         return self._per_layer(X, lambda step: step.routing.dense_weights())
 
-    def top_experts(self, X) -> NDArray[np.intp]:
+    def top_experts(self, X: np.ndarray) -> NDArray[np.intp]:
         """The expert with the largest weight, ``(n, n_layers)``."""
         return np.stack([weights.argmax(axis=1) for weights in self.gates(X)], axis=1)
 
-    def usage(self, X) -> list[NDArray[np.float64]]:
+    def usage(self, X: np.ndarray) -> list[NDArray[np.float64]]:
         """Share ``(E,)`` of the weight that each expert gets, for each layer, on some rows."""
         some = X[:: max(1, len(X) // USAGE_ROWS)][:USAGE_ROWS]
         # Chunk by chunk: the weights of thousands of experts are many.
@@ -170,34 +176,40 @@ class FittedModel:
         sums = zip(*([w.sum(axis=0) for w in layers] for layers in gates), strict=True)
         return [np.sum(layer, axis=0) / np.sum(layer) for layer in sums]
 
-    def experts(self, X) -> list[NDArray[np.float64]]:
+    def experts(self, X: np.ndarray) -> list[NDArray[np.float64]]:
         """What each expert says, ``(n, E, O)`` for each layer, in the network's units."""
         return self._per_layer(X, lambda step: step.layer.expert_outputs(step.x_BTD))
 
-    def shared(self, X) -> list[NDArray[np.float64]]:
+    def shared(self, X: np.ndarray) -> list[NDArray[np.float64]]:
         """What the shared experts add, ``(n, O)`` for each layer, in the network's units."""
         return self._per_layer(X, lambda step: step.layer.shared_output(step.x_BTD))
 
-    def states(self, X) -> list[NDArray[np.float64]]:
+    def states(self, X: np.ndarray) -> list[NDArray[np.float64]]:
         """The state ``(n, M)`` that each layer leaves, in the network's units."""
         return self._per_layer(X, lambda step: step.state_BTM)
 
-    def added(self, X) -> NDArray[np.float64] | float:
+    def added(self, X: np.ndarray) -> NDArray[np.float64] | float:
         """What adapters add to the answer ``(n, O)``, in the network's units; 0 without any."""
         if not isinstance(self.net, AdaptedNetwork):
             return 0.0
         network = self.net
         return self._collect_from(X, lambda x: [network.added(x, network.weights(x))])[0]
 
-    def _per_layer(self, X, view: Callable[[Step], torch.Tensor]) -> list[NDArray[np.float64]]:
+    def _per_layer(
+        self, X: np.ndarray, view: Callable[[Step], torch.Tensor]
+    ) -> list[NDArray[np.float64]]:
         """An array for each layer, from a view that has the blocks on its first axis."""
         return self._collect(X, lambda y, steps: [b for step in steps for b in view(step)])
 
-    def _collect(self, X, view: Callable[[torch.Tensor, list[Step]], list[torch.Tensor]]):
+    def _collect(
+        self, X: np.ndarray, view: Callable[[torch.Tensor, list[Step]], list[torch.Tensor]]
+    ) -> list[NDArray[np.float64]]:
         """The arrays that `view` takes from each chunk, put together."""
         return self._collect_from(X, lambda x: view(*self.net(x)))
 
-    def _collect_from(self, X, look: Callable[[torch.Tensor], list[torch.Tensor]]):
+    def _collect_from(
+        self, X: np.ndarray, look: Callable[[torch.Tensor], list[torch.Tensor]]
+    ) -> list[NDArray[np.float64]]:
         """Likewise, from the scaled rows of each chunk."""
         wholes: list[NDArray[np.float64]] = []
         with torch.inference_mode():
@@ -208,7 +220,9 @@ class FittedModel:
                     whole[chunk] = answer.cpu().numpy()
         return wholes
 
-    def _answers(self, X, look: Callable[[torch.Tensor], list[torch.Tensor]]):
+    def _answers(
+        self, X: np.ndarray, look: Callable[[torch.Tensor], list[torch.Tensor]]
+    ) -> Iterator[tuple[slice, list[torch.Tensor]]]:
         """Chunks of the rows and what `look` tells of them; smaller ones if memory is short."""
         start, size = 0, min(self._chunk_size(len(X)), len(X))
         smallest = max(size >> MAX_HALVINGS, 1)

@@ -48,7 +48,7 @@ class Contents(NamedTuple):
     """What a model file holds."""
 
     config: dict[str, Any]
-    arrays: dict[str, NDArray]
+    arrays: dict[str, NDArray[Any]]
     versions: dict[str, str]
     """Of the packages that wrote it, by name."""
     format: int
@@ -57,7 +57,7 @@ class Contents(NamedTuple):
 
 
 def to_bytes(
-    config: Mapping[str, Any], arrays: Mapping[str, NDArray], versions: Mapping[str, str]
+    config: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], versions: Mapping[str, str]
 ) -> bytes:
     """The bytes of a model file.
 
@@ -254,7 +254,7 @@ def _finite(text: str) -> float:
     return value
 
 
-def read(path: str | os.PathLike, max_bytes: int) -> bytes:
+def read(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     """All bytes of a regular file of at most `max_bytes`."""
     check_integer("max_bytes", max_bytes)
     if not stat.S_ISREG(os.stat(path).st_mode) and not os.path.isdir(path):
@@ -269,7 +269,9 @@ def read(path: str | os.PathLike, max_bytes: int) -> bytes:
 
 
 def write(
-    path: str | os.PathLike, data: bytes | memoryview, kept: str | os.PathLike | None = None
+    path: str | os.PathLike[str],
+    data: bytes | memoryview,
+    kept: str | os.PathLike[str] | None = None,
 ) -> None:
     """Put the bytes in the place of `path`, all or nothing.
 

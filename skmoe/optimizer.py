@@ -69,7 +69,7 @@ class FlatAdamW(torch.optim.AdamW):
         # Never to None: the weights' gradients are views of the vector's gradient.
         self.gradient.zero_()
 
-    def step(self, closure=None):
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # needs no loss
         """One step on all weights."""
         _clip(self.gradient)
         for group in self.param_groups:

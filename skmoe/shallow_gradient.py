@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from skmoe.nn.base import Network
+from skmoe.nn.base_gates import Gate
 from skmoe.nn.base_routers import Routing, softmax_over_experts
 from skmoe.nn.dispatch import multiply_adds, pays_to_sort
 from skmoe.nn.embeddings import NoEmbedding
-from skmoe.nn.gates import Gate, LinearGate, MLPGate
+from skmoe.nn.gates import LinearGate, MLPGate
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.losses import FitLoss, SquaredError
 from skmoe.nn.mlp_experts import MLPExperts
@@ -38,6 +39,7 @@ from skmoe.nn.soft_mixture import (
 from skmoe.nn.sorting import Sorting
 from skmoe.nn.sparse_mixture import SparselyMixed
 from skmoe.nn.stacked import ACTIVATIONS, StackedLinear
+from skmoe.objective import AuxiliaryLoss
 
 # Of experts, as `stacked` gives them.
 MAPS = "hidden.weight", "hidden.bias", "output.weight", "output.bias"
@@ -112,7 +114,9 @@ class ShallowGradient:
         ]
         return seen[0].unsqueeze(0) if len(seen) == 1 else torch.stack(seen)
 
-    def _losses(self, predictions_BTO, y_BTO, weight_BT) -> tuple[Tensor, Tensor]:
+    def _losses(
+        self, predictions_BTO: Tensor, y_BTO: Tensor, weight_BT: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """The losses, and their gradients for the predictions."""
         n_blocks, n_rows, n_outputs = predictions_BTO.shape
         if type(self.criterion) is SquaredError:
@@ -158,21 +162,21 @@ class _Mixture(ABC):
 class _OneExpert(_Mixture):
     """Plain nets. The weight of the expert is always 1: the gate's gradients stay zero."""
 
-    def answer(self, z_BTD):
+    def answer(self, z_BTD: Tensor) -> Tensor:
         self.z_BTD = z_BTD
         shape = *z_BTD.shape[:2], self.maps[0].shape[2]
         self.hidden = Hidden.empty(shape, self.activation, z_BTD, self.room)
         make_hidden(z_BTD, self.maps, self.activation, self.hidden)
         return answers_of(self.hidden.features, self.maps)
 
-    def pull_back(self, dy_BTO):
+    def pull_back(self, dy_BTO: Tensor) -> None:
         known = self.hidden.known
         dhidden = self.room.take("dhidden", known.shape, dy_BTO)
         pull_back_hidden(dy_BTO, self.maps[2], known, self.activation, dhidden)
         pull_back_maps(self.z_BTD, dhidden, *self.gradients[:2])
         pull_back_answers(dy_BTO, self.hidden.features, self.gradients)
 
-    def routing(self):
+    def routing(self) -> Routing:
         certain = self.z_BTD.new_ones(*self.z_BTD.shape[:2], 1)
         return Routing(certain, None, certain, torch.zeros_like(certain))
 
@@ -180,11 +184,11 @@ class _OneExpert(_Mixture):
 class _All(_Mixture):
     """All experts, by the softmax of the gate's logits."""
 
-    def __init__(self, layer, tensors, gates, room):
+    def __init__(self, layer: MoELayer, tensors: Tensors, gates: Sequence[Gate], room: Room):
         super().__init__(layer, tensors, gates, room)
         self.gate = _Gate(tensors, gates, room)
 
-    def answer(self, z_BTD):
+    def answer(self, z_BTD: Tensor) -> Tensor:
         n_blocks, n_rows, _ = z_BTD.shape
         shape_BET = n_blocks, self.n_experts, n_rows
         # Experts come before rows: the softmax then is several times faster.
@@ -196,13 +200,13 @@ class _All(_Mixture):
         self.mixed = Mixed.of(z_BTD, weights_GT, self.maps, self.activation, self.room)
         return self.mixed.y_BTO
 
-    def pull_back(self, dy_BTO):
+    def pull_back(self, dy_BTO: Tensor) -> None:
         dweights_GT = self.mixed.pull_back(dy_BTO, self.gradients, self.room)
         dweights_BET = dweights_GT.view(self.weights_BET.shape)
         dlogits_BET = softmax_backward(dweights_BET, self.weights_BET, 1, dy_BTO.dtype)
         self.gate.pull_back(dlogits_BET.mT)
 
-    def routing(self):
+    def routing(self) -> Routing:
         weights_BTE, logits_BTE = self.weights_BET.mT, self.logits_BET.mT
         return Routing(weights_BTE, None, weights_BTE, logits_BTE)
 
@@ -210,14 +214,14 @@ class _All(_Mixture):
 class _Some(_Mixture):
     """The experts of the largest logits, by the softmax of these."""
 
-    def __init__(self, layer, tensors, gates, room):
+    def __init__(self, layer: MoELayer, tensors: Tensors, gates: Sequence[Gate], room: Room):
         super().__init__(layer, tensors, gates, room)
         self.mixed: Mixed | SparselyMixed
         self.gate = _Gate(tensors, gates, room)
         self.per_row = multiply_adds(layer.experts)
         self.top_k = cast(int, layer.router.top_k)
 
-    def answer(self, z_BTD):
+    def answer(self, z_BTD: Tensor) -> Tensor:
         shape_BTE = *z_BTD.shape[:2], self.n_experts
         self.logits_BTE = self.room.take("logits", shape_BTE, z_BTD)
         self.gate.logits(z_BTD, self.logits_BTE)
@@ -229,20 +233,20 @@ class _Some(_Mixture):
         self.mixed = mixed(z_BTD)
         return self.mixed.y_BTO
 
-    def _sorted(self, z_BTD) -> SparselyMixed:
+    def _sorted(self, z_BTD: Tensor) -> SparselyMixed:
         plan = Sorting(self.ids_BTK, self.n_experts, self.per_row)
         x_SD = z_BTD.flatten(0, 1).index_select(0, plan.rows_S)
         places = self.weights_BTK, plan.slots_N, plan.tiers
         return SparselyMixed.of(x_SD, *places, self.maps, self.activation, self.room)
 
-    def _unsorted(self, z_BTD) -> Mixed:
+    def _unsorted(self, z_BTD: Tensor) -> Mixed:
         n_blocks, n_rows, _ = z_BTD.shape
         weights_BET = z_BTD.new_zeros(n_blocks, self.n_experts, n_rows)
         weights_BET.scatter_(1, self.ids_BTK.mT, self.weights_BTK.mT)
         given = z_BTD, weights_BET.view(-1, n_rows), self.maps, self.activation
         return Mixed.of(*given, self.room)
 
-    def pull_back(self, dy_BTO):
+    def pull_back(self, dy_BTO: Tensor) -> None:
         dweights = self.mixed.pull_back(dy_BTO, self.gradients, self.room)
         ids_BKT, weights_BKT = self.ids_BTK.mT, self.weights_BTK.mT
         if isinstance(self.mixed, Mixed):
@@ -254,7 +258,7 @@ class _Some(_Mixture):
         dlogits_BTE = self.room.take("dlogits", self.logits_BTE.shape, dy_BTO).zero_()
         self.gate.pull_back(dlogits_BTE.scatter_(2, self.ids_BTK, dkept_BKT.mT))
 
-    def routing(self):
+    def routing(self) -> Routing:
         return self.router(self.logits_BTE)
 
 
@@ -313,7 +317,10 @@ class _Gate:
 
 
 def gradient_by_hand(
-    network: Network, criterion: nn.Module, auxiliary_losses, room: Room
+    network: Network,
+    criterion: nn.Module,
+    auxiliary_losses: Sequence[AuxiliaryLoss],
+    room: Room,
 ) -> ShallowGradient | None:
     """The gradient of a network as it is now; None if it is autograd's to find.
 
@@ -327,7 +334,9 @@ def gradient_by_hand(
     return ShallowGradient([known[0]], learned, gradients, known[1], room)
 
 
-def is_known(network: Network, criterion: nn.Module, auxiliary_losses) -> bool:
+def is_known(
+    network: Network, criterion: nn.Module, auxiliary_losses: Sequence[AuxiliaryLoss]
+) -> bool:
     """Whether the gradient of a network is written out here."""
     if type(network) is not MoENetwork or not isinstance(criterion, FitLoss):
         return False

@@ -170,7 +170,7 @@ class _Model:
     best_state: dict[str, Tensor] | None = None
     misses: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.network, self.rows = self.request.network, self.request.rows
         self.plan = self.request.plan
         gates = [g for g in self.network.gates() if g.schedule[0] != g.schedule[1]]
@@ -381,10 +381,22 @@ def _is_known(request: Request) -> bool:
     return is_known(request.network, plan.fit_loss, plan.auxiliary_losses)
 
 
-def _run(objective, parameters, buffers, batch, look: bool) -> tuple[Tensor, dict[str, Tensor]]:
+def _run(
+    objective: nn.Module,
+    parameters: dict[str, Tensor],
+    buffers: dict[str, Tensor],
+    batch: tuple[Tensor, ...],
+    look: bool,
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Losses of all models, and their records."""
 
-    def one(parameters, buffers, x, y, weight):
+    def one(
+        parameters: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        x: Tensor,
+        y: Tensor,
+        weight: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         return functional_call(objective, (parameters, buffers), (x, y, weight, look))
 
     return torch.vmap(one)(parameters, buffers, *batch)

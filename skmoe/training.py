@@ -14,17 +14,19 @@ import warnings
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
+from torch import Tensor
 
-from skmoe.batches import Batches, Rows, Tally, count_batches, of_rows
+from skmoe.batches import Batch, Batches, Rows, Tally, count_batches, of_rows
 from skmoe.checkpoint import tensors
 from skmoe.monitors import BestEpoch, monitors, overrides, raised_by_callback
 from skmoe.nn.base import Network
+from skmoe.nn.base_routers import Routing
 from skmoe.nn.losses import GaussianNLL
 from skmoe.nn.soft_mixture import Room
 from skmoe.objective import auxiliary_losses, fit_loss, validation_loss
@@ -43,6 +45,11 @@ RESTART_FACTOR = 0.1
 STILL_IMPROVING = 0.1
 # What skorch's early stopping remembers.
 EARLY_STOPPING = ("misses_", "dynamic_threshold_", "best_epoch_", "best_model_weights_")
+
+Told = tuple[dict[str, Tensor], Callable[[], list[Routing]], Batch]
+"""What a tally takes of a batch, or of a part of it."""
+Done = tuple[float, Tensor, Told]
+"""Of a batch, or of a part of it: its share of the rows, prediction, and what a tally takes."""
 
 
 class Diverged(Exception):
@@ -91,7 +98,14 @@ def train(
     return result
 
 
-def _train_with_restarts(network, rows, validation, plan, generator, optimizer_state):
+def _train_with_restarts(
+    network: Network,
+    rows: Rows,
+    validation: Rows | None,
+    plan: TrainingPlan,
+    generator: torch.Generator,
+    optimizer_state: dict[str, Any] | None,
+) -> TrainingResult:
     start = copy.deepcopy(network.state_dict())
     train_once = TRAINER.get()
     progress = plan.checkpoint.take_progress() if plan.checkpoint else None
@@ -169,7 +183,15 @@ TRAINER: ContextVar[Callable[..., TrainingResult]] = ContextVar("TRAINER", defau
 class _Loop(NeuralNet):
     """skorch's loop over resident tensors."""
 
-    def __init__(self, module, plan, validation, generator, optimizer_state, restart):
+    def __init__(
+        self,
+        module: Network,
+        plan: TrainingPlan,
+        validation: Rows | None,
+        generator: torch.Generator,
+        optimizer_state: dict[str, Any] | None,
+        restart: int,
+    ):
         super().__init__(
             module,
             criterion=plan.fit_loss,
@@ -188,13 +210,13 @@ class _Loop(NeuralNet):
         self.restart = restart
         self.room = Room()
 
-    _default_callbacks: list = []
+    _default_callbacks: list[Any] = []
 
     @property
     def monitor(self) -> str:
         return "train_loss" if self.validation is None else "valid_loss"
 
-    def initialize_optimizer(self, triggered_directly=None):
+    def initialize_optimizer(self, triggered_directly: bool | None = None) -> "_Loop":
         self.optimizer_ = FlatAdamW(
             self.module_,
             self.plan.learning_rate,
@@ -203,7 +225,9 @@ class _Loop(NeuralNet):
         )
         return self
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
+    def on_train_begin(
+        self, net: NeuralNet, X: Rows | None = None, y: None = None, **kwargs: Any
+    ) -> None:
         super().on_train_begin(net, X=X, y=y, **kwargs)
         self.parts = Parts()
         for module in self.module_.modules():
@@ -212,7 +236,7 @@ class _Loop(NeuralNet):
         parts = *self.module_.gates(), *(t.loss for t in self.plan.auxiliary_losses)
         resting = set(self.plan.at_rest)
         annealed = [p for p in parts if hasattr(p, "anneal") and p not in resting]
-        n_steps = self.max_epochs * count_batches(len(X), self.batch_size)
+        n_steps = self.max_epochs * count_batches(len(cast(Rows, X)), self.batch_size)
         self.course = _Course(self.plan, self.optimizer_, annealed, n_steps)
         # Callbacks that do nothing are not called: per batch, this would be half of the cost.
         self.listeners = {
@@ -220,7 +244,7 @@ class _Loop(NeuralNet):
             for name in ("on_batch_begin", "on_batch_end", "on_grad_computed")
         }
 
-    def notify(self, method_name, **kwargs):
+    def notify(self, method_name: str, **kwargs: Any) -> None:
         try:
             super().notify(method_name, **kwargs)
         except KeyboardInterrupt as stop:
@@ -271,17 +295,26 @@ class _Loop(NeuralNet):
     def _early_stopping(self) -> list[EarlyStopping]:
         return [cb for _, cb in self.callbacks_ if isinstance(cb, EarlyStopping)]
 
-    def check_data(self, X, y=None):
+    def check_data(self, X: Rows, y: None = None) -> None:
         """Rows were checked by the estimator."""
 
-    def get_split_datasets(self, X, y=None, **fit_params):
+    def get_split_datasets(
+        self, X: Rows, y: None = None, **fit_params: Any
+    ) -> tuple[Rows, Rows | None]:
         return X, self.validation
 
-    def get_iterator(self, dataset, training=False):
+    def get_iterator(self, dataset: Rows, training: bool = False) -> Batches:
         size = self.batch_size if training else max(self.batch_size, VALIDATION_BATCH)
         return Batches(dataset, size, self.generator if training else None)
 
-    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+    def run_single_epoch(
+        self,
+        iterator: Batches | None,
+        training: bool,
+        prefix: str,
+        step_fn: Callable[..., dict[str, Any]],
+        **fit_params: Any,
+    ) -> None:
         if iterator is None:
             return
         if not training and not looks_now(len(self.history), self.plan):
@@ -317,7 +350,7 @@ class _Loop(NeuralNet):
             self.history.record("learning_rate", self.optimizer_.param_groups[0]["lr"])
         self.history.record(f"{prefix}_seconds", time.perf_counter() - started)
 
-    def train_step(self, batch, **fit_params):
+    def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         self.course.follow()
         parts = self.parts.of(batch, self._find_gradients, self.optimizer_.zero_grad)
         for callback in self.listeners["on_grad_computed"]:
@@ -326,8 +359,8 @@ class _Loop(NeuralNet):
         self.optimizer_.step()
         return _together(parts)
 
-    def _find_gradients(self, batch, share: float):
-        """Of a batch, or of a part of it: share, prediction, and what a tally takes."""
+    def _find_gradients(self, batch: Batch, share: float) -> Done:
+        """Add up the gradients of a batch, or of a part of it."""
         (x, weight), y = batch
         if share == 1 and (by_hand := self.by_hand) is not None:
             losses_B, predictions_BTO = by_hand(x[None], y[None], weight.view(1, -1))
@@ -347,10 +380,10 @@ class _Loop(NeuralNet):
         return share, answers.detach().mean(0), told
 
     @torch.no_grad()
-    def validation_step(self, batch, **fit_params):
+    def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         return _together(self.parts.of(batch, self._validate, lambda: None))
 
-    def _validate(self, batch, share: float):
+    def _validate(self, batch: Batch, share: float) -> Done:
         (x, weight), y = batch
         loss, prediction = validation_loss(self.criterion_, self.module_, x, y, weight)
         return share, prediction, ({"loss": loss}, list, batch)
@@ -359,7 +392,9 @@ class _Loop(NeuralNet):
 class _Course:
     """The steps of a fit, and what follows them. (To set an attribute of a loop takes long.)"""
 
-    def __init__(self, plan: TrainingPlan, optimizer: FlatAdamW, annealed: list, n_steps: int):
+    def __init__(
+        self, plan: TrainingPlan, optimizer: FlatAdamW, annealed: list[Any], n_steps: int
+    ):
         self.plan, self.optimizer, self.annealed = plan, optimizer, annealed
         self.step, self.last = 0, max(n_steps - 1, 1)
 
@@ -374,7 +409,7 @@ class _Course:
         self.step += 1
 
 
-def _together(parts: list[Any]) -> dict[str, Any]:
+def _together(parts: list[Done]) -> dict[str, Any]:
     """What a step tells, of the parts of its batch."""
     if len(parts) == 1:
         (_, prediction, told), *_ = parts
@@ -408,7 +443,7 @@ def _callbacks(plan: TrainingPlan, has_validation: bool) -> list[Callback]:
     return [*callbacks, *monitors(plan.verbose), *plan.monitors]
 
 
-def _silent(*args, **kwargs) -> None:
+def _silent(*args: Any, **kwargs: Any) -> None:
     """Swallow a callback's message."""
 
 

@@ -45,7 +45,9 @@ def finish(
     return plan.stage(network, lambda: _finish(network, rows, held_out, result, plan.fit_loss))
 
 
-def _finish(network, rows, held_out, result, loss) -> TrainingResult:
+def _finish(
+    network: Network, rows: Rows, held_out: Rows | None, result: TrainingResult, loss: nn.Module
+) -> TrainingResult:
     started = time.perf_counter()
     n_distinct = None
     if held_out is None and len(rows) <= MAX_COMPARED:
@@ -105,7 +107,9 @@ def _entry(solution: Solution, seconds: float) -> dict[str, Any]:
     }
 
 
-def _first_entry(network, rows, held_out, loss, started) -> dict[str, Any]:
+def _first_entry(
+    network: Network, rows: Rows, held_out: Rows | None, loss: nn.Module, started: float
+) -> dict[str, Any]:
     """The entry of an epoch that was none."""
     entry = {"epoch": 1, **_measure(network, rows, loss, "train")}
     if held_out is not None:

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from skmoe._registry import Registry
+from skmoe._registry import Registry, Spec
 from skmoe._settings import check_integer
 from skmoe.nn.base import Network, Step
 from skmoe.nn.gates import GATES
+from skmoe.nn.layers import Design
 from skmoe.nn.networks import NETWORKS as PLAIN_NETWORKS
 from skmoe.nn.routers import ROUTERS
 from skmoe.nn.stacked import ACTIVATIONS, Linear
@@ -52,7 +53,7 @@ class AdaptedNetwork(Network):
         base_arguments: dict[str, Any],
         rank: int = 8,
         bottleneck: int = 16,
-        router="sigmoid",
+        router: Spec = "sigmoid",
         generator: Generator | None = None,
     ):
         super().__init__(n_inputs, None, generator)
@@ -93,13 +94,13 @@ class AdaptedNetwork(Network):
         base = {id(weight) for weight in self.base.parameters()}
         return [weight for weight in self.parameters() if id(weight) not in base]
 
-    def design(self, x_TD):
+    def design(self, x_TD: Tensor) -> Design:
         raise NotImplementedError("Adapted networks are trained by gradient descent.")
 
-    def output_map(self):
+    def output_map(self) -> None:
         return None
 
-    def set_output_map(self, w_GFO):
+    def set_output_map(self, w_GFO: Tensor) -> None:
         raise NotImplementedError("Adapted networks are trained by gradient descent.")
 
 

@@ -10,9 +10,10 @@ from typing import NamedTuple, cast
 import torch
 from torch import Generator, Tensor, nn
 
+from skmoe._registry import Spec
+from skmoe.nn.base_gates import Gate
 from skmoe.nn.base_routers import Routing
 from skmoe.nn.embeddings import EMBEDDINGS, Embedding, NoEmbedding
-from skmoe.nn.gates import Gate
 from skmoe.nn.layers import Design, MoELayer
 
 
@@ -28,7 +29,7 @@ class Step(NamedTuple):
 class Network(nn.Module, ABC):
     """What all networks share: an embedding, and views of the layers."""
 
-    def __init__(self, n_inputs: int, embedding, generator: Generator | None):
+    def __init__(self, n_inputs: int, embedding: Spec | None, generator: Generator | None):
         super().__init__()
         self.axes: nn.Linear | None = None  # fixed coordinates of x, where a network has them
         self.embedding: Embedding = (

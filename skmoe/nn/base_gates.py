@@ -82,7 +82,7 @@ class Gate(nn.Module, ABC):
             self.log_temperature.fill_(float(torch.tensor(temperature).log()))
 
 
-def _check_temperature(temperature) -> tuple[float, float]:
+def _check_temperature(temperature: float | tuple[float, float] | str) -> tuple[float, float]:
     """The annealing schedule (start, end) that `temperature` means."""
     if isinstance(temperature, str) and temperature == "learn":
         return (1.0, 1.0)

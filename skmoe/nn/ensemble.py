@@ -5,9 +5,12 @@ is better than they are, most of all on few or noisy rows. Side by side they cos
 than one, as with few rows most of the time goes into calling operations.
 """
 
+from typing import Any
+
 import torch
 from torch import Generator, Tensor, nn
 
+from skmoe._registry import Spec
 from skmoe.nn.base import Network, Step
 from skmoe.nn.base_experts import with_one
 from skmoe.nn.layers import Design, MoELayer
@@ -51,10 +54,10 @@ class EnsembleMoENetwork(Network):
         model_dim: int = 32,
         block_outputs: int = 8,
         n_dense: int = 1,
-        embedding=None,
+        embedding: Spec | None = None,
         activation: str = "silu",
         generator: Generator | None = None,
-        **layer,
+        **layer: Any,
     ):
         super().__init__(n_inputs, embedding, generator)
         self.n_members = n_layers
@@ -80,19 +83,19 @@ class EnsembleMoENetwork(Network):
         h_BTM = self.dense(self.trunk(e_BTF) + self.mix(blocks_BTO))
         return h_BTM, [Step(self.blocks, x_BTD, routing, h_BTM)]
 
-    def answers(self, x_TD):
+    def answers(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
         h_BTM, steps = self.states(x_TD)
         return self.heads(h_BTM), steps
 
-    def design(self, x_TD):
+    def design(self, x_TD: Tensor) -> Design:
         # A mean of maps: each member's features count for one of L.
         h_BTM, _ = self.states(x_TD)
         return Design(with_one(h_BTM).transpose(0, 1) / self.n_members, None)
 
-    def output_map(self):
+    def output_map(self) -> Tensor:
         return torch.cat([self.heads.weight, self.heads.bias], 1).detach()
 
     @torch.no_grad()
-    def set_output_map(self, w_GFO):
+    def set_output_map(self, w_GFO: Tensor) -> None:
         self.heads.weight.copy_(w_GFO[:, :-1])
         self.heads.bias.copy_(w_GFO[:, -1:])

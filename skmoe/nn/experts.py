@@ -11,13 +11,13 @@ Experts that end in a linear map say so: `features` are what this map reads, `ou
 To add a kind of expert, copy the nearest one and name it in `EXPERTS` at the bottom.
 """
 
-from collections.abc import Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor, nn
 
-from skmoe._registry import Registry
+from skmoe._registry import Registry, Spec
 from skmoe._settings import check_integer, check_number
 from skmoe.nn.base_experts import EndInMap, Experts, with_one
 from skmoe.nn.factorized import CPExperts, MPOExperts, TensorRingExperts
@@ -43,10 +43,10 @@ class LinearExperts(EndInMap):
 
     def __init__(
         self,
-        n_blocks,
-        n_experts,
-        n_inputs,
-        n_outputs,
+        n_blocks: int,
+        n_experts: int,
+        n_inputs: int,
+        n_outputs: int,
         *,
         generator: Generator | None = None,
     ):
@@ -58,11 +58,11 @@ class LinearExperts(EndInMap):
     def stacked(self) -> tuple[Tensor, ...]:
         return (self.output.weight, self.output.bias)
 
-    def evaluate(self, x_GCD, *stacked):
+    def evaluate(self, x_GCD: Tensor, *stacked: Tensor) -> Tensor:
         weight, bias = stacked
         return torch.baddbmm(bias, x_GCD, weight)
 
-    def features(self, x_GCD, *stacked):
+    def features(self, x_GCD: Tensor, *stacked: Tensor) -> Tensor:
         return with_one(x_GCD)
 
 
@@ -79,10 +79,10 @@ class ConstantExperts(Experts):
 
     def __init__(
         self,
-        n_blocks,
-        n_experts,
-        n_inputs,
-        n_outputs,
+        n_blocks: int,
+        n_experts: int,
+        n_inputs: int,
+        n_outputs: int,
         *,
         generator: Generator | None = None,
     ):
@@ -94,18 +94,18 @@ class ConstantExperts(Experts):
     def stacked(self) -> tuple[Tensor, ...]:
         return (self.value,)
 
-    def evaluate(self, x_GCD, *stacked):
+    def evaluate(self, x_GCD: Tensor, *stacked: Tensor) -> Tensor:
         (value,) = stacked
         return value.expand(-1, x_GCD.shape[1], -1)
 
-    def features(self, x_GCD, *stacked):
+    def features(self, x_GCD: Tensor, *stacked: Tensor) -> Tensor:
         return with_one(x_GCD[..., :0])
 
-    def output_map(self):
+    def output_map(self) -> Tensor:
         return self.value.detach()
 
     @torch.no_grad()
-    def set_output_map(self, w_GFO):
+    def set_output_map(self, w_GFO: Tensor) -> None:
         self.value.copy_(w_GFO)
 
 
@@ -140,10 +140,10 @@ class LatentExperts(MLPExperts):
 
     def __init__(
         self,
-        n_blocks,
-        n_experts,
-        n_inputs,
-        n_outputs,
+        n_blocks: int,
+        n_experts: int,
+        n_inputs: int,
+        n_outputs: int,
         *,
         latent_dim: int = 3,
         reconstruction: float = 0.0,
@@ -223,12 +223,12 @@ class MixedExperts(Experts):
 
     def __init__(
         self,
-        n_blocks,
-        n_experts,
-        n_inputs,
-        n_outputs,
+        n_blocks: int,
+        n_experts: int,
+        n_inputs: int,
+        n_outputs: int,
         *,
-        kinds: Sequence,
+        kinds: Sequence[Spec],
         hidden_dim: int = 32,
         generator: Generator | None = None,
     ):
@@ -263,30 +263,30 @@ class MixedExperts(Experts):
     def _stacks(self) -> list[Experts]:
         return [cast(Experts, stack) for stack in self.stacks]
 
-    def encode(self, x_BTD):
+    def encode(self, x_BTD: Tensor) -> tuple[Tensor, Tensor | None]:
         penalties = [stack.encode(x_BTD)[1] for stack in self._stacks()]
         known = [penalty_BT for penalty_BT in penalties if penalty_BT is not None]
         return x_BTD, sum(known[1:], known[0]) if known else None
 
-    def answer_all(self, x_BTD):
+    def answer_all(self, x_BTD: Tensor) -> Tensor:
         answers = [stack.answer_all(stack.encode(x_BTD)[0]) for stack in self._stacks()]
         return torch.cat(answers, 2)[:, :, self.places_E]
 
-    def stacked(self):
+    def stacked(self) -> tuple[Tensor, ...]:
         raise NotImplementedError("Experts of several kinds are no stack.")
 
-    def evaluate(self, x_GCD, *stacked):
+    def evaluate(self, x_GCD: Tensor, *stacked: Tensor) -> Tensor:
         raise NotImplementedError("Experts of several kinds are no stack.")
 
     @classmethod
-    def on_encoded_input(cls):
+    def on_encoded_input(cls) -> type[Experts]:
         return MLPExperts
 
 
 class ExpertRegistry(Registry):
     """Kinds of experts by name; a list of them is a kind as well."""
 
-    def resolve(self, spec):
+    def resolve(self, spec: Spec) -> tuple[Callable[..., Any], dict[str, Any]]:
         if not isinstance(spec, list | tuple):
             return super().resolve(spec)
         if not spec:

@@ -11,6 +11,7 @@ never makes that tensor.
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from math import isqrt, prod
 from typing import Any
 
@@ -31,10 +32,10 @@ class _Multilinear(Experts):
 
     def __init__(
         self,
-        n_blocks,
-        n_experts,
-        n_inputs,
-        n_outputs,
+        n_blocks: int,
+        n_experts: int,
+        n_inputs: int,
+        n_outputs: int,
         *,
         rank: int,
         levels: tuple[int, ...] | None = None,
@@ -62,7 +63,7 @@ class _Multilinear(Experts):
         """Map ``w_BFO`` of one expert in each block, its bias in the last row."""
         return self.dense_weights()[:, expert]
 
-    def stacked(self):
+    def stacked(self) -> tuple[Tensor, ...]:
         weight_GFO = self.dense_weights().flatten(0, 1)
         if self.hidden is None:
             return (weight_GFO,)
@@ -71,13 +72,13 @@ class _Multilinear(Experts):
             weight_GFO,
         )
 
-    def evaluate(self, x_GCD, *stacked):
+    def evaluate(self, x_GCD: Tensor, *stacked: Tensor) -> Tensor:
         *hidden, weight_GFO = stacked
         if hidden:
             x_GCD = self.activation(torch.baddbmm(hidden[1], x_GCD, hidden[0]))
         return torch.bmm(with_one(x_GCD), weight_GFO)
 
-    def own(self):
+    def own(self) -> tuple[Tensor, ...]:
         if len(self.levels) > 1:
             raise ValueError("Experts of several levels own no tensor each.")
         return (self.by_level[0],)
@@ -124,14 +125,14 @@ class CPExperts(_Multilinear):
 
     def __init__(
         self,
-        n_blocks,
-        n_experts,
-        n_inputs,
-        n_outputs,
+        n_blocks: int,
+        n_experts: int,
+        n_inputs: int,
+        n_outputs: int,
         *,
         rank: int = 32,
         generator: Generator | None = None,
-        **shared,
+        **shared: Any,
     ):
         super().__init__(
             n_blocks, n_experts, n_inputs, n_outputs, rank=rank, generator=generator, **shared
@@ -144,15 +145,15 @@ class CPExperts(_Multilinear):
         shape = n_blocks, rank, n_outputs
         self.outputs_BRO = nn.Parameter(draw_uniform(shape, rank**-0.5, generator))
 
-    def mix_all(self, x_BTD, weights_BTE):
+    def mix_all(self, x_BTD: Tensor, weights_BTE: Tensor) -> Tensor:
         scale_BTR = torch.bmm(weights_BTE, self._by_expert())
         return torch.bmm(scale_BTR * self._terms(x_BTD), self.outputs_BRO)
 
-    def answer_all(self, x_BTD):
+    def answer_all(self, x_BTD: Tensor) -> Tensor:
         terms_BTER = self._terms(x_BTD).unsqueeze(2) * self._by_expert().unsqueeze(1)
         return torch.einsum("bter,bro->bteo", terms_BTER, self.outputs_BRO)
 
-    def dense_weights(self):
+    def dense_weights(self) -> Tensor:
         factors = self._by_expert(), self.inputs_BFR, self.outputs_BRO
         return torch.einsum("ber,bfr,bro->befo", *factors)
 
@@ -199,15 +200,15 @@ class TensorRingExperts(_Multilinear):
 
     def __init__(
         self,
-        n_blocks,
-        n_experts,
-        n_inputs,
-        n_outputs,
+        n_blocks: int,
+        n_experts: int,
+        n_inputs: int,
+        n_outputs: int,
         *,
         rank: int = 8,
         ring_rank: int = 4,
         generator: Generator | None = None,
-        **shared,
+        **shared: Any,
     ):
         super().__init__(
             n_blocks, n_experts, n_inputs, n_outputs, rank=rank, generator=generator, **shared
@@ -223,16 +224,16 @@ class TensorRingExperts(_Multilinear):
         shape = n_blocks, rank, n_outputs, size
         self.outputs_BROS = nn.Parameter(draw_uniform(shape, (rank * size) ** -0.5, generator))
 
-    def mix_all(self, x_BTD, weights_BTE):
+    def mix_all(self, x_BTD: Tensor, weights_BTE: Tensor) -> Tensor:
         core_BTPS = torch.einsum("bte,beps->btps", weights_BTE, self._by_expert())
         ring_BTPR = torch.matmul(core_BTPS, self._input_cores(x_BTD))
         return torch.einsum("btpr,brop->bto", ring_BTPR, self.outputs_BROS)
 
-    def answer_all(self, x_BTD):
+    def answer_all(self, x_BTD: Tensor) -> Tensor:
         cores = self._by_expert(), self._input_cores(x_BTD), self.outputs_BROS
         return torch.einsum("beps,btsr,brop->bteo", *cores)
 
-    def dense_weights(self):
+    def dense_weights(self) -> Tensor:
         cores = self._by_expert(), self.inputs_BFSR, self.outputs_BROS
         return torch.einsum("beps,bfsr,brop->befo", *cores)
 
@@ -247,7 +248,7 @@ class TensorRingExperts(_Multilinear):
         return a_BEPS
 
 
-def _levels(levels, n_experts: int) -> tuple[int, ...]:
+def _levels(levels: Sequence[int] | None, n_experts: int) -> tuple[int, ...]:
     if levels is None:
         return (n_experts,)
     levels = tuple(check_integer("levels", n) for n in levels)
@@ -293,10 +294,10 @@ class MPOExperts(MLPExperts):
 
     def __init__(
         self,
-        n_blocks,
-        n_experts,
-        n_inputs,
-        n_outputs,
+        n_blocks: int,
+        n_experts: int,
+        n_inputs: int,
+        n_outputs: int,
         *,
         bond: int | tuple[int, int] | None = None,
         core_update_prob: float = 1.0,
@@ -319,12 +320,12 @@ class MPOExperts(MLPExperts):
             n_blocks, n_experts, n_inputs, hidden_dim, bond, core_update_prob, generator
         )
 
-    def own(self):
+    def own(self) -> tuple[Tensor, ...]:
         _, *others = self.stacked()
         return self.hidden.left, self.hidden.right, *others
 
     @property
-    def hidden_shape(self):
+    def hidden_shape(self) -> None:
         return None  # any matrix would have to be factorised first
 
 

@@ -9,9 +9,11 @@ To add a gate, copy the nearest one and name it in `GATES` at the bottom.
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from skmoe._registry import Registry
 from skmoe._settings import check_integer, check_number
@@ -54,7 +56,14 @@ class LinearGate(Gate):
     """
 
     def __init__(
-        self, n_blocks, n_inputs, n_experts, *, gain: float = 1.0, generator=None, **shared
+        self,
+        n_blocks: int,
+        n_inputs: int,
+        n_experts: int,
+        *,
+        gain: float = 1.0,
+        generator: Generator | None = None,
+        **shared: Any,
     ):
         super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
         gain = check_number("gain", gain)
@@ -63,7 +72,7 @@ class LinearGate(Gate):
         )
 
     @torch.no_grad()
-    def place(self, centers_BED, sharpness_B):
+    def place(self, centers_BED: Tensor, sharpness_B: Tensor) -> bool:
         slopes_BED = 2 * sharpness_B[:, None, None] * centers_BED
         placed = slice(centers_BED.shape[1])
         self.linear.weight[..., placed] = slopes_BED.mT
@@ -92,7 +101,15 @@ class RegionGate(Gate):
     tensor([[[0.0000, 0.0000, 0.5000, 0.5000]]], grad_fn=<RoundBackward1>)
     """
 
-    def __init__(self, n_blocks, n_inputs, n_experts, *, generator=None, **shared):
+    def __init__(
+        self,
+        n_blocks: int,
+        n_inputs: int,
+        n_experts: int,
+        *,
+        generator: Generator | None = None,
+        **shared: Any,
+    ):
         super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
         self.regions = StackedLinear(n_blocks, n_inputs, n_experts, generator=generator)
         self.cells = StackedLinear(n_blocks, n_inputs, n_experts, generator=generator)
@@ -101,7 +118,9 @@ class RegionGate(Gate):
         self.register_buffer("region_ids_BE", each_its_own)
 
     @torch.no_grad()
-    def set_regions(self, region_ids_BE, regions, cells) -> None:
+    def set_regions(
+        self, region_ids_BE: Tensor, regions: Sequence[Tensor], cells: Sequence[Tensor]
+    ) -> None:
         """Start here: region of each expert; slopes ``(B, E, D)`` and offsets ``(B, E)``.
 
         Of the maps of regions, the first ones are used, as many as there are regions.
@@ -159,14 +178,14 @@ class MLPGate(Gate):
 
     def __init__(
         self,
-        n_blocks,
-        n_inputs,
-        n_experts,
+        n_blocks: int,
+        n_inputs: int,
+        n_experts: int,
         *,
         hidden_dim: int = 32,
         activation: str = "relu",
-        generator=None,
-        **shared,
+        generator: Generator | None = None,
+        **shared: Any,
     ):
         super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
         check_integer("hidden_dim", hidden_dim)
@@ -204,15 +223,15 @@ class DeepGate(Gate):
 
     def __init__(
         self,
-        n_blocks,
-        n_inputs,
-        n_experts,
+        n_blocks: int,
+        n_inputs: int,
+        n_experts: int,
         *,
         width: int = 48,
         depth: int = 2,
         scale: float = 3.0,
-        generator=None,
-        **shared,
+        generator: Generator | None = None,
+        **shared: Any,
     ):
         super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
         check_integer("width", width)
@@ -248,7 +267,15 @@ class PrototypeGate(Gate):
     tensor([[0, 1]])
     """
 
-    def __init__(self, n_blocks, n_inputs, n_experts, *, generator=None, **shared):
+    def __init__(
+        self,
+        n_blocks: int,
+        n_inputs: int,
+        n_experts: int,
+        *,
+        generator: Generator | None = None,
+        **shared: Any,
+    ):
         super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
         self.centers = nn.Parameter(
             draw_normal((n_blocks, n_experts, n_inputs), 1.0, generator)
@@ -256,7 +283,7 @@ class PrototypeGate(Gate):
         self.log_sharpness = nn.Parameter(torch.zeros(n_blocks, 1, 1))
 
     @torch.no_grad()
-    def place(self, centers_BED, sharpness_B):
+    def place(self, centers_BED: Tensor, sharpness_B: Tensor) -> bool:
         self.centers[:, : centers_BED.shape[1]] = centers_BED
         self.log_sharpness.copy_(sharpness_B.log()[:, None, None])
         return True
@@ -285,7 +312,14 @@ class CosineGate(Gate):
     """
 
     def __init__(
-        self, n_blocks, n_inputs, n_experts, *, scale: float = 4.0, generator=None, **shared
+        self,
+        n_blocks: int,
+        n_inputs: int,
+        n_experts: int,
+        *,
+        scale: float = 4.0,
+        generator: Generator | None = None,
+        **shared: Any,
     ):
         super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
         self.directions = nn.Parameter(
@@ -318,7 +352,14 @@ class QuadraticGate(Gate):
     """
 
     def __init__(
-        self, n_blocks, n_inputs, n_experts, *, rank: int = 4, generator=None, **shared
+        self,
+        n_blocks: int,
+        n_inputs: int,
+        n_experts: int,
+        *,
+        rank: int = 4,
+        generator: Generator | None = None,
+        **shared: Any,
     ):
         super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
         self.linear = StackedLinear(n_blocks, n_inputs, n_experts, generator=generator)
@@ -360,14 +401,14 @@ class HashGate(Gate):
 
     def __init__(
         self,
-        n_blocks,
-        n_inputs,
-        n_experts,
+        n_blocks: int,
+        n_inputs: int,
+        n_experts: int,
         *,
         n_projections: int = 4,
         width: float = 2.0,
-        generator=None,
-        **shared,
+        generator: Generator | None = None,
+        **shared: Any,
     ):
         super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
         n_projections = check_integer("n_projections", n_projections)

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from skmoe._registry import Part, name_of
+from skmoe._registry import Part, Spec, name_of
 from skmoe.nn.base_experts import Experts
+from skmoe.nn.base_gates import Gate
 from skmoe.nn.base_routers import Router, Routing
 from skmoe.nn.dispatch import dispatch
 from skmoe.nn.experts import EXPERTS
-from skmoe.nn.gates import GATES, Gate
+from skmoe.nn.gates import GATES
 from skmoe.nn.routers import ROUTERS
 
 
@@ -69,9 +70,9 @@ class MoELayer(nn.Module):
         n_experts: int,
         top_k: int | None = None,
         n_shared_experts: int = 0,
-        gate="linear",
-        router="softmax",
-        expert="mlp",
+        gate: Spec = "linear",
+        router: Spec = "softmax",
+        expert: Spec = "mlp",
         hidden_dim: int = 32,
         gate_sees: str = "encoded",
         generator: Generator | None = None,
@@ -167,7 +168,7 @@ class MoELayer(nn.Module):
         return self.shared.answer_all(x_BTD).sum(2)
 
 
-def _check_top_k(top_k: int | None, experts: Experts, kind) -> None:
+def _check_top_k(top_k: int | None, experts: Experts, kind: Spec) -> None:
     """Refuse to ask some of experts that can only answer together."""
     if not experts.asks_some and top_k is not None and top_k < experts.n_experts:
         raise ValueError(
@@ -176,7 +177,9 @@ def _check_top_k(top_k: int | None, experts: Experts, kind) -> None:
         )
 
 
-def _shared_experts(routed: Experts, n_shared: int, kind, given: dict[str, Any]) -> Experts:
+def _shared_experts(
+    routed: Experts, n_shared: int, kind: Spec, given: dict[str, Any]
+) -> Experts:
     """Experts beside the routed ones, of their kind, behind their encoder."""
     on_encoded = routed.on_encoded_input()
     settings = EXPERTS.resolve(kind)[1] if isinstance(routed, on_encoded) else {}
@@ -184,7 +187,7 @@ def _shared_experts(routed: Experts, n_shared: int, kind, given: dict[str, Any])
     return EXPERTS.build(on_encoded, *sizes, **{**given, **settings})
 
 
-def _gate_for(router: Router, gate):
+def _gate_for(router: Router, gate: Spec) -> Spec:
     """The gate that was asked for, unless the router goes with another one only."""
     name = gate.name if isinstance(gate, Part) else gate
     return gate if router.own_gate in (None, name) else router.own_gate

@@ -10,12 +10,13 @@ of such functions; one with a method ``anneal(progress)`` is told the progress o
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skmoe._registry import Registry
+from skmoe._registry import Registry, Spec
 from skmoe._settings import check_integer, check_number
 from skmoe.nn.base_routers import Routing
 
@@ -308,7 +309,7 @@ AUXILIARY_LOSSES = Registry(
 )
 
 
-def build_auxiliary(spec):
+def build_auxiliary(spec: Spec) -> Callable[[Routing, Tensor], Tensor]:
     """The function ``(routing, sample_weight_T) -> loss`` that `spec` names."""
     loss, settings = AUXILIARY_LOSSES.resolve(spec)
     return loss(**settings) if isinstance(loss, type) else loss

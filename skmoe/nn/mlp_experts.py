@@ -7,8 +7,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from skmoe._settings import check_integer, check_number
-from skmoe.nn.base_experts import EndInMap, with_one
+from skmoe.nn.base_experts import EndInMap, Experts, with_one
 from skmoe.nn.soft_mixture import soft_mixture
+from skmoe.nn.sorting import Tier
 from skmoe.nn.sparse_mixture import sparse_mixture
 from skmoe.nn.stacked import ACTIVATIONS, StackedLinear, StackedResidual
 
@@ -38,10 +39,10 @@ class MLPExperts(EndInMap):
 
     def __init__(
         self,
-        n_blocks,
-        n_experts,
-        n_inputs,
-        n_outputs,
+        n_blocks: int,
+        n_experts: int,
+        n_inputs: int,
+        n_outputs: int,
         *,
         hidden_dim: int = 32,
         activation: str = "relu",
@@ -69,31 +70,36 @@ class MLPExperts(EndInMap):
             maps += [layer.hidden, layer.output]
         return tuple(t for map_ in [*maps, self.output] for t in (map_.weight, map_.bias))
 
-    def evaluate(self, x_GCD, *stacked):
+    def evaluate(self, x_GCD: Tensor, *stacked: Tensor) -> Tensor:
         *_, w_output, b_output = stacked
         return torch.baddbmm(b_output, self._hidden(x_GCD, *stacked), w_output)
 
-    def features(self, x_GCD, *stacked):
+    def features(self, x_GCD: Tensor, *stacked: Tensor) -> Tensor:
         return with_one(self._hidden(x_GCD, *stacked))
 
     def _residuals(self) -> list[StackedResidual]:
         return [cast(StackedResidual, layer) for layer in self.layers]
 
-    def _hidden(self, x_GCD, w_hidden, b_hidden, *rest) -> Tensor:
+    def _hidden(
+        self, x_GCD: Tensor, w_hidden: Tensor, b_hidden: Tensor, *rest: Tensor
+    ) -> Tensor:
         h_GCH = self.activation(torch.baddbmm(b_hidden, x_GCD, w_hidden))
         for layer, start in zip(self._residuals(), range(0, len(rest), 4), strict=False):
             h_GCH = layer.evaluate(h_GCH, *rest[start : start + 4])
         return h_GCH
 
-    def output_map(self):
+    def output_map(self) -> Tensor | None:
         return super().output_map() if self._evaluates_a_net else None
 
     @property
-    def hidden_shape(self):
-        return tuple(self.hidden.weight.shape[1:]) if self._evaluates_a_net else None
+    def hidden_shape(self) -> tuple[int, int] | None:
+        if not self._evaluates_a_net:
+            return None
+        _, n_inputs, n_hidden = self.hidden.weight.shape
+        return n_inputs, n_hidden
 
     @torch.no_grad()
-    def set_hidden_map(self, weight_GDH, bias_GH):
+    def set_hidden_map(self, weight_GDH: Tensor, bias_GH: Tensor) -> None:
         self.hidden.weight.copy_(weight_GDH)
         self.hidden.bias.copy_(bias_GH[:, None])
 
@@ -107,7 +113,9 @@ class MLPExperts(EndInMap):
             return super().mix_all(x_BTD, weights_BTE)
         return soft_mixture(x_BTD, weights_BTE, self.stacked(), self.activation_name)
 
-    def mix_sorted(self, x_SD, weights_BTK, slots_N, tiers):
+    def mix_sorted(
+        self, x_SD: Tensor, weights_BTK: Tensor, slots_N: Tensor, tiers: list[Tier]
+    ) -> Tensor:
         if not self._has_gradient_by_hand:
             return super().mix_sorted(x_SD, weights_BTK, slots_N, tiers)
         maps = self.stacked()
@@ -166,9 +174,9 @@ class MergedExperts(MLPExperts):
             h_BTH = h_BTH + merged(layer.output, inner_BTH)
         return merged(self.output, h_BTH)
 
-    def output_map(self):
+    def output_map(self) -> None:
         return None
 
     @classmethod
-    def on_encoded_input(cls):
+    def on_encoded_input(cls) -> type[Experts]:
         return MLPExperts

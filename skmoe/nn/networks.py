@@ -6,12 +6,12 @@ L layers or blocks has L gates in all, whatever its arrangement.
 """
 
 from abc import abstractmethod
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor, nn
 
-from skmoe._registry import Registry, part
+from skmoe._registry import Registry, Spec, part
 from skmoe.nn.base import Network, Step
 from skmoe.nn.base_experts import with_one
 from skmoe.nn.ensemble import EnsembleMoENetwork
@@ -47,10 +47,10 @@ class MoENetwork(Network):
         n_inputs: int,
         n_outputs: int,
         *,
-        embedding=None,
+        embedding: Spec | None = None,
         n_axes: int | None = None,
         generator: Generator | None = None,
-        **layer,
+        **layer: Any,
     ):
         super().__init__(n_inputs if n_axes is None else n_axes, embedding, generator)
         if n_axes is not None:
@@ -58,28 +58,28 @@ class MoENetwork(Network):
         embedded = self.embedding.output_dim
         self.layer = MoELayer(1, embedded, n_outputs, generator=generator, **layer)
 
-    def answers(self, x_TD):
+    def answers(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
         e_BTF = self._seen(x_TD).unsqueeze(0)
         y_BTO, routing = self.layer(e_BTF)
         return y_BTO, [Step(self.layer, e_BTF, routing, y_BTO)]
 
-    def mixture(self, answers_MTO, steps):
+    def mixture(self, answers_MTO: Tensor, steps: list[Step]) -> tuple[Tensor, Tensor]:
         """Components are the experts."""
         (step,) = steps
         outputs_BTEO = self.layer.expert_outputs(step.x_BTD)
         outputs_BTEO = outputs_BTEO + self.layer.shared_output(step.x_BTD).unsqueeze(2)
         return step.routing.dense_weights(), outputs_BTEO
 
-    def design(self, x_TD):
+    def design(self, x_TD: Tensor) -> Design:
         return self.layer.design(self._seen(x_TD))
 
     def _seen(self, x_TD: Tensor) -> Tensor:
         return self.embedding(self.on_axes(x_TD))
 
-    def output_map(self):
+    def output_map(self) -> Tensor | None:
         return self.layer.output_map()
 
-    def set_output_map(self, w_GFO):
+    def set_output_map(self, w_GFO: Tensor) -> None:
         self.layer.set_output_map(w_GFO)
 
 
@@ -106,19 +106,19 @@ class HeadedNetwork(Network):
     def state(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
         """What the head reads, and one step for each layer."""
 
-    def answers(self, x_TD):
+    def answers(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
         h_TM, steps = self.state(x_TD)
         return self.head(h_TM).unsqueeze(0), steps
 
-    def design(self, x_TD):
+    def design(self, x_TD: Tensor) -> Design:
         h_TM, _ = self.state(x_TD)
         return Design(with_one(h_TM).unsqueeze(1), None)
 
-    def output_map(self):
+    def output_map(self) -> Tensor:
         return torch.cat([self.head.weight.T, self.head.bias[None]]).unsqueeze(0).detach()
 
     @torch.no_grad()
-    def set_output_map(self, w_GFO):
+    def set_output_map(self, w_GFO: Tensor) -> None:
         self.head.weight.copy_(w_GFO[0, :-1].T)
         self.head.bias.copy_(w_GFO[0, -1])
 
@@ -176,10 +176,10 @@ class ParallelMoENetwork(HeadedNetwork):
         trunk: bool = True,
         n_axes: int | None = None,
         n_factors: int | None = None,
-        embedding=None,
+        embedding: Spec | None = None,
         activation: str = "silu",
         generator: Generator | None = None,
-        **layer,
+        **layer: Any,
     ):
         super().__init__(n_inputs, embedding if trunk else None, generator)
         if n_axes is not None:
@@ -222,7 +222,7 @@ class ParallelMoENetwork(HeadedNetwork):
             h_TM = h_TM + self.trunk(self.embedding(x_TD))
         return self.dense(h_TM)
 
-    def state(self, x_TD):
+    def state(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
         x_BTD = self.seen_by_blocks(x_TD)
         g_BTO, routing = self.blocks(x_BTD)
         return self.state_after(g_BTO, x_TD), [Step(self.blocks, x_BTD, routing, g_BTO)]
@@ -262,10 +262,10 @@ class StackMoENetwork(HeadedNetwork):
         n_layers: int,
         model_dim: int = 128,
         dense: bool = True,
-        embedding=None,
+        embedding: Spec | None = None,
         activation: str = "silu",
         generator: Generator | None = None,
-        **layer,
+        **layer: Any,
     ):
         super().__init__(n_inputs, embedding, generator)
         self.first = Linear(self.embedding.output_dim, model_dim, generator=generator)
@@ -279,7 +279,7 @@ class StackMoENetwork(HeadedNetwork):
         )
         self.head = Linear(model_dim, n_outputs, generator=generator)
 
-    def state(self, x_TD):
+    def state(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
         h_TM = self.first(self.embedding(x_TD))
         steps = []
         for dense, layer in zip(self.dense, self.moe_layers(), strict=True):

@@ -12,7 +12,7 @@ layer of several blocks that halves the time of a step.
 import inspect
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -69,7 +69,7 @@ GRADIENTS = {
 class Room:
     """Memory for what a step makes, which the next one uses again."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._memory: dict[str, Tensor] = {}
         self._tensors: dict[str, Tensor] = {}
 
@@ -92,7 +92,9 @@ class Hidden(NamedTuple):
     known: Tensor
 
     @classmethod
-    def empty(cls, shape: tuple[int, ...], activation: str, like: Tensor, room: Room):
+    def empty(
+        cls, shape: tuple[int, ...], activation: str, like: Tensor, room: Room
+    ) -> "Hidden":
         """Tensors to be filled by `make_hidden`."""
         known = room.take("known", shape, like)
         by_output = GRADIENTS[activation].by_output
@@ -234,13 +236,21 @@ class _SoftMixture(Function):
     """Gradients of the first order, also where `torch.vmap` puts models side by side."""
 
     @staticmethod
-    def forward(x_BTD, weights_BTE, w_hidden, b_hidden, w_output, b_output, activation):
+    def forward(
+        x_BTD: Tensor,
+        weights_BTE: Tensor,
+        w_hidden: Tensor,
+        b_hidden: Tensor,
+        w_output: Tensor,
+        b_output: Tensor,
+        activation: str,
+    ) -> tuple[Tensor, ...]:
         maps = w_hidden, b_hidden, w_output, b_output
         mixed = Mixed.of(x_BTD, _by_expert(weights_BTE), maps, activation, Room())
         return mixed.y_BTO, *mixed.hidden, mixed.answers_GTO
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         *tensors, ctx.activation = inputs
         _, *made = output
         ctx.mark_non_differentiable(*made)
@@ -248,7 +258,7 @@ class _SoftMixture(Function):
         ctx.save_for_backward(*tensors, *made)
 
     @staticmethod
-    def backward(ctx, dy_BTO, *_):
+    def backward(ctx: Any, dy_BTO: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         if dy_BTO is None:  # nobody reads the sum; what else was made has no gradient
             return (None,) * 7
         x_BTD, weights_BTE, *maps, features, known, answers_GTO = ctx.saved_tensors
@@ -262,7 +272,9 @@ class _SoftMixture(Function):
         return dx_BTD, dweights_BTE, *gradients, None
 
     @staticmethod
-    def vmap(info, in_dims, *args):
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], *args: Any
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         """Models side by side are blocks side by side."""
         *tensors, activation = args
         stacked = [

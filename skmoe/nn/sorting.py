@@ -88,7 +88,7 @@ class Sorting:
         self.slots_N = torch.from_numpy(slots_N[:-1]).to(device)
         self.rows_S = torch.from_numpy(rows_S).to(device)
 
-    def _lay_out(self, counts_G: np.ndarray, per_row: int, device) -> np.ndarray:
+    def _lay_out(self, counts_G: np.ndarray, per_row: int, device: torch.device) -> np.ndarray:
         """The tiers; for each slot, the place of its assignment among the sorted ones."""
         n_groups, n_assigned = len(counts_G), counts_G.sum()
         starts_G = counts_G.cumsum() - counts_G

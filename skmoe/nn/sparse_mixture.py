@@ -3,7 +3,7 @@
 As `soft_mixture`, for rows that `sorting` has sorted by expert.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -132,8 +132,17 @@ def sparse_mixture(
 class _SparseMixture(Function):
     @staticmethod
     def forward(
-        ctx, x_SD, weights_BTK, slots_N, tiers, w_hidden, b_hidden, w_output, b_output, name
-    ):
+        ctx: Any,
+        x_SD: Tensor,
+        weights_BTK: Tensor,
+        slots_N: Tensor,
+        tiers: list[Tier],
+        w_hidden: Tensor,
+        b_hidden: Tensor,
+        w_output: Tensor,
+        b_output: Tensor,
+        name: str,
+    ) -> Tensor:
         maps = w_hidden, b_hidden, w_output, b_output
         mixed = SparselyMixed.of(x_SD, weights_BTK, slots_N, tiers, maps, name, Room())
         ctx.tiers, ctx.activation = tiers, name
@@ -143,7 +152,7 @@ class _SparseMixture(Function):
         return mixed.y_BTO
 
     @staticmethod
-    def backward(ctx, dy_BTO):
+    def backward(ctx: Any, dy_BTO: Tensor) -> tuple[Tensor | None, ...]:
         x_SD, weights_BTK, slots_N, *maps, features, known, asked_BTKO = ctx.saved_tensors
         hidden_SH = Hidden(features, known)
         mixed = SparselyMixed(

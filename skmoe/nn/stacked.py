@@ -5,6 +5,7 @@ Random numbers come from a generator that is passed along, never from torch's gl
 
 import inspect
 import math
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -123,7 +124,14 @@ class StackedResidual(nn.Module):
         maps = (self.hidden, self.output)
         return self.evaluate(h_NTW, *(t for map_ in maps for t in (map_.weight, map_.bias)))
 
-    def evaluate(self, h_NTW, w_hidden, b_hidden, w_output, b_output) -> Tensor:
+    def evaluate(
+        self,
+        h_NTW: Tensor,
+        w_hidden: Tensor,
+        b_hidden: Tensor,
+        w_output: Tensor,
+        b_output: Tensor,
+    ) -> Tensor:
         """The layers with these weights, which may be those of some of them."""
         inner = torch.baddbmm(b_hidden, self.norm(h_NTW), w_hidden)
         return h_NTW + torch.baddbmm(b_output, self.activation(inner), w_output)
@@ -144,18 +152,20 @@ class _LayerNorm(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x_TM, weight_M, bias_M, eps):
+    def forward(
+        x_TM: Tensor, weight_M: Tensor, bias_M: Tensor, eps: float
+    ) -> tuple[Tensor, ...]:
         return torch.native_layer_norm(x_TM, weight_M.shape, weight_M, bias_M, eps)
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         _, *moments = output
         ctx.mark_non_differentiable(*moments)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs[:3], *moments)
 
     @staticmethod
-    def backward(ctx, dy_TM, *_):
+    def backward(ctx: Any, dy_TM: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         if dy_TM is None:
             return (None,) * 4
         x_TM, weight_M, bias_M, mean_T1, inverse_T1 = ctx.saved_tensors
