@@ -93,6 +93,28 @@ def finite_fits(scale: float, seed: int) -> Figure:
     )
 
 
+def two_clusters(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A thousand rows; each cluster has a function of its own."""
+    rng = np.random.default_rng(seed)
+    X = np.repeat([-4.0, 4.0], 500)[:, None] + rng.normal(size=(1000, 4))
+    return X, np.where(X[:, 0] < 0, X[:, 1], 2 * np.sin(X[:, 2]))
+
+
+def living_experts(scale: float, seed: int) -> Figure:
+    """Share of 16 experts on two clusters with more than a tenth of an even share."""
+    n_fits = max(2, round(10 * scale))
+    shares = []
+    for number in range(seed, seed + n_fits):
+        usage = MoERegressor(16, random_state=number).fit(*two_clusters(number)).expert_usage_
+        shares.append(np.mean(usage > 0.1 / 16))
+    return Figure(
+        "nine tenths of 16 experts on two clusters get rows, in the mean",
+        int(np.mean(shares) >= 0.9),
+        1,
+        f"{np.mean(shares):.0%} in {n_fits} fits, {min(shares):.0%} in the worst of them",
+    )
+
+
 def ctrl_c(make, X, y, delay: float) -> str:
     """What is wrong after SIGINT in a fit; nothing if all is well."""
     moe = make()
@@ -316,6 +338,7 @@ def searches(scale: float, seed: int) -> Figure:
 def measure(scale: float, seed: int) -> Iterator[Figure]:
     """Fits that diverge, are interrupted or killed."""
     yield finite_fits(scale, seed)
+    yield living_experts(scale, seed)
     yield interrupts(scale, seed)
     yield kills(scale, seed)
     yield searches(scale, seed)

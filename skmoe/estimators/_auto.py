@@ -18,8 +18,10 @@ FULL_BATCH = 512
 MIN_ROWS_FOR_VALIDATION = 2500
 # Below this, rows that show how large the noise is are too few. Rows learned from do not.
 MIN_ROWS_FOR_NOISE = 500
-# Up to here, asking all experts costs no more than sorting rows, and learns better.
-MAX_SOFT_EXPERTS = 8
+# Up to here all experts are asked: that learns better than asking two, and leaves hardly any
+# expert idle. On few rows it costs no more time.
+MAX_SOFT_EXPERTS, MAX_SOFT_EXPERTS_OF_FEW_ROWS = 16, 32
+TOP_K = 2
 # A closed-form fit: experts asked, so that the others would add too little to jump,
 # and up to how many rows how many experts.
 RIDGE_TOP_K = 8
@@ -77,8 +79,16 @@ def n_layers(setting: int | str) -> int:
     return LAYERS if isinstance(setting, str) else setting
 
 
-def top_k(estimator: Any, n_experts: int, of_many: int = 2) -> int | None:
-    """All of up to eight experts; two of more; and what a router is made for."""
+def max_soft_experts(n_rows: int) -> int:
+    """Up to how many experts are all asked."""
+    few = n_rows < MIN_ROWS_FOR_ONE_NET
+    return MAX_SOFT_EXPERTS_OF_FEW_ROWS if few else MAX_SOFT_EXPERTS
+
+
+def top_k(
+    estimator: Any, n_experts: int, most: int = MAX_SOFT_EXPERTS, of_many: int = TOP_K
+) -> int | None:
+    """All of up to `most` experts; few of more; and what a router is made for."""
     setting = estimator.top_k
     if isinstance(setting, str):
         if not asks_some(estimator.expert):
@@ -86,7 +96,7 @@ def top_k(estimator: Any, n_experts: int, of_many: int = 2) -> int | None:
         kind, _ = ROUTERS.resolve(estimator.router)
         if (usual := getattr(kind, "usual_top_k", None)) is not None:
             return min(usual, n_experts)
-        return of_many if n_experts > MAX_SOFT_EXPERTS else None
+        return of_many if n_experts > most else None
     if setting is not None and setting > n_experts:
         raise ValueError(
             f"top_k must be at most n_experts. Got top_k={setting} and n_experts={n_experts}."
@@ -122,7 +132,7 @@ def sizes_without_training(estimator: Any, n_rows: int) -> dict[str, Any]:
     embedding = estimator.embedding
     return {
         "n_experts": some,
-        "top_k": top_k(estimator, some, of_many=RIDGE_TOP_K),
+        "top_k": top_k(estimator, some, RIDGE_TOP_K, RIDGE_TOP_K),
         "expert": smooth if estimator.expert == "mlp" else estimator.expert,
         "hidden_dim": width,
         "embedding": None if embedding == "auto" else embedding,
@@ -139,7 +149,7 @@ def sizes_on_axes(estimator: Any, n_rows: int) -> dict[str, Any]:
     oscillating = part("mlp", activation="silu", depth=2, hidden_gain=4.0)
     return {
         "n_experts": few,
-        "top_k": top_k(estimator, few),
+        "top_k": top_k(estimator, few, max_soft_experts(n_rows)),
         "expert": oscillating if estimator.expert == "mlp" else estimator.expert,
         "gate": deep_gate(estimator.gate, n_rows),
     }

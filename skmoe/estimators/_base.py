@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
@@ -128,7 +129,10 @@ class BaseMoERegressor(
             model, result = self._solve(X, y, weight, held_out, random, checkpoint)
             if checkpoint is not None and not result.interrupted:
                 checkpoint.finish()
-            return self._finish(model, result, X, seen, keep_optimizer=self.warm_start)
+            self._finish(model, result, X, seen, keep_optimizer=self.warm_start)
+            if not _auto.is_auto(self.n_experts):
+                _warn_of_dead_experts(self.expert_usage_, self.top_k)
+            return self
 
     @fit_context
     def partial_fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
@@ -362,7 +366,7 @@ class BaseMoERegressor(
         n_experts = _auto.n_experts(self, usual)
         return {
             "n_experts": n_experts,
-            "top_k": _auto.top_k(self, n_experts),
+            "top_k": _auto.top_k(self, n_experts, _auto.max_soft_experts(n_rows)),
             "expert": self.expert,
             "hidden_dim": _auto.width(self.hidden_dim, n_rows, **self._hidden_dims),
             "embedding": _auto.embedding(self.embedding, n_features),
@@ -457,4 +461,18 @@ def _warn_of_other_version(name: str, version: str | None) -> None:
             "by all later versions.",
             UserWarning,
             stacklevel=3,
+        )
+
+
+def _warn_of_dead_experts(usage: np.ndarray, top_k: int | str | None) -> None:
+    """Say so if most of the experts that were asked for are hardly ever asked."""
+    n_dead = int((usage < 0.1 / usage.shape[-1]).sum())
+    if n_dead > usage.size / 2:
+        cure = "" if top_k is None else "Ask all of them with top_k=None, or balance them "
+        warnings.warn(
+            f"{n_dead} of {usage.size} experts are hardly ever asked: expert_usage_ is below a "
+            f"tenth of an even share. {cure or 'Balance them '}with auxiliary_losses="
+            "{'switch': 0.1}, or take fewer with n_experts.",
+            ConvergenceWarning,
+            stacklevel=4,
         )

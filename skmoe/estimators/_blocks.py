@@ -15,7 +15,6 @@ import torch
 
 from skmoe._registry import Part, part
 from skmoe.batches import Rows
-from skmoe.estimators import _auto
 from skmoe.estimators._attempts import Attempt
 from skmoe.estimators._brief import (
     BRIEF,
@@ -39,6 +38,8 @@ HIDDEN_GAIN = 4.0
 # What combines the factors is simpler than a whole function. The fewer numbers it gets from
 # a block, the less it can tell combinations of pieces apart that it has seen.
 HEAD = {"model_dim": 64, "n_dense": 2, "block_outputs": 4}
+# Up to here a brief fit asks all experts.
+MAX_ASKED_BRIEFLY = 8
 # A fit at regions has to lower the loss of the rough one to this share.
 GOOD_ENOUGH = 0.8
 # Shares of the epochs for fits at regions, the first of which is nearly always the last one,
@@ -126,7 +127,7 @@ def _without_trunk(arguments: dict[str, Any], given: Container[str]) -> dict[str
 
 def _asking_all(arguments: dict[str, Any]) -> dict[str, Any]:
     """The same network, all of few experts asked: so a brief fit shows more of the regions."""
-    few = arguments["n_experts"] <= _auto.MAX_SOFT_EXPERTS
+    few = arguments["n_experts"] <= MAX_ASKED_BRIEFLY
     return {**arguments, "top_k": None} if few else arguments
 
 

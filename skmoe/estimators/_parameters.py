@@ -126,11 +126,13 @@ def check_is_distribution(network: Network) -> None:
 ROUTING = """
 top_k : int, None or "auto", default="auto"
     Experts asked for each sample. None asks all (a soft mixture), "auto" all of up to
-    eight, and of more two, or eight with one layer and ``solver="ridge"``; two where gates
-    start at regions (see `init`), or where the router is "noisy_top_k" or "expert_choice"; one
-    for "hash"; all of "cp", "tensor_ring" and "merged" experts, which cannot be asked one by
-    one. The weights of the chosen are renormalised for `top_k` of 2 and more; for 1 the weight
-    is the chosen expert's share among all, so that the gate learns.
+    16, or 32 below 2,000 rows, and of more two; with one layer and ``solver="ridge"`` all of
+    up to eight, and eight of more; two where gates start at regions (see `init`), or where
+    the router is "noisy_top_k" or "expert_choice"; one for "hash"; all of "cp",
+    "tensor_ring" and "merged" experts, which cannot be asked one by one. Where few of many
+    are asked, most may end up without rows, of which a warning tells. The weights of the
+    chosen are renormalised for `top_k` of 2 and more; for 1 the weight is the chosen expert's
+    share among all, so that the gate learns.
 n_shared_experts : int, default=0
     Experts that answer for every sample, with weight 1, beside the routed ones.
 gate : {gates}, part(...) or class, default={gate}

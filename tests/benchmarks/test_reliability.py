@@ -64,6 +64,11 @@ def test_no_fit_ends_with_weights_that_are_not_finite():
     assert faults.finite_fits(0.01, 1).holds
 
 
+def test_experts_do_not_die_on_two_clusters():
+    figure = faults.living_experts(0.1, 5)
+    assert figure.holds, figure.note
+
+
 def test_ctrl_c_leaves_all_or_nothing():
     figure = faults.interrupts(0.01, 0)
     assert figure.holds, figure.note

@@ -36,9 +36,8 @@ def start(X, y):
 
 def test_noise_ends_a_fit_early_and_its_absence_does_not():
     few = with_best_epochs(*start(*noisy_line(80, 2.0)), PLAN, seed=0)
-    all_of_them = with_best_epochs(*start(*noisy_line(80, 0.0)), PLAN, seed=0)
+    assert with_best_epochs(*start(*noisy_line(80, 0.0)), PLAN, seed=0) is PLAN
     assert few.max_epochs < PLAN.max_epochs / 4
-    assert all_of_them.max_epochs > PLAN.max_epochs / 2
     assert few == replace(PLAN, max_epochs=few.max_epochs, chosen=True)
 
 

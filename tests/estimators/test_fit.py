@@ -438,3 +438,17 @@ def test_fits_on_a_gpu_and_predicts_on_a_cpu(kind, problem):
     np.testing.assert_allclose(on_cpu.predict(X), moe.predict(X), rtol=1e-4)
     again = pickle.loads(pickle.dumps(moe))
     np.testing.assert_allclose(again.predict(X), moe.predict(X), rtol=1e-5)
+
+
+def test_a_fit_with_most_experts_dead_says_so(problem):
+    X, y = problem
+    moe = make("shallow", n_experts=6, top_k=1)
+
+    def collapse(network, rows, seed):
+        with torch.no_grad():
+            network.layer.gate.linear.bias[..., 1:] = -1000.0
+
+    collapsed = moe.set_params(init=collapse)
+    with pytest.warns(ConvergenceWarning, match=r"5 of 6 experts are hardly ever asked.*top_k"):
+        collapsed.fit(X, y)
+    assert (collapsed.expert_usage_ < 1 / 60).sum() == 5
