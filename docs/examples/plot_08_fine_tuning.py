@@ -33,8 +33,9 @@ X_site, y_site = new.data[here][:200], changed[here][:200]
 X_test, y_test = new.data[here][200:], changed[here][200:]
 X_else, y_else = new.data[~here], new.target[~here]
 
-fitted = MoERegressor(n_experts=16, top_k=2, solver="adam", random_state=0)
-fitted.fit(old.data, old.target)
+# Two of 16 experts are asked; a balance loss keeps most of them in use.
+sparse = {"n_experts": 16, "top_k": 2, "auxiliary_losses": {"switch": 0.1}, "solver": "adam"}
+fitted = MoERegressor(**sparse, random_state=0).fit(old.data, old.target)
 
 # %%
 # Errors at the site and elsewhere, over the deviation of the target, and the share of the
@@ -54,7 +55,7 @@ found = {"as fitted": (*errors(fitted), 0.0)}
 for method in ("all", "experts", "adapters"):
     model = copy.deepcopy(fitted).fine_tune(X_site, y_site, method=method)
     found[method] = (*errors(model), model.n_tuned_weights_ / n_weights)
-fresh = MoERegressor(n_experts=16, top_k=2, solver="adam", random_state=0).fit(X_site, y_site)
+fresh = MoERegressor(**sparse, random_state=0).fit(X_site, y_site)
 found["fitted anew"] = (*errors(fresh), 1.0)
 for name, (site, elsewhere, share) in found.items():
     print(f"{name:12} site {site:.3f}   elsewhere {elsewhere:.3f}   weights {share:.1%}")
