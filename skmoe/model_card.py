@@ -142,6 +142,8 @@ def _data(estimator: Any, target_name: str) -> str:
     model = estimator._model
     names = feature_names(estimator)
     shape = [["features", len(names)], ["outputs", model.n_targets]]
+    if (n_rows := getattr(estimator, "n_samples_fit_", None)) is not None:
+        shape.insert(0, ["rows learned from", f"{n_rows:,}"])
     lines: list[Iterable[Any]] = [
         [_output(target_name, output, model.n_targets), center, scale]
         for output, (center, scale) in enumerate(

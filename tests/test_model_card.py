@@ -68,6 +68,7 @@ def test_data_are_told_of_in_the_units_of_the_user(problem):
     moe = make("shallow", max_epochs=2).fit(X, y)
     card = model_card(moe, target_name="noise (dB)")
     assert "| features | 3 |" in card
+    assert f"| rows learned from | {moe.n_samples_fit_:,} |" in card
     assert "| a\\|b | " in card
     lines = {line[0]: line[1:] for line in sections(card)["Data"] if len(line) == 3}
     center, scale = map(float, lines["noise (dB)"])

@@ -421,6 +421,7 @@ class BaseMoERegressor(
             **more,
             "_model": model,
             "_optimizer_state": result.optimizer_state if keep_optimizer else None,
+            "n_samples_fit_": len(X),
             "n_iter_": len(result.history),
             "history_": result.history,
             "best_loss_": result.best_loss,

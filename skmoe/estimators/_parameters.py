@@ -265,13 +265,15 @@ verbose : int, default=0
 ATTRIBUTES = """
 net_ : torch.nn.Module
     The trained network, on scaled data, in evaluation mode.
+n_samples_fit_ : int
+    Number of rows learned from, without those held out.
 n_iter_ : int
     Number of epochs run.
 history_ : list of dict
     One entry per epoch: `train_loss`, `valid_loss` (with validation rows, or of rows that
     members left out, about 30 times in the course of a fit and repeated in between), one
     `<name>_loss` for each auxiliary loss, `usage` and `gate_entropy` (1 is a uniform choice)
-    for each layer, both from a quarter of the batches, `dead_experts` (how many got less than
+    for each layer, both from one batch in eight, `dead_experts` (how many got less than
     ``1 / (10 n_experts)``), `learning_rate`, `train_seconds`, `valid_seconds`. Losses are on
     standardised targets.
     After a closed-form solve, the last one has `ridge_alpha`, `ridge_score_before`,

@@ -21,6 +21,7 @@ ALWAYS = (
 )
 SOMETIMES = (
     "feature_names_in_",
+    "n_samples_fit_",
     "n_tuned_weights_",
     "expert_scores_",
     "tuned_experts_",
@@ -69,7 +70,8 @@ def check_fitted(fitted: dict[str, Any], model: dict[str, Any], network: Network
         raise ModelFileError("n_iter_ must be an integer, and best_loss_ a number.")
     checks: dict[str, Callable[[Any], Any]] = {
         "feature_names_in_": lambda names: _check_feature_names(names, n_features),
-        "n_tuned_weights_": _check_count,
+        "n_samples_fit_": lambda count: _check_count("n_samples_fit_", count),
+        "n_tuned_weights_": lambda count: _check_count("n_tuned_weights_", count),
         "expert_scores_": lambda scores: check_array("scores", scores, (n_gates, n_experts)),
         "tuned_experts_": lambda ids: _check_experts(ids, n_gates, n_experts),
         "compression_errors_": lambda errors: check_array("errors", errors, (None,)),
@@ -79,9 +81,9 @@ def check_fitted(fitted: dict[str, Any], model: dict[str, Any], network: Network
         checks[name](fitted[name])
 
 
-def _check_count(value: Any) -> None:
+def _check_count(name: str, value: Any) -> None:
     if not is_count(value):
-        raise ModelFileError(f"n_tuned_weights_ must be an integer. Got {value!r:.80}.")
+        raise ModelFileError(f"{name} must be an integer. Got {value!r:.80}.")
 
 
 def _gates_of(network: Network) -> tuple[int, int]:

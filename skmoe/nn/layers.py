@@ -1,4 +1,4 @@
-"""One layer of a mixture of experts, the equation of the house:
+"""One layer of a mixture of experts: the equation of the house.
 
 ``y(x) = shared(x) + sum_k w_k(x) f_{e_k}(x)``.
 """

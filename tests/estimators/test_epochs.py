@@ -130,3 +130,11 @@ def test_a_batched_search_finds_the_same():
     alone = MoERegressor(2, solver="adam", random_state=0, **search.best_params_).fit(X, y)
     assert search.best_estimator_.n_iter_ == alone.n_iter_
     np.testing.assert_allclose(search.predict(X), alone.predict(X), rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:The fit stopped")
+def test_rows_learned_from_are_counted_without_those_held_out():
+    X, y = noisy_line(100, 0.1)
+    moe = MoERegressor(2, max_epochs=3, early_stopping=True, random_state=0).fit(X, y)
+    assert moe.n_samples_fit_ == 90
+    assert moe.set_params(early_stopping=False).fit(X, y).n_samples_fit_ == 100
