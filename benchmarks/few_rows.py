@@ -15,11 +15,10 @@ from sklearn.datasets import load_diabetes, make_friedman1
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import train_test_split
 
 from benchmarks.environment import describe
 from benchmarks.frame import command_line, ratios, run_tasks, spread
-from benchmarks.headline import Split, measure
+from benchmarks.headline import Split, held_out, measure
 from benchmarks.store import Store, read_rows
 from skmoe import DeepMoERegressor, MoERegressor
 from skmoe.datasets import load_airfoil, load_concrete
@@ -41,14 +40,7 @@ def _friedman(n_rows: int, noise: float) -> Callable[[int], Split]:
 
 
 def _table(load: Callable) -> Callable[[int], Split]:
-    def draw(seed: int) -> Split:
-        X, y = load(return_X_y=True)
-        X_train, X_test, y_train, y_test = train_test_split(
-            np.asarray(X), np.asarray(y), test_size=0.3, random_state=FIRST_SEED + seed
-        )
-        return X_train, y_train, X_test, y_test
-
-    return draw
+    return lambda seed: held_out(load, FIRST_SEED + seed)
 
 
 TASKS: dict[str, Callable[[int], Split]] = {

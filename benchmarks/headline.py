@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.model_selection import train_test_split
 
 from benchmarks.dense_twin import matched_grid
 from benchmarks.environment import describe
@@ -47,6 +48,15 @@ def table(file: Path) -> Callable[[int], Split]:
         return X[~test], y[~test], X[test], y[test]
 
     return split
+
+
+def held_out(load: Callable, seed: int) -> Split:
+    """Three tenths of a table of `skmoe.datasets` or scikit-learn to test on."""
+    X, y = load(return_X_y=True)
+    X_train, X_test, y_train, y_test = train_test_split(
+        np.asarray(X), np.asarray(y), test_size=0.3, random_state=seed
+    )
+    return X_train, y_train, X_test, y_test
 
 
 def contestants(seed: int, X: np.ndarray, y: np.ndarray) -> dict[str, Any]:

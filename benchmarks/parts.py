@@ -12,11 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from benchmarks.environment import describe
 from benchmarks.frame import command_line, ratios, run_and_report, spread
-from benchmarks.headline import Split, measure
+from benchmarks.headline import Split, held_out, measure
 from benchmarks.store import Store, read_rows
 from skmoe import MoERegressor, part
 from skmoe.datasets import (
@@ -107,14 +106,7 @@ def _composition(n_blocks: int, combine: str) -> Callable[[int], Split]:
 
 
 def _table(load: Callable) -> Callable[[int], Split]:
-    def draw(seed: int) -> Split:
-        X, y = load(return_X_y=True)
-        X_train, X_test, y_train, y_test = train_test_split(
-            np.asarray(X), np.asarray(y), test_size=0.3, random_state=seed
-        )
-        return X_train, y_train, X_test, y_test
-
-    return draw
+    return lambda seed: held_out(load, seed)
 
 
 TASKS: dict[str, Callable[[int], Split]] = {

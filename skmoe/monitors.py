@@ -116,16 +116,17 @@ CURES = {
 }
 
 
-def neither_score_nor_save(callbacks: Any) -> Any:
-    """The callbacks of a user, if training can call them."""
-    for callback in callbacks or ():
-        callback = callback[-1] if isinstance(callback, tuple) else callback
+def check_callbacks(callbacks: Sequence[Any] | None) -> None:
+    """Refuse what training cannot call, alone or as (name, callback)."""
+    for one in callbacks or ():
+        callback = one[-1] if isinstance(one, tuple) and one else one
+        if not hasattr(callback, "on_train_begin"):
+            raise ValueError(f"callbacks must be callbacks of skorch. Got {one!r:.80}.")
         for kinds, cure in CURES.items():
             if isinstance(callback, kinds):
                 raise ValueError(
                     f"callbacks must not score or save. Got {type(callback).__name__}: {cure}."
                 )
-    return callbacks or ()
 
 
 def monitors(verbose: int) -> list[Callback]:

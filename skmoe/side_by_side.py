@@ -3,9 +3,9 @@
 A step of a small network is many short operations; what they cost is mostly the calls. Networks
 of one shape take their steps together: their weights are rows of one matrix, a gradient by hand
 or `torch.vmap` takes all of them through the same operations, and the optimiser steps on the
-whole matrix. Each
-network keeps what is its own: rows, batches and their order, learning rate, decay, the norm its
-gradient is clipped to, the moment it stops. So it ends as it would alone, up to rounding.
+whole matrix. Each network keeps what is its own: rows, batches and their order, learning rate,
+decay, the norm its gradient is clipped to, the moment it stops. So it ends as it would alone,
+up to rounding.
 """
 
 import math
@@ -21,7 +21,15 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from skmoe.batches import BATCHES_PER_LOOK, Batches, Rows, count_batches, gate_entropy, of_rows
+from skmoe.batches import (
+    BATCHES_PER_LOOK,
+    Batches,
+    Rows,
+    count_batches,
+    gate_entropy,
+    of_rows,
+    shown_by,
+)
 from skmoe.gradients import gradients
 from skmoe.nn.base import Network
 from skmoe.nn.losses import FitLoss
@@ -153,9 +161,7 @@ class _Objective(nn.Module):
         extra = auxiliary_losses(self.terms, steps, of_rows(weight))
         record = {"loss": loss, **{f"{name}_loss": value for name, value in extra.items()}}
         if look:
-            routings = [step.routing for step in steps]
-            record["usage"] = torch.cat([r.usage(of_rows(weight)) for r in routings])
-            record["gate_entropy"] = torch.cat([gate_entropy(r) for r in routings])
+            record |= shown_by([step.routing for step in steps], of_rows(weight))
         return sum(extra.values(), loss), {name: v.detach() for name, v in record.items()}
 
 

@@ -352,12 +352,17 @@ class _Loop(NeuralNet):
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         self.course.follow()
-        parts = self.parts.of(batch, self._find_gradients, self.optimizer_.zero_grad)
+        parts = self.parts.of(batch, self._find_gradients, self._begin_gradients)
         for callback in self.listeners["on_grad_computed"]:
             named = list(self.get_all_learnable_params())
             callback.on_grad_computed(self, named_parameters=named, batch=batch, training=True)
         self.optimizer_.step()
         return _together(parts)
+
+    def _begin_gradients(self) -> None:
+        # One that is found by hand is written over what was there.
+        if self.by_hand is None or self.parts.n > 1:
+            self.optimizer_.zero_grad()
 
     def _find_gradients(self, batch: Batch, share: float) -> Done:
         """Add up the gradients of a batch, or of a part of it."""

@@ -42,7 +42,6 @@ from skmoe.estimators._parameters import (
     CONSTRAINTS,
     PARTS,
     auxiliary_losses,
-    check_callbacks,
     check_gate_and_router,
     check_gates_can_learn,
     check_is_distribution,
@@ -55,14 +54,14 @@ from skmoe.folds import leave_out
 from skmoe.gradients import gradients
 from skmoe.initialization import INITS, with_bins
 from skmoe.model import Architecture, FittedModel
-from skmoe.monitors import neither_score_nor_save
+from skmoe.monitors import check_callbacks
 from skmoe.nn.base import Network
 from skmoe.nn.losses import LOSSES
 from skmoe.plan import TrainingPlan, TrainingResult
 from skmoe.scaling import Scaling
 from skmoe.stored_values import with_parts, without_parts
 from skmoe.threads import threads
-from skmoe.training import train
+from skmoe.training import count_dead, train
 from skmoe.upcycling import dense_net_of, upcycle
 
 # In a pickle: by which version it was made.
@@ -378,7 +377,7 @@ class BaseMoERegressor(
             weight_decay=self.weight_decay,
             patience=self.n_iter_no_change,
             auxiliary_losses=auxiliary_losses(self.auxiliary_losses),
-            callbacks=neither_score_nor_save(self.callbacks),
+            callbacks=self.callbacks or (),
             verbose=self.verbose,
             **_auto.pace(
                 self, n_rows, self._is_ensemble(n_rows), self._step_factor(n_rows, network)
@@ -467,7 +466,7 @@ def _warn_of_other_version(name: str, version: str | None) -> None:
 
 def _warn_of_dead_experts(usage: np.ndarray, top_k: int | str | None) -> None:
     """Say so if most of the experts that were asked for are hardly ever asked."""
-    n_dead = int((usage < 0.1 / usage.shape[-1]).sum())
+    n_dead = count_dead(np.atleast_2d(usage).tolist())
     if n_dead > usage.size / 2:
         cure = "" if top_k is None else "Ask all of them with top_k=None, or balance them "
         warnings.warn(

@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skmoe.batches import Rows, count_batches
 from skmoe.model import FittedModel
-from skmoe.plan import TrainingPlan
+from skmoe.plan import TrainingPlan, TrainingResult
 from skmoe.training import train
 
 # Shares of the epochs of a brief fit, and of one that shows where the function jumps; and
@@ -35,21 +35,26 @@ def brief_fit(
     """
     steps_per_epoch = count_batches(len(rows), plan.batch_size)
     epochs = max(round(share * plan.max_epochs), math.ceil(MIN_STEPS / steps_per_epoch))
-    brief = replace(
-        plan,
-        max_epochs=min(epochs, plan.max_epochs),
-        patience=None,
-        callbacks=(),
-        monitors=(),
-        verbose=0,
-    )
+    brief = replace(plan, max_epochs=min(epochs, plan.max_epochs), patience=None)
     generator = torch.Generator(model.device).manual_seed(seed)
+    return silent_fit(model, rows, held_out, brief, generator).best_loss
+
+
+def silent_fit(
+    model: FittedModel,
+    rows: Rows,
+    held_out: Rows | None,
+    plan: TrainingPlan,
+    generator: torch.Generator,
+) -> TrainingResult:
+    """Train `model` in place, as nobody's business: no callbacks, no lines, no warnings."""
+    plan = replace(plan, callbacks=(), monitors=(), verbose=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it is meant to be unfinished
-        result = train(model.net, rows, held_out, brief, generator)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the fit itself will tell
+        result = train(model.net, rows, held_out, plan, generator)
     if result.interrupted:
         raise KeyboardInterrupt
-    return result.best_loss
+    return result
 
 
 def copied(model: FittedModel) -> FittedModel:

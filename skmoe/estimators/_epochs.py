@@ -5,19 +5,16 @@ each leave out a fold, as members of an ensemble do (`skmoe.folds`); where their
 what they left out is smallest, the fit itself, of all rows, ends its schedule.
 """
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 
 from skmoe.batches import Rows
-from skmoe.estimators._brief import copied
+from skmoe.estimators._brief import copied, silent_fit
 from skmoe.folds import leave_out
 from skmoe.model import FittedModel
 from skmoe.plan import TrainingPlan
-from skmoe.training import train
 
 # Of so many folds so many are left out: all five tell hardly more than two.
 N_FOLDS, N_LEFT_OUT = 5, 2
@@ -48,13 +45,12 @@ def with_best_epochs(
     folds = leave_out(rows, N_FOLDS, generator)
     if folds is None:
         return plan
-    course = replace(
-        plan, looks=LOOKS, patience=None, callbacks=(), monitors=(), verbose=0, checkpoint=None
-    )
+    course = replace(plan, looks=LOOKS, patience=None, checkpoint=None)
     losses = []
     for member in range(N_LEFT_OUT):
         learned, judged = (_of_member(part, member) for part in folds)
-        losses.append(_course_of_losses(model, learned, judged, course, generator))
+        result = silent_fit(copied(model), learned, judged, course, generator)
+        losses.append([epoch["valid_loss"] for epoch in result.history])
     mean = np.mean(losses, axis=0)
     if mean[-1] <= HARDLY_WORSE * mean.min():
         return plan
@@ -66,19 +62,3 @@ def _of_member(rows: Rows, member: int) -> Rows:
     weight_T = rows.weight[:, member]
     kept = weight_T > 0
     return Rows(rows.x[kept], rows.y[kept], weight_T[kept] / weight_T[kept].mean())
-
-
-def _course_of_losses(
-    model: FittedModel,
-    learned: Rows,
-    judged: Rows,
-    plan: TrainingPlan,
-    generator: torch.Generator,
-) -> list[float]:
-    """Losses of the rows left out, epoch by epoch."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the fit itself will tell
-        result = train(copied(model).net, learned, judged, plan, generator)
-    if result.interrupted:
-        raise KeyboardInterrupt
-    return [epoch["valid_loss"] for epoch in result.history]

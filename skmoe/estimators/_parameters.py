@@ -5,7 +5,6 @@ Documented once, here; `documented` puts the text into an estimator's docstring.
 
 import os
 import textwrap
-from collections.abc import Sequence
 from typing import Any
 
 from skmoe._registry import Part, Registry, name_of
@@ -77,14 +76,6 @@ def auxiliary_losses(given: dict[str, Any] | None) -> list[AuxiliaryLoss]:
         if weight > 0:  # else not even the order of additions changes
             losses.append(AuxiliaryLoss(name, weight, loss))
     return losses
-
-
-def check_callbacks(callbacks: Sequence[Any] | None) -> None:
-    """Refuse what skorch would not take for a callback, alone or as (name, callback)."""
-    for given in callbacks or ():
-        callback = given[-1] if isinstance(given, tuple) and given else given
-        if not hasattr(callback, "on_train_begin"):
-            raise ValueError(f"callbacks must be callbacks of skorch. Got {given!r:.80}.")
 
 
 def check_gate_and_router(gate: Any, router: Any) -> None:
