@@ -47,7 +47,7 @@ def silent_fit(
     plan: TrainingPlan,
     generator: torch.Generator,
 ) -> TrainingResult:
-    """Train `model` in place, as nobody's business: no callbacks, no lines, no warnings."""
+    """Train `model` in place, without callbacks, lines or warnings."""
     plan = replace(plan, callbacks=(), monitors=(), verbose=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the fit itself will tell
