@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from skmoe.nn.base import Network
 from skmoe.nn.base_gates import Gate
 from skmoe.nn.base_routers import Routing, softmax_over_experts
-from skmoe.nn.dispatch import multiply_adds, pays_to_sort
+from skmoe.nn.dispatch import multiply_adds, pays_to_sort, sorting_for
 from skmoe.nn.embeddings import NoEmbedding
 from skmoe.nn.gates import LinearGate, MLPGate
 from skmoe.nn.layers import MoELayer
@@ -36,7 +36,6 @@ from skmoe.nn.soft_mixture import (
     pull_back_hidden,
     pull_back_maps,
 )
-from skmoe.nn.sorting import Sorting
 from skmoe.nn.sparse_mixture import SparselyMixed
 from skmoe.nn.stacked import ACTIVATIONS, StackedLinear
 from skmoe.objective import AuxiliaryLoss
@@ -229,12 +228,13 @@ class _Some(_Mixture):
         kept_BTK = self.logits_BTE.gather(2, self.ids_BTK)
         self.weights_BTK = softmax_over_experts(kept_BTK)
         n_saved = self.logits_BTE.numel() - kept_BTK.numel()
-        mixed = self._sorted if pays_to_sort(n_saved, self.per_row) else self._unsorted
+        pays = pays_to_sort(n_saved, self.per_row, z_BTD.device)
+        mixed = self._sorted if pays else self._unsorted
         self.mixed = mixed(z_BTD)
         return self.mixed.y_BTO
 
     def _sorted(self, z_BTD: Tensor) -> SparselyMixed:
-        plan = Sorting(self.ids_BTK, self.n_experts, self.per_row)
+        plan = sorting_for(self.ids_BTK, self.n_experts, self.per_row)
         x_SD = z_BTD.flatten(0, 1).index_select(0, plan.rows_S)
         places = self.weights_BTK, plan.slots_N, plan.tiers
         return SparselyMixed.of(x_SD, *places, self.maps, self.activation, self.room)

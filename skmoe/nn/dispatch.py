@@ -6,6 +6,8 @@ compute every routed row (dropless) and agree to rounding; they differ in what t
 =========  ===================================================================
 dense      all experts on all rows; the fastest when nearly all are asked
 sorted     rows sorted by expert; a batched product for each tier of `sorting`
+blocks     rows sorted by expert; one batched product for blocks of rows, whose
+           number is known before the rows are: without a wait for a GPU
 =========  ===================================================================
 """
 
@@ -15,11 +17,11 @@ from torch import Tensor
 from skmoe._registry import Registry
 from skmoe.nn.base_experts import Experts
 from skmoe.nn.base_routers import Routing
-from skmoe.nn.sorting import Sorting
+from skmoe.nn.sorting import Blocks, Sorting
 
 # What sorting costs beside the products, in multiply-adds that would take as long (measured on
-# a CPU, forward and backward).
-SORTING = 4_000_000
+# a CPU, forward and backward; and on an H200).
+SORTING, SORTING_ON_CUDA = 4_000_000, 200_000_000
 
 
 def dispatch(experts: Experts, x_BTD: Tensor, routing: Routing, how: str = "auto") -> Tensor:
@@ -33,7 +35,7 @@ def dispatch(experts: Experts, x_BTD: Tensor, routing: Routing, how: str = "auto
         Their input.
     routing : Routing
         Who is asked and with what weight.
-    how : {"auto", "dense", "sorted"}, default="auto"
+    how : {"auto", "dense", "sorted", "blocks"}, default="auto"
         "auto" decides by the multiply-adds that sorting saves.
 
     Returns
@@ -47,8 +49,9 @@ def dispatch(experts: Experts, x_BTD: Tensor, routing: Routing, how: str = "auto
     if of_all or not experts.slices:
         return dense(experts, x_BTD, routing)
     n_saved = routing.logits_BTE.numel() - routing.weights_BTK.numel()
-    pays = pays_to_sort(n_saved, multiply_adds(experts))
-    return (by_sorting if pays else dense)(experts, x_BTD, routing)
+    if not pays_to_sort(n_saved, multiply_adds(experts), x_BTD.device):
+        return dense(experts, x_BTD, routing)
+    return (by_blocks if x_BTD.is_cuda else by_sorting)(experts, x_BTD, routing)
 
 
 def multiply_adds(experts: Experts) -> int:
@@ -56,9 +59,16 @@ def multiply_adds(experts: Experts) -> int:
     return sum(tensor[0].numel() for tensor in experts.stacked())
 
 
-def pays_to_sort(n_saved: int, per_row: int) -> bool:
+def pays_to_sort(n_saved: int, per_row: int, device: torch.device) -> bool:
     """Whether rows should be sorted to save experts from answering so many."""
-    return n_saved * per_row > SORTING
+    return n_saved * per_row > (SORTING_ON_CUDA if device.type == "cuda" else SORTING)
+
+
+def sorting_for(ids_BTK: Tensor, n_experts: int, per_row: int) -> Sorting | Blocks:
+    """The plan that suits the device; arguments are those of `Sorting`."""
+    if ids_BTK.is_cuda:
+        return Blocks(ids_BTK, n_experts)
+    return Sorting(ids_BTK, n_experts, per_row)
 
 
 def dense(experts: Experts, x_BTD: Tensor, routing: Routing) -> Tensor:
@@ -68,13 +78,30 @@ def dense(experts: Experts, x_BTD: Tensor, routing: Routing) -> Tensor:
 
 def by_sorting(experts: Experts, x_BTD: Tensor, routing: Routing) -> Tensor:
     """Each expert on the rows that ask it."""
-    ids_BTK = routing.expert_ids_BTK
-    if ids_BTK is None:
-        everyone = torch.arange(routing.n_experts, device=routing.logits_BTE.device)
-        ids_BTK = everyone.expand_as(routing.weights_BTK)
-    plan = Sorting(ids_BTK, routing.n_experts, multiply_adds(experts))
+    plan = Sorting(_asked(routing), routing.n_experts, multiply_adds(experts))
+    return _mix(experts, x_BTD, routing, plan)
+
+
+def by_blocks(experts: Experts, x_BTD: Tensor, routing: Routing) -> Tensor:
+    """The same, without a wait for the device."""
+    return _mix(experts, x_BTD, routing, Blocks(_asked(routing), routing.n_experts))
+
+
+def _asked(routing: Routing) -> Tensor:
+    """Who is asked, ``ids_BTK``."""
+    if routing.expert_ids_BTK is not None:
+        return routing.expert_ids_BTK
+    everyone = torch.arange(routing.n_experts, device=routing.logits_BTE.device)
+    return everyone.expand_as(routing.weights_BTK)
+
+
+def _mix(
+    experts: Experts, x_BTD: Tensor, routing: Routing, plan: Sorting | Blocks
+) -> Tensor:
     x_SD = x_BTD.flatten(0, 1).index_select(0, plan.rows_S)
     return experts.mix_sorted(x_SD, routing.weights_BTK, plan.slots_N, plan.tiers)
 
 
-DISPATCHERS: Registry = Registry("dispatcher", {"dense": dense, "sorted": by_sorting})
+DISPATCHERS: Registry = Registry(
+    "dispatcher", {"dense": dense, "sorted": by_sorting, "blocks": by_blocks}
+)

@@ -11,6 +11,7 @@ To add an embedding, copy the nearest one and name it in `EMBEDDINGS` at the bot
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -69,6 +70,11 @@ class PiecewiseLinear(Embedding):
         `n_bins` equal bins on [-2, 2].
     """
 
+    columns: Tensor | None
+    """Features that have bins; None: all."""
+    filled: Tensor | None
+    """Of all bins of features, those that there are; None: all."""
+
     def __init__(
         self,
         n_inputs: int,
@@ -85,22 +91,34 @@ class PiecewiseLinear(Embedding):
                 "bins must be one list of edges for each feature. "
                 f"Got {len(bins)} lists and {n_inputs} features."
             )
-        self.columns = [i for i, edges in enumerate(bins) if len(edges) > 2]
+        columns = [i for i, edges in enumerate(bins) if len(edges) > 2]
         self.encoding = None
         self.output_dim = n_inputs
-        if self.columns:
+        if columns:
             from rtdl_num_embeddings import PiecewiseLinearEncoding
 
             # On the CPU wherever the network is made: the package looks at the edges.
             with torch.device("cpu"):
-                edges = [torch.tensor(bins[i], dtype=torch.float64) for i in self.columns]
+                edges = [torch.tensor(bins[i], dtype=torch.float64) for i in columns]
                 self.encoding = PiecewiseLinearEncoding(edges)
-                self.output_dim += self.encoding.get_output_shape()[0]
+                mask = self.encoding.impl.mask
+                self._keep("columns", columns if len(columns) < n_inputs else None)
+                self._keep("filled", None if mask is None else mask.flatten().nonzero()[:, 0])
+            self.output_dim += self.encoding.get_output_shape()[0]
+
+    def _keep(self, name: str, indices: Any) -> None:
+        # On the network's device, where to choose by a list or mask would be to wait for it.
+        kept = None if indices is None else torch.as_tensor(indices)
+        self.register_buffer(name, kept, persistent=False)
 
     def forward(self, x_TD: Tensor) -> Tensor:
         if self.encoding is None:
             return x_TD
-        return torch.cat([x_TD, self.encoding(x_TD[:, self.columns])], -1)
+        seen = x_TD if self.columns is None else x_TD.index_select(1, self.columns)
+        bins = self.encoding.impl(seen).flatten(-2)
+        return torch.cat(
+            [x_TD, bins if self.filled is None else bins.index_select(1, self.filled)], -1
+        )
 
 
 class Periodic(Embedding):

@@ -1,19 +1,25 @@
-"""Rows sorted by the expert that they ask, padded in a few tiers.
+"""Rows sorted by the expert that they ask, padded in a few tiers, or in blocks on a GPU.
 
 A batched product needs as many rows of each expert. Were all experts padded to the busiest one,
 memory would grow with the number of experts, however few rows there are. So the first rows of
 all experts make up a tier; of those experts that have more, the next rows make up another one,
 and so on. There are as many tiers as pay for their calls.
+
+How many rows each expert has is known on the GPU only, and to wait for it takes longer than the
+products. There, each expert fills blocks of as many rows, the last of them in part: how many
+blocks there may be is known beforehand, and a batched product takes a block with the maps of
+its expert.
 """
 
 import math
 from bisect import bisect_left
 from operator import neg
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 # What the calls of a tier cost, in multiply-adds that would take as long (measured on a CPU,
 # forward and backward).
@@ -21,6 +27,10 @@ TIER = 1_500_000
 # So many rows of an expert take as long as copies of its maps, and of their gradients: tiers
 # beyond the first need them.
 COPIED = 16
+
+
+# Rows of a block on a GPU, at least and at most.
+BLOCK_ROWS = 16, 128
 
 
 class Tier(NamedTuple):
@@ -32,6 +42,8 @@ class Tier(NamedTuple):
     """The first of their slots, which they fill one after the other."""
     shape: tuple[int, int]
     """How many experts, and rows of each."""
+    repeats_G: Tensor | None = None
+    """Where these are blocks: how many of them each of all experts has."""
 
     def rows(self, of_all: Tensor) -> Tensor:
         """From what stands at all slots, ``(S, F)``, that of this tier, ``(G, C, F)``."""
@@ -41,7 +53,37 @@ class Tier(NamedTuple):
 
     def own(self, of_all: Tensor) -> Tensor:
         """From a stacked tensor of all experts, that of this tier's."""
-        return of_all if self.experts is None else of_all.index_select(0, self.experts)
+        if self.experts is None:
+            return of_all
+        if self.repeats_G is not None and torch.is_grad_enabled():
+            return _Own.apply(of_all, self)
+        return of_all.index_select(0, self.experts)
+
+    def add_up(self, own: Tensor, into: Tensor) -> None:
+        """Add to a stacked tensor of all experts what there is for this tier's."""
+        if self.experts is None:
+            into.add_(own)
+        elif self.repeats_G is None:
+            into.index_add_(0, self.experts, own)
+        else:
+            # In their order, so that sums are the same each time.
+            lengths_G = self.repeats_G
+            into.add_(torch.segment_reduce(own, "sum", lengths=lengths_G, unsafe=True))
+
+
+class _Own(Function):
+    """`Tier.own` of blocks, with a gradient that is the same each time."""
+
+    @staticmethod
+    def forward(ctx: Any, of_all: Tensor, tier: Tier) -> Tensor:
+        ctx.tier, ctx.shape = tier, of_all.shape
+        return of_all.index_select(0, cast(Tensor, tier.experts))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        into = grad.new_zeros(ctx.shape)
+        ctx.tier.add_up(grad.contiguous(), into)
+        return into, None
 
 
 class Sorting:
@@ -108,6 +150,59 @@ class Sorting:
             self.tiers.append(Tier(experts, slot, places_GC.shape))
             slot += places_GC.size
         return np.concatenate(places)
+
+
+class Blocks:
+    """The same, found without a wait: each expert fills blocks of as many rows.
+
+    Parameters
+    ----------
+    expert_ids_BTK : Tensor
+        The asked experts of each row.
+    n_experts : int
+        Number of experts E in each block of a layer.
+    n_rows : int, optional
+        Of a block; by default about half of what an expert has in the mean.
+
+    Attributes
+    ----------
+    tiers, rows_S, slots_N
+        As of `Sorting`; there is one tier.
+    """
+
+    def __init__(self, expert_ids_BTK: Tensor, n_experts: int, n_rows: int | None = None):
+        device = expert_ids_BTK.device
+        n_layer_blocks, _, n_kept = expert_ids_BTK.shape
+        n_groups = n_layer_blocks * n_experts
+        firsts_B11 = torch.arange(0, n_groups, n_experts, device=device).view(-1, 1, 1)
+        groups_N = (expert_ids_BTK + firsts_B11).flatten().int()
+        n_assigned = len(groups_N)
+        if n_rows is None:
+            n_rows = block_rows(n_assigned, n_groups)
+        sorted_N, order_N = groups_N.sort(stable=True)
+        numbers_G = torch.arange(n_groups, dtype=torch.int32, device=device)
+        starts_G = torch.searchsorted(sorted_N, numbers_G)
+        ends_G = torch.searchsorted(sorted_N, numbers_G, right=True)
+        repeats_G = (ends_G - starts_G + n_rows - 1) // n_rows
+        last_G = repeats_G.cumsum(0)
+        # Moves the place of an assignment among the sorted ones to its slot.
+        moved_G = (last_G - repeats_G) * n_rows - starts_G
+        slots = moved_G.index_select(0, sorted_N) + torch.arange(n_assigned, device=device)
+        self.slots_N = torch.empty_like(slots).scatter_(0, order_N, slots)
+        # The last block of each expert may be filled in part.
+        n_blocks = (n_assigned + min(n_groups, n_assigned) * (n_rows - 1)) // n_rows
+        self.rows_S = torch.zeros(n_blocks * n_rows, dtype=torch.long, device=device)
+        self.rows_S.scatter_(0, slots, order_N // n_kept)
+        experts = torch.searchsorted(last_G, torch.arange(n_blocks, device=device), right=True)
+        experts.clamp_(max=n_groups - 1)  # those left over
+        self.tiers = [Tier(experts, 0, (n_blocks, n_rows), repeats_G)]
+
+
+def block_rows(n_assigned: int, n_groups: int) -> int:
+    """Rows of a block: the power of two next to half of those of an expert in the mean."""
+    least, most = BLOCK_ROWS
+    half = max(n_assigned / (2 * n_groups), 1.0)
+    return min(max(2 ** round(math.log2(half)), least), most)
 
 
 def best_cuts(left: list[int], worth: float) -> list[int]:

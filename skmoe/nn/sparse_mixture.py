@@ -104,7 +104,7 @@ class SparselyMixed(NamedTuple):
             pull_back_answers(danswers, tier.rows(self.hidden_SH.features), own)
             if tier.experts is not None:
                 for gradient, part in zip(gradients, own, strict=True):
-                    gradient.index_add_(0, tier.experts, part)
+                    tier.add_up(part, gradient)
             if dx_SD is not None:
                 torch.bmm(dhidden, tier.own(self.maps[0]).mT, out=tier.rows(dx_SD))
         dweights_BTKO = self.asked_BTKO * dy_BT1O

@@ -104,7 +104,7 @@ def test_auto_runs_what_the_costs_call_for(cost, chosen, pattern, generator, mon
 def test_auto_asks_all_experts_at_once_when_all_are_asked(generator, monkeypatch):
     module = sys.modules["skmoe.nn.dispatch"]
     monkeypatch.setattr(module, "SORTING", -1)
-    monkeypatch.setattr(module, "Sorting", None)  # nothing to sort
+    monkeypatch.setattr(module, "by_sorting", None)  # nothing to sort
     given = problem(generator, top_k=None)
     assert_close(dispatch(*given), by_hand(*given))
 
