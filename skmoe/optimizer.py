@@ -35,7 +35,14 @@ class FlatAdamW(torch.optim.AdamW):
         Decoupled decay of maps; biases and scales are not decayed.
     state : dict, optional
         To go on from, as `optimizer_arrays` gives it.
+
+    Attributes
+    ----------
+    rate : Tensor or None
+        A learning rate on the device, to be used in place of that of the groups.
     """
+
+    rate: Tensor | None = None
 
     def __init__(
         self,
@@ -83,7 +90,7 @@ class FlatAdamW(torch.optim.AdamW):
                 [state["exp_avg_sq"]],
                 [],
                 [state["step"].add_(1)],
-                lr=group["lr"],
+                lr=group["lr"] if self.rate is None else self.rate,
                 beta1=BETAS[0],
                 beta2=BETAS[1],
                 weight_decay=group["weight_decay"],

@@ -140,8 +140,7 @@ def _settings(part: Any) -> Any:
     return type(part).__qualname__, sorted(values.items())
 
 
-# `limit` of a resistant loss follows the course of a fit, which then has a course of its own.
-_NOT_SETTINGS = {*vars(nn.Module()), "generator", "limit"}
+_NOT_SETTINGS = {*vars(nn.Module()), "generator"}
 
 
 class _Objective(nn.Module):

@@ -22,17 +22,19 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
 
-from skmoe.batches import Batch, Batches, Rows, Tally, count_batches, of_rows
+from skmoe.batches import Batch, Batches, Rows, Tally, count_batches, of_rows, shown_by
 from skmoe.checkpoint import tensors
 from skmoe.monitors import BestEpoch, monitors, overrides, raised_by_callback
 from skmoe.nn.base import Network
+from skmoe.nn.base_gates import Gate
 from skmoe.nn.base_routers import Routing
 from skmoe.nn.losses import GaussianNLL
 from skmoe.nn.soft_mixture import Room
 from skmoe.objective import auxiliary_losses, fit_loss, validation_loss
 from skmoe.optimizer import FlatAdamW, load_arrays, optimizer_arrays, schedule
 from skmoe.plan import TrainingPlan, TrainingResult
-from skmoe.shallow_gradient import gradient_by_hand
+from skmoe.resident import ResidentEpochs, repeats_steps
+from skmoe.shallow_gradient import ShallowGradient, gradient_by_hand
 from skmoe.short_memory import Parts
 
 # On standardised targets the loss of saying nothing is 1: far above it, the fit is lost.
@@ -243,6 +245,21 @@ class _Loop(NeuralNet):
             name: [cb for _, cb in self.callbacks_ if overrides(cb, name)]
             for name in ("on_batch_begin", "on_batch_end", "on_grad_computed")
         }
+        self.resident = self._resident_epochs(cast(Rows, X))
+
+    def _resident_epochs(self, rows: Rows) -> ResidentEpochs | None:
+        """Epochs whose steps the device repeats by itself, if nothing comes in between."""
+        if not repeats_steps(rows.x.device) or any(self.listeners.values()):
+            return None
+        table = self.course.table(rows.x.device)
+        if table is None:
+            return None
+        self.gradients: dict[int, ShallowGradient | None] = {}
+        draws = any(getattr(module, "noise", 0) for module in self.module_.modules())
+        generators = [self.generator] if draws else []
+        return ResidentEpochs(
+            [rows], self.batch_size, table, self._take_resident_step, generators
+        )
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
         try:
@@ -326,19 +343,10 @@ class _Loop(NeuralNet):
         self._set_training(training)
         for module in self.plan.at_rest:
             module.eval()
-        if training:
-            given = self.module_, self.criterion_, self.plan.auxiliary_losses
-            self.by_hand = gradient_by_hand(*given, self.room)
-        tally = Tally()
-        for batch in iterator:
-            for callback in self.listeners["on_batch_begin"]:
-                callback.on_batch_begin(self, batch=batch, training=training)
-            step = step_fn(batch)
-            for values, routings, part in step.pop("told"):
-                tally.add(values, routings, part)
-            for callback in self.listeners["on_batch_end"]:
-                callback.on_batch_end(self, batch=batch, training=training, **step)
-        averages = tally.averages()
+        if training and self.resident is not None:
+            averages = self._resident_averages(self.resident, iterator)
+        else:
+            averages = self._averages(iterator, training, step_fn)
         loss = averages.pop("loss")
         self.history.record(f"{prefix}_loss", loss)
         if training:
@@ -349,6 +357,44 @@ class _Loop(NeuralNet):
             self.history.record("dead_experts", count_dead(averages["usage"]))
             self.history.record("learning_rate", self.optimizer_.param_groups[0]["lr"])
         self.history.record(f"{prefix}_seconds", time.perf_counter() - started)
+
+    def _averages(
+        self, iterator: Batches, training: bool, step_fn: Callable[..., dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Over an epoch, batch by batch."""
+        if training:
+            self.by_hand = self._gradient_by_hand(self.room)
+        tally = Tally()
+        for batch in iterator:
+            for callback in self.listeners["on_batch_begin"]:
+                callback.on_batch_begin(self, batch=batch, training=training)
+            step = step_fn(batch)
+            for values, routings, part in step.pop("told"):
+                tally.add(values, routings, part)
+            for callback in self.listeners["on_batch_end"]:
+                callback.on_batch_end(self, batch=batch, training=training, **step)
+        return tally.averages()
+
+    def _gradient_by_hand(self, room: Room) -> ShallowGradient | None:
+        given = self.module_, self.criterion_, self.plan.auxiliary_losses
+        return gradient_by_hand(*given, room)
+
+    def _resident_averages(self, epochs: ResidentEpochs, batches: Batches) -> dict[str, Any]:
+        """Over an epoch that the device goes through by itself."""
+        order = batches.order()
+        means = epochs.run(None if order is None else [order], self.course.step)
+        self.course.pass_over(len(batches))
+        return {name: mean.tolist() for name, mean in means.items()}
+
+    def _take_resident_step(self, rows: Rows, line: Tensor, look: bool) -> dict[str, Tensor]:
+        x, y, weight = rows.x[0], rows.y[0], rows.weight[0]
+        self.course.follow_line(line)
+        if len(y) not in self.gradients:  # each with memory that stays where it is
+            self.gradients[len(y)] = self._gradient_by_hand(Room())
+        self.by_hand = self.gradients[len(y)]
+        parts = self.parts.of(((x, weight), y), self._find_gradients, self._begin_gradients)
+        self.optimizer_.step()
+        return _means(parts, look)
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         self.course.follow()
@@ -412,6 +458,45 @@ class _Course:
             for part in self.annealed:
                 part.anneal(progress)
         self.step += 1
+
+    def table(self, device: torch.device) -> Tensor | None:
+        """What `follow` sets, a line for each step; None if not all of it is tensors."""
+        if not all(isinstance(part, Gate) for part in self.annealed):
+            return None
+        scheduled = self.plan.scheduled
+        self.gates = [gate for gate in self.annealed if scheduled and gate.is_annealed]
+        shares = (torch.arange(self.last + 1, dtype=torch.float64) / self.last).tolist()
+        lines = [
+            [
+                self.plan.learning_rate * (schedule(share) if scheduled else 1.0),
+                *(gate.log_temperature_at(share) for gate in self.gates),
+            ]
+            for share in shares
+        ]
+        return torch.tensor(lines, dtype=torch.float32, device=device)
+
+    def follow_line(self, line: Tensor) -> None:
+        """`follow`, without a wait for the device."""
+        self.optimizer.rate = line[0]
+        for gate, value in zip(self.gates, line[1:], strict=True):
+            gate.log_temperature.copy_(value)
+
+    def pass_over(self, n_steps: int) -> None:
+        """Be where so many steps lead to, which others have taken."""
+        self.step += n_steps - 1
+        self.follow()
+
+
+def _means(parts: list[Done], look: bool) -> dict[str, Tensor]:
+    """What a tally takes of a batch, as means over its parts."""
+    means: dict[str, Tensor] = {}
+    for share, _, (values, look_at_routings, batch) in parts:
+        if look and (routings := look_at_routings()):
+            values = values | shown_by(routings, of_rows(batch[0][1]))
+        for name, value in values.items():
+            part = value if share == 1 else share * value
+            means[name] = means[name] + part if name in means else part
+    return means
 
 
 def _together(parts: list[Done]) -> dict[str, Any]:

@@ -23,7 +23,15 @@ FLOORS = [
         "_features",
         "_callbacks",
     },
-    {"_validation", "scaling", "model_file", "distribution", "voronoi", "monitors"},
+    {
+        "precision",
+        "_validation",
+        "scaling",
+        "model_file",
+        "distribution",
+        "voronoi",
+        "monitors",
+    },
     {"stored_values"},
     {
         "nn",
@@ -54,7 +62,7 @@ FLOORS = [
     {"nn.adapters"},
     {"batches", "optimizer", "objective", "checkpoint"},
     {"short_memory"},
-    {"model", "plan", "shallow_gradient"},
+    {"model", "plan", "shallow_gradient", "resident"},
     {
         "training",
         "initialization",

@@ -9,6 +9,7 @@ import copy
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Self
 
@@ -58,6 +59,7 @@ from skmoe.monitors import check_callbacks
 from skmoe.nn.base import Network
 from skmoe.nn.losses import LOSSES
 from skmoe.plan import TrainingPlan, TrainingResult
+from skmoe.precision import products_in
 from skmoe.scaling import Scaling
 from skmoe.stored_values import with_parts, without_parts
 from skmoe.threads import threads
@@ -124,7 +126,7 @@ class BaseMoERegressor(
         given = X_val, y_val, sample_weight_val
         checkpoint, random = open_checkpoint(self, self._warm_start(), X, y, weight, *given)
         X, y, weight, held_out = self._with_validation(X, y, weight, given, seen, random)
-        with gradients(), threads(len(X)), fit_tasks(self, X, y, weight, seen):
+        with self._arithmetic(len(X)), fit_tasks(self, X, y, weight, seen):
             model, result = self._solve(X, y, weight, held_out, random, checkpoint)
             if checkpoint is not None and not result.interrupted:
                 checkpoint.finish()
@@ -157,7 +159,7 @@ class BaseMoERegressor(
         first = not hasattr(self, "_model")
         X, y, weight, seen = check_rows(self, X, y, sample_weight, reset=first)
         random = check_random_state(self.random_state)
-        with gradients(), threads(len(X)):
+        with self._arithmetic(len(X)):
             model = self._start(X, y, weight, random, "adam", keep=True)
             plan = replace(self._plan(len(X), model.net), max_epochs=1, scheduled=False)
             rows = model.rows(X, y, weight)
@@ -165,6 +167,12 @@ class BaseMoERegressor(
         return self._finish(model, result, X, seen, keep_optimizer=True)
 
     # Steps of fit, in order.
+
+    @contextmanager
+    def _arithmetic(self, n_rows: int) -> Iterator[None]:
+        """Gradients, threads and precision of a fit; of others' work none is changed."""
+        with gradients(), threads(n_rows), products_in(self.dtype):
+            yield
 
     def _validate_params(self) -> None:
         validate_parameters(self, super()._validate_params)

@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from skmoe.batches import Rows
 from skmoe.estimators._borders import placing_borders
@@ -33,13 +32,18 @@ SMALLEST_LIMIT = 1e-6
 class ResistantError(SquaredError):
     """``(y - f)^2``, which in training goes on linearly from a limit."""
 
-    limit = float("inf")
+    limit: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("limit", torch.tensor(torch.inf))
 
     def forward(self, prediction_TO: Tensor, target_TO: Tensor) -> Tensor:
-        if not self.training or self.limit == float("inf"):
+        if not self.training:
             return super().forward(prediction_TO, target_TO)
-        halves_TO = F.huber_loss(prediction_TO, target_TO, reduction="none", delta=self.limit)
-        return 2 * halves_TO.mean(-1)
+        errors_TO = (prediction_TO - target_TO).abs()
+        squared_TO = errors_TO.minimum(self.limit)  # the part of an error that is squared
+        return (squared_TO * (2 * errors_TO - squared_TO)).mean(-1)
 
 
 def settling(
@@ -60,7 +64,7 @@ def settling(
     plan = replace(shortened(plan, share), before_epoch=before)
     if not resistant or not isinstance(plan.fit_loss, SquaredError):
         return plan
-    loss = ResistantError()
+    loss = ResistantError().to(rows.y)
     return replace(plan, fit_loss=loss, before_epoch=_following(loss, rows, before))
 
 
@@ -74,7 +78,7 @@ def _following(
 
     def before_epoch(network: Network, done: int, in_all: int) -> None:
         first(network, done, in_all)
-        loss.limit = FAR_OFF * usual_error(network, x, y)
+        loss.limit.fill_(FAR_OFF * usual_error(network, x, y))
 
     return before_epoch
 

@@ -19,12 +19,10 @@ from skmoe._validation import (
     check_outputs,
     check_rows,
 )
-from skmoe.gradients import gradients
 from skmoe.model import FittedModel
 from skmoe.nn.adapters import AdaptedNetwork
 from skmoe.nn.base import Network
 from skmoe.plan import TrainingPlan, TrainingResult
-from skmoe.threads import threads
 
 METHODS = ("experts", "adapters", "all")
 SCORES = ("gate", "token")
@@ -39,6 +37,7 @@ class AfterFit:
 
     random_state: Any
     _model: FittedModel
+    _arithmetic: Callable[[int], AbstractContextManager[None]]
     _with_validation: Callable[..., tuple[Any, ...]]
     _plan: Callable[..., TrainingPlan]
     _train: Callable[..., TrainingResult]
@@ -137,7 +136,7 @@ class AfterFit:
         rows = model.rows(X, y, weight)
         held_out = None if held_out is None else model.rows(*held_out)
         learning, plan = _what_learns(method, model.net, chosen, plan)
-        with gradients(), threads(len(X)), learning as n_weights:
+        with self._arithmetic(len(X)), learning as n_weights:
             result = self._train(model, rows, held_out, plan, random, keep=False)
         told = {"expert_scores_": scores, "tuned_experts_": chosen}
         told["n_tuned_weights_"] = n_weights

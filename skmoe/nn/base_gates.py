@@ -76,10 +76,19 @@ class Gate(nn.Module, ABC):
 
     def anneal(self, progress: float) -> None:
         """Set the temperature for `progress` in [0, 1] through training."""
+        if self.is_annealed:
+            self.log_temperature.fill_(self.log_temperature_at(progress))
+
+    @property
+    def is_annealed(self) -> bool:
+        """Whether the temperature changes over the course of training."""
         start, end = self.schedule
-        if start != end:
-            temperature = start * (end / start) ** progress
-            self.log_temperature.fill_(float(torch.tensor(temperature).log()))
+        return start != end
+
+    def log_temperature_at(self, progress: float) -> float:
+        """What it is at `progress`."""
+        start, end = self.schedule
+        return float(torch.tensor(start * (end / start) ** progress).log())
 
 
 def _check_temperature(temperature: float | tuple[float, float] | str) -> tuple[float, float]:

@@ -95,9 +95,7 @@ def _asked(routing: Routing) -> Tensor:
     return everyone.expand_as(routing.weights_BTK)
 
 
-def _mix(
-    experts: Experts, x_BTD: Tensor, routing: Routing, plan: Sorting | Blocks
-) -> Tensor:
+def _mix(experts: Experts, x_BTD: Tensor, routing: Routing, plan: Sorting | Blocks) -> Tensor:
     x_SD = x_BTD.flatten(0, 1).index_select(0, plan.rows_S)
     return experts.mix_sorted(x_SD, routing.weights_BTK, plan.slots_N, plan.tiers)
 

@@ -1,0 +1,147 @@
+"""On a CUDA GPU: the same models as on the CPU, steps recorded, memory that is short.
+
+Nothing here runs without such a device.
+"""
+
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from small import make
+from test_resident import FITS
+
+from skmoe import MoERegressor
+from skmoe.nn.dispatch import dispatch
+from skmoe.nn.experts import EXPERTS
+from skmoe.nn.routers import ROUTERS
+from skmoe.resident import Recorder
+
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
+CUDA = torch.device("cuda", 0)
+
+
+@pytest.fixture
+def problem():
+    random = np.random.default_rng(0)
+    X = random.normal(size=(2001, 3))
+    return X, np.sin(2 * X[:, 0]) + X[:, 1] * (X[:, 2] > 0)
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """How many steps are recorded, and how many recordings fail."""
+    counts = {"recorded": 0, "failed": 0}
+    record = Recorder._record
+
+    def counting(self, arguments):
+        graph = record(self, arguments)
+        counts["failed" if graph is None else "recorded"] += 1
+        return graph
+
+    monkeypatch.setattr(Recorder, "_record", counting)
+    return counts
+
+
+def fitted(kind, problem, **parameters):
+    X, y = problem
+    settings = {"solver": "adam", "max_epochs": 3, "batch_size": 128, "random_state": 0}
+    return make(kind, **settings | {"device": "cuda"} | parameters).fit(X, y)
+
+
+@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("kind", ["shallow", "stack", "parallel", "ensemble"])
+def test_steps_are_recorded_and_change_nothing(kind, name, problem, graphs, monkeypatch):
+    replayed = fitted(kind, problem, **FITS[name])
+    assert graphs["failed"] == 0
+    assert graphs["recorded"] > 0 or name == "one batch"
+    monkeypatch.setattr(sys.modules["skmoe.resident"], "repeats_steps", lambda _: False)
+    run = fitted(kind, problem, **FITS[name])
+    X, _ = problem
+    np.testing.assert_allclose(replayed.predict(X), run.predict(X), atol=2e-3)
+    for one, other in zip(replayed.history_, run.history_, strict=True):
+        np.testing.assert_allclose(one["train_loss"], other["train_loss"], rtol=1e-3)
+        np.testing.assert_allclose(one["usage"], other["usage"], atol=1e-3)
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+def test_every_router_fits(router, problem):
+    assert fitted("shallow", problem, router=router, gate="linear", n_experts=4).net_
+
+
+@pytest.mark.parametrize("expert", EXPERTS)
+def test_every_kind_of_expert_fits(expert, problem):
+    assert np.isfinite(fitted("shallow", problem, expert=expert).history_[-1]["train_loss"])
+
+
+@pytest.mark.parametrize("kind", ["shallow", "parallel"])
+def test_a_model_is_that_of_the_cpu(kind, problem):
+    X, y = problem
+    on_gpu, on_cpu = (
+        make(kind, device=device, max_epochs=30, random_state=0).fit(X, y)
+        for device in ("cuda", "cpu")
+    )
+    errors = [np.mean((moe.predict(X) - y) ** 2) ** 0.5 for moe in (on_gpu, on_cpu)]
+    assert errors[0] < 1.5 * errors[1] + 0.02
+    assert next(on_gpu.net_.parameters()).is_cuda
+
+
+def test_the_same_seed_gives_the_same_bits(problem):
+    X, _ = problem
+    one, other = (fitted("shallow", problem, n_experts=8, top_k=2) for _ in range(2))
+    assert np.array_equal(one.predict(X), other.predict(X))
+
+
+def test_sorted_rows_and_blocks_agree_with_all_experts():
+    generator = torch.Generator().manual_seed(0)
+    experts = EXPERTS.build("mlp", 2, 16, 5, 3, hidden_dim=8, generator=generator)
+    experts = experts.double().to(CUDA)
+    x = torch.randn(2, 300, 5, generator=generator).double().to(CUDA)
+    logits = torch.randn(2, 300, 16, generator=generator).double().to(CUDA)
+    routing = ROUTERS.build("softmax", 2)(logits)
+    dense, *others = (
+        dispatch(experts, x, routing, how) for how in ("dense", "sorted", "blocks")
+    )
+    for other in others:
+        torch.testing.assert_close(other, dense)
+
+
+def test_short_memory_halves_batches_and_the_fit_goes_on():
+    random = np.random.default_rng(0)
+    X = random.normal(size=(65_536, 16))
+    y = X[:, 0] * X[:, 1]
+    moe = MoERegressor(
+        n_experts=64, top_k=None, hidden_dim=512, embedding=None, solver="adam", device="cuda",
+        batch_size=65_536, max_epochs=2, early_stopping=False, random_state=0,
+    )  # fmt: skip
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    # Hidden features of a batch take 8 GiB, and as much their gradients.
+    torch.cuda.set_per_process_memory_fraction(12 * 2**30 / total)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            moe.fit(X, y)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.empty_cache()
+    assert any("Memory does not suffice" in str(one.message) for one in caught)
+    assert len(moe.history_) == 2
+
+
+def test_tf32_is_near(problem):
+    X, _ = problem
+    precise, rough = (fitted("shallow", problem, dtype=dtype) for dtype in ("float32", "tf32"))
+    assert 0 < np.abs(precise.predict(X) - rough.predict(X)).max() < 0.2
+
+
+def test_a_model_that_was_fitted_there_predicts_on_the_cpu(problem, tmp_path):
+    X, _ = problem
+    moe = fitted("shallow", problem)
+    moe.save_model(tmp_path / "model.skmoe")
+    loaded = MoERegressor.load_model(tmp_path / "model.skmoe", device="cpu")
+    np.testing.assert_allclose(loaded.predict(X), moe.predict(X), atol=1e-4)

@@ -1,0 +1,109 @@
+"""Epochs that a device goes through by itself: the same steps, from the same numbers."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from small import make
+from torch.testing import assert_close
+
+from skmoe import part
+from skmoe.batches import Batches, Rows
+from skmoe.resident import Recorder, ResidentEpochs
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+CPU = torch.device("cpu")
+
+# What a step may depend on, and what may come between steps.
+FITS = {
+    "soft": {},
+    "some": {"n_experts": 8, "top_k": 2},
+    "annealed": {"gate": part("linear", temperature=(2.0, 0.5))},
+    "noise": {"gate": part("linear", noise=0.3)},
+    "auxiliary": {"auxiliary_losses": {"switch": 0.1}},
+    "mlp gate": {"gate": part("mlp", temperature="learn")},
+    "validation": {"early_stopping": True},
+    "one batch": {"batch_size": 1000},
+    "another loss": {"loss": "huber"},
+    "distribution": {"loss": "gaussian_nll"},
+}
+
+
+@pytest.fixture
+def resident(monkeypatch):
+    """Go through epochs as on a GPU, but for the recording."""
+
+    def switch_on():
+        monkeypatch.setattr(sys.modules["skmoe.training"], "repeats_steps", lambda _: True)
+
+    return switch_on
+
+
+def fitted(kind, problem, **parameters):
+    X, y = problem
+    settings = {"solver": "adam", "max_epochs": 4, "batch_size": 32, "random_state": 0}
+    return make(kind, **settings | parameters).fit(X, y)
+
+
+@pytest.fixture
+def problem():
+    random = np.random.default_rng(0)
+    X = random.normal(size=(301, 3))
+    return X, np.sin(2 * X[:, 0]) + X[:, 1] * (X[:, 2] > 0)
+
+
+@pytest.mark.parametrize("name", FITS)
+@pytest.mark.parametrize("kind", ["shallow", "stack", "parallel"])
+def test_a_fit_is_the_same_to_rounding(kind, name, problem, resident):
+    parameters = FITS[name]
+    expected = fitted(kind, problem, **parameters)
+    resident()
+    actual = fitted(kind, problem, **parameters)
+    X, _ = problem
+    assert_allclose(actual.predict(X), expected.predict(X), rtol=0, atol=2e-3)
+    assert len(actual.history_) == len(expected.history_)
+    for one, other in zip(actual.history_, expected.history_, strict=True):
+        assert one.keys() == other.keys()
+        for key in one.keys() - {"train_seconds", "valid_seconds"}:
+            assert_allclose(one[key], other[key], rtol=5e-3, atol=1e-3, err_msg=key)
+
+
+def test_batches_are_those_of_the_ordinary_loop():
+    x = torch.arange(23.0)[:, None]
+    rows = [Rows(x + 100 * m, -x, torch.ones(23)) for m in range(2)]
+    seen = []
+
+    def take(batch, line, look):
+        seen.append((batch.x.clone(), float(line[0]), look))
+        return {"loss": batch.y.mean((1, 2))}
+
+    table = torch.arange(20.0)[:, None]
+    epochs = ResidentEpochs(rows, 5, table, take)
+    orders = [torch.randperm(23) for _ in rows]
+    means = epochs.run(orders, first_step=7)
+    expected = [
+        torch.stack(
+            [
+                r.x[order].split([5, 5, 5, 4, 4])[i]
+                for r, order in zip(rows, orders, strict=True)
+            ]
+        )
+        for i in range(5)
+    ]
+    assert_close([x for x, *_ in seen], expected)
+    assert [rate for _, rate, _ in seen] == [7, 8, 9, 10, 11]
+    assert [look for *_, look in seen] == [True, False, False, False, False]
+    assert_close(means["loss"], torch.full((2,), -11.0))
+    sizes = [len(y) for _, y in Batches(rows[0], 5, None)]
+    assert epochs.sizes == sizes
+
+
+def test_without_a_device_that_records_everything_is_run():
+    runs = []
+    recorder = Recorder(lambda *given: runs.append(given), CPU)
+    for _ in range(9):
+        with recorder.stream():
+            recorder(1, True)
+    assert runs == [(1, True)] * 9
