@@ -178,18 +178,28 @@ class StackedAdamW:
         """Set all gradients to zero."""
         self.gradient.zero_()
 
-    @torch.no_grad()
     def step(self, learning_rates: Sequence[float]) -> None:
         """One step, with a learning rate for each network."""
         self.n_steps += 1
+        line = self.line(learning_rates, self.n_steps)
+        self.follow_line(torch.tensor(line, dtype=torch.float64).to(self.gradient))
+
+    def line(self, learning_rates: Sequence[float], n_steps: int) -> list[float]:
+        """All numbers that the step of this number needs, for `follow_line`."""
+        decays = self.decays_M1[:, 0].tolist()
+        shrink = [1 - r * decay for r, decay in zip(learning_rates, decays, strict=True)]
+        return [*corrections(n_steps), *learning_rates, *shrink]
+
+    @torch.no_grad()
+    def follow_line(self, line: Tensor) -> None:
+        """The step that these numbers say, on the device of the weights."""
+        first, second, numbers = line[0], line[1], line[2:]
+        rates_M1, shrink_M1 = numbers.view(2, -1, 1)
         norms = [torch.linalg.vector_norm(block, dim=1) for block in self.gradients_MP]
         factor_M1 = _clipping(torch.stack(norms))[:, None]
         for block in self.gradients_MP:
             block.mul_(factor_M1)
-        rates_M1 = torch.tensor(learning_rates, dtype=torch.float64)[:, None]
-        shrink_M1 = (1 - rates_M1 * self.decays_M1).to(self.gradient)
-        rates_M1 = rates_M1.to(self.gradient)
-        changes_MP = self._blocks(direction(self.gradient, self.moments, self.n_steps))
+        changes_MP = self._blocks(direction(self.gradient, self.moments, (first, second)))
         for weights in self.weights_MP[: self.n_decayed]:
             weights.mul_(shrink_M1)
         for weights, change in zip(self.weights_MP, changes_MP, strict=True):
@@ -217,9 +227,7 @@ class StackedAdamW:
 def direction(
     gradient: Tensor,
     moments: tuple[Tensor, Tensor],
-    n_steps: int,
-    betas: tuple[float, float] = BETAS,
-    eps: float = EPSILON,
+    corrections: tuple[Tensor | float, Tensor | float],
 ) -> Tensor:
     """Where AdamW steps: ``m / (1 - b1^t) / (sqrt(s / (1 - b2^t)) + eps)``.
 
@@ -229,19 +237,21 @@ def direction(
         Of a vector of weights.
     moments : (Tensor, Tensor)
         Running means m of the gradient and s of its square, which are updated.
-    n_steps : int
-        Number t of this step, from 1.
-    betas : (float, float)
-        What the running means keep in each step.
-    eps : float
-        Keeps weights without a gradient where they are.
+    corrections : (float, float)
+        ``1 - b1^t`` and ``1 - b2^t`` of this step.
     """
     mean, square = moments
-    first, second = (1 - beta**n_steps for beta in betas)
-    mean.lerp_(gradient, 1 - betas[0])
-    square.mul_(betas[1]).addcmul_(gradient, gradient, value=1 - betas[1])
-    size = (square / second).sqrt_().add_(eps)
+    first, second = corrections
+    mean.lerp_(gradient, 1 - BETAS[0])
+    square.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1 - BETAS[1])
+    size = (square / second).sqrt_().add_(EPSILON)
     return torch.div(mean, size, out=size).div_(first)
+
+
+def corrections(n_steps: int) -> tuple[float, float]:
+    """``1 - b^t`` of both betas, for step t, from 1."""
+    first, second = (1 - beta**n_steps for beta in BETAS)
+    return first, second
 
 
 def _clipping(norms: Tensor) -> Tensor:

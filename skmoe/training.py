@@ -22,7 +22,16 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
 from torch import Tensor
 
-from skmoe.batches import Batch, Batches, Rows, Tally, count_batches, of_rows, shown_by
+from skmoe.batches import (
+    Batch,
+    Batches,
+    Rows,
+    Tally,
+    batch_sizes,
+    count_batches,
+    of_rows,
+    shown_by,
+)
 from skmoe.checkpoint import tensors
 from skmoe.monitors import BestEpoch, monitors, overrides, raised_by_callback
 from skmoe.nn.base import Network
@@ -254,7 +263,9 @@ class _Loop(NeuralNet):
         table = self.course.table(rows.x.device)
         if table is None:
             return None
-        self.gradients: dict[int, ShallowGradient | None] = {}
+        # Each with memory that stays where it is; and made now, as that waits for the device.
+        sizes = set(batch_sizes(len(rows), self.batch_size))
+        self.gradients = {size: self._gradient_by_hand(Room()) for size in sizes}
         draws = any(getattr(module, "noise", 0) for module in self.module_.modules())
         generators = [self.generator] if draws else []
         return ResidentEpochs(
@@ -389,8 +400,6 @@ class _Loop(NeuralNet):
     def _take_resident_step(self, rows: Rows, line: Tensor, look: bool) -> dict[str, Tensor]:
         x, y, weight = rows.x[0], rows.y[0], rows.weight[0]
         self.course.follow_line(line)
-        if len(y) not in self.gradients:  # each with memory that stays where it is
-            self.gradients[len(y)] = self._gradient_by_hand(Room())
         self.by_hand = self.gradients[len(y)]
         parts = self.parts.of(((x, weight), y), self._find_gradients, self._begin_gradients)
         self.optimizer_.step()

@@ -29,6 +29,8 @@ TIER = 1_500_000
 COPIED = 16
 
 
+# Numbers of experts to sort by: the shorter, the faster.
+KEYS = torch.uint8, torch.int16, torch.int64
 # Rows of a block on a GPU, at least and at most.
 BLOCK_ROWS = 16, 128
 
@@ -175,19 +177,22 @@ class Blocks:
         n_layer_blocks, _, n_kept = expert_ids_BTK.shape
         n_groups = n_layer_blocks * n_experts
         firsts_B11 = torch.arange(0, n_groups, n_experts, device=device).view(-1, 1, 1)
-        groups_N = (expert_ids_BTK + firsts_B11).flatten().int()
+        short = next(kind for kind in KEYS if n_groups <= torch.iinfo(kind).max)
+        groups_N = (expert_ids_BTK + firsts_B11).flatten().to(short)
         n_assigned = len(groups_N)
         if n_rows is None:
             n_rows = block_rows(n_assigned, n_groups)
         sorted_N, order_N = groups_N.sort(stable=True)
-        numbers_G = torch.arange(n_groups, dtype=torch.int32, device=device)
+        numbers_G = torch.arange(n_groups, dtype=short, device=device)
         starts_G = torch.searchsorted(sorted_N, numbers_G)
         ends_G = torch.searchsorted(sorted_N, numbers_G, right=True)
         repeats_G = (ends_G - starts_G + n_rows - 1) // n_rows
         last_G = repeats_G.cumsum(0)
         # Moves the place of an assignment among the sorted ones to its slot.
         moved_G = (last_G - repeats_G) * n_rows - starts_G
-        slots = moved_G.index_select(0, sorted_N) + torch.arange(n_assigned, device=device)
+        slots = moved_G.index_select(0, sorted_N.int()) + torch.arange(
+            n_assigned, device=device
+        )
         self.slots_N = torch.empty_like(slots).scatter_(0, order_N, slots)
         # The last block of each expert may be filled in part.
         n_blocks = (n_assigned + min(n_groups, n_assigned) * (n_rows - 1)) // n_rows
