@@ -8,7 +8,7 @@ in each step.
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -113,7 +113,11 @@ def _clip(gradient: Tensor) -> None:
 
 
 class StackedAdamW:
-    """The same steps for M networks of one shape, each with a learning rate of its own.
+    """The same steps for M networks of one kind, each with a learning rate of its own.
+
+    Weights of one name lie next to each other. They may differ in their first axis, as those
+    of more or fewer experts; where they differ in another one, as logits of these experts,
+    zeros that never change fill up the smaller ones.
 
     Parameters
     ----------
@@ -125,12 +129,13 @@ class StackedAdamW:
     Attributes
     ----------
     stacked : dict of str to Tensor
-        By name, the weights of all networks, with M on the first axis: leaves for autograd.
+        By name, the weights of all networks, with M on the first axis, or joined along their
+        own first axis where they differ there: leaves for autograd.
     """
 
     def __init__(self, networks: Sequence[Network], weight_decays: Sequence[float]):
         self.n_steps = 0
-        self.decays_M1 = torch.tensor(weight_decays, dtype=torch.float64)[:, None]
+        self.decays = list(weight_decays)
         self._lay_out(networks)
         self.moments = torch.zeros_like(self.gradient), torch.zeros_like(self.gradient)
 
@@ -139,33 +144,53 @@ class StackedAdamW:
         named = [by_decay(network) for network in networks]
         self.n_decayed = len(named[0][0])
         weights = [{**decayed, **kept} for decayed, kept in named]
-        stacks = [torch.stack([own[name].detach() for own in weights]) for name in weights[0]]
-        vector = torch.cat([stack.flatten() for stack in stacks])
+        self.piles = [_Pile.of([own[name] for own in weights]) for name in weights[0]]
+        sizes = [math.prod(pile.shape) for pile in self.piles]
+        vector = weights[0][next(iter(weights[0]))].new_zeros(sum(sizes))
         self.gradient = torch.zeros_like(vector)
-        self.sizes = [stack.numel() for stack in stacks]
-        self.weights_MP, self.gradients_MP = self._blocks(vector), self._blocks(self.gradient)
         self.stacked = {}
-        for name, stack, values, gradient in zip(
-            weights[0], stacks, self.weights_MP, self.gradients_MP, strict=True
+        for name, pile, values, gradient in zip(
+            weights[0], self.piles, vector.split(sizes), self.gradient.split(sizes), strict=True
         ):
-            leaf = self.stacked[name] = values.detach().view_as(stack).requires_grad_()
-            leaf.grad = gradient.view_as(stack)
-            for own, row in zip(weights, leaf.detach(), strict=True):
-                own[name].data = row
+            leaf = self.stacked[name] = values.detach().view(pile.shape).requires_grad_()
+            leaf.grad = gradient.view(pile.shape)
+            for own, part in zip(weights, pile.parts(leaf.detach()), strict=True):
+                own[name].data = part.copy_(own[name].detach())
+        self.sizes = sizes
+        self.weights_RP, self.gradients_RP = self._rows(vector), self._rows(self.gradient)
+        self.decays_M1 = torch.tensor(self.decays, dtype=torch.float64)[:, None]
 
-    def _blocks(self, vector: Tensor) -> list[Tensor]:
-        """The part of each name, with a row for each network."""
-        return [part.view(len(self.decays_M1), -1) for part in vector.split(self.sizes)]
+    def _rows(self, vector: Tensor) -> list[Tensor]:
+        """The part of each name, with a row for each network, or rows for each of them."""
+        parts = zip(vector.split(self.sizes), self.piles, strict=True)
+        return [part.view(pile.shape[0], -1) for part, pile in parts]
+
+    def _parts(self, vector: Tensor) -> list[list[Tensor]]:
+        """Of each name, what belongs to each network."""
+        parts = zip(vector.split(self.sizes), self.piles, strict=True)
+        return [pile.parts(part.view(pile.shape)) for part, pile in parts]
 
     def keep(self, kept: Sequence[int], networks: Sequence[Network]) -> None:
         """Go on with some of the networks: those at these places."""
-        mean, square = (
-            torch.cat([block[kept].flatten() for block in self._blocks(moment)])
-            for moment in self.moments
-        )
-        self.moments = mean, square
-        self.decays_M1 = self.decays_M1[kept]
+        before = [self._parts(moment) for moment in self.moments]
+        self.decays = [self.decays[m] for m in kept]
         self._lay_out(networks)
+        self.moments = torch.zeros_like(self.gradient), torch.zeros_like(self.gradient)
+        for moment, olds in zip(self.moments, before, strict=True):
+            for parts, old in zip(self._parts(moment), olds, strict=True):
+                for part, m in zip(parts, kept, strict=True):
+                    part.copy_(old[m])
+
+    def maps(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """By name, weights and gradients, with the first axes of all networks as one."""
+
+        def joined(tensor: Tensor, pile: _Pile) -> Tensor:
+            return tensor if pile.owners_R is not None else tensor.flatten(0, 1)
+
+        return {
+            name: (joined(leaf.detach(), pile), joined(cast(Tensor, leaf.grad), pile))
+            for (name, leaf), pile in zip(self.stacked.items(), self.piles, strict=True)
+        }
 
     def zero_grad(self) -> None:
         """Set all gradients to zero."""
@@ -175,27 +200,32 @@ class StackedAdamW:
     def step(self, learning_rates: Sequence[float]) -> None:
         """One step, with a learning rate for each network."""
         self.n_steps += 1
-        norms = [torch.linalg.vector_norm(block, dim=1) for block in self.gradients_MP]
-        factor_M1 = _clipping(torch.stack(norms))[:, None]
-        for block in self.gradients_MP:
-            block.mul_(factor_M1)
+        factor_M1 = _clipping(self._norms())[:, None]
+        for pile, block in zip(self.piles, self.gradients_RP, strict=True):
+            block.mul_(pile.spread(factor_M1))
         rates_M1 = torch.tensor(learning_rates, dtype=torch.float64)[:, None]
         shrink_M1 = (1 - rates_M1 * self.decays_M1).to(self.gradient)
         rates_M1 = rates_M1.to(self.gradient)
-        changes_MP = self._blocks(direction(self.gradient, self.moments, self.n_steps))
-        for weights in self.weights_MP[: self.n_decayed]:
-            weights.mul_(shrink_M1)
-        for weights, change in zip(self.weights_MP, changes_MP, strict=True):
-            weights.sub_(change.mul_(rates_M1))
+        changes_RP = self._rows(direction(self.gradient, self.moments, self.n_steps))
+        decayed = zip(self.piles[: self.n_decayed], self.weights_RP, strict=False)
+        for pile, weights in decayed:
+            weights.mul_(pile.spread(shrink_M1))
+        for pile, weights, change in zip(self.piles, self.weights_RP, changes_RP, strict=True):
+            weights.sub_(change.mul_(pile.spread(rates_M1)))
+
+    def _norms(self) -> Tensor:
+        """Of each network, the norms of its gradient's parts, in the first axis."""
+        norms = [torch.linalg.vector_norm(block, dim=1) for block in self.gradients_RP]
+        return torch.stack([p.norms(rows) for p, rows in zip(self.piles, norms, strict=True)])
 
     def arrays(self, m: int) -> dict[str, Any]:
         """State of one network's optimiser, as `optimizer_arrays` has it."""
-        moments = [self._blocks(moment) for moment in self.moments]
+        moments = [[parts[m] for parts in self._parts(moment)] for moment in self.moments]
         parts = slice(0, self.n_decayed), slice(self.n_decayed, None)
         groups = [
-            [torch.cat([b[m] for b in bs[part]]) for bs in moments]
+            [torch.cat([own.flatten() for own in moment[part]]) for moment in moments]
             for part in parts
-            if self.weights_MP[part]
+            if self.piles[part]
         ]
         return {
             str(number): {
@@ -205,6 +235,46 @@ class StackedAdamW:
             }
             for number, (mean, square) in enumerate(groups)
         }
+
+
+class _Pile(NamedTuple):
+    """How the weights of one name lie on each other."""
+
+    shape: tuple[int, ...]
+    """Of all of them."""
+    own: list[torch.Size]
+    """Of each network's."""
+    owners_R: Tensor | None
+    """Whose a row is; None if there is one for each network."""
+
+    @classmethod
+    def of(cls, weights: Sequence[Tensor]) -> "_Pile":
+        """One row for each network; or all rows of all of them, if nothing else differs."""
+        own = [weight.shape for weight in weights]
+        if len(set(own)) > 1 and len({shape[1:] for shape in own}) == 1:
+            counts = torch.tensor([shape[0] for shape in own])
+            owners = torch.arange(len(own)).repeat_interleave(counts).to(weights[0].device)
+            return cls((len(owners), *own[0][1:]), own, owners)
+        return cls((len(own), *map(max, zip(*own, strict=True))), own, None)
+
+    def parts(self, of_all: Tensor) -> list[Tensor]:
+        """What belongs to each network."""
+        if self.owners_R is not None:
+            return list(of_all.split([shape[0] for shape in self.own]))
+        return [
+            row[tuple(map(slice, shape))] for row, shape in zip(of_all, self.own, strict=True)
+        ]
+
+    def spread(self, values_M1: Tensor) -> Tensor:
+        """Of numbers for each network, those for each row."""
+        return values_M1 if self.owners_R is None else values_M1.index_select(0, self.owners_R)
+
+    def norms(self, of_rows_R: Tensor) -> Tensor:
+        """Of norms of rows, those of networks."""
+        if self.owners_R is None:
+            return of_rows_R
+        squares_M = of_rows_R.new_zeros(len(self.own))
+        return squares_M.index_add_(0, self.owners_R, of_rows_R.square()).sqrt_()
 
 
 def direction(
