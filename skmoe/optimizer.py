@@ -8,6 +8,7 @@ in each step.
 
 import math
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -75,24 +76,33 @@ class FlatAdamW(torch.optim.AdamW):
         for group in self.param_groups:
             (part,) = group["params"]
             state = self.state[part]
-            # One pass over the weights; the checks around it would cost as much again.
-            torch._fused_adamw_(
-                [part.data],
-                [part.grad],
-                [state["exp_avg"]],
-                [state["exp_avg_sq"]],
-                [],
-                [state["step"].add_(1)],
-                lr=group["lr"],
-                beta1=BETAS[0],
-                beta2=BETAS[1],
-                weight_decay=group["weight_decay"],
-                eps=EPSILON,
-                amsgrad=False,
-                maximize=False,
-            )
+            tensors = part.data, part.grad, state["exp_avg"], state["exp_avg_sq"]
+            state["step"].add_(1)
+            _pass_over([tensors], state["step"], group["lr"], group["weight_decay"])
 
     step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it in a profiler's mark
+
+
+def _pass_over(
+    tensors: Sequence[tuple[Tensor, ...]], step: Tensor, learning_rate: float, decay: float
+) -> None:
+    """AdamW in one pass over weights, gradients and moments, without torch's many checks."""
+    weights, gradients, means, squares = zip(*tensors, strict=True)
+    torch._fused_adamw_(
+        weights,
+        gradients,
+        means,
+        squares,
+        [],
+        [step] * len(tensors),
+        lr=learning_rate,
+        beta1=BETAS[0],
+        beta2=BETAS[1],
+        weight_decay=decay,
+        eps=EPSILON,
+        amsgrad=False,
+        maximize=False,
+    )
 
 
 def _part(vector: nn.Parameter, part: slice) -> nn.Parameter:
@@ -137,7 +147,6 @@ class StackedAdamW:
         self.n_steps = 0
         self.decays = list(weight_decays)
         self._lay_out(networks)
-        self.moments = torch.zeros_like(self.gradient), torch.zeros_like(self.gradient)
 
     def _lay_out(self, networks: Sequence[Network]) -> None:
         """Weights that decay come first; those of one name lie next to each other."""
@@ -157,6 +166,8 @@ class StackedAdamW:
             for own, part in zip(weights, pile.parts(leaf.detach()), strict=True):
                 own[name].data = part.copy_(own[name].detach())
         self.sizes = sizes
+        self.moments = torch.zeros_like(vector), torch.zeros_like(vector)
+        self.runs: dict[tuple[int, int], list[tuple[Tensor, ...]]] = {}
         self.weights_RP, self.gradients_RP = self._rows(vector), self._rows(self.gradient)
         self.decays_M1 = torch.tensor(self.decays, dtype=torch.float64)[:, None]
 
@@ -175,7 +186,6 @@ class StackedAdamW:
         before = [self._parts(moment) for moment in self.moments]
         self.decays = [self.decays[m] for m in kept]
         self._lay_out(networks)
-        self.moments = torch.zeros_like(self.gradient), torch.zeros_like(self.gradient)
         for moment, olds in zip(self.moments, before, strict=True):
             for parts, old in zip(self._parts(moment), olds, strict=True):
                 for part, m in zip(parts, kept, strict=True):
@@ -200,6 +210,11 @@ class StackedAdamW:
     def step(self, learning_rates: Sequence[float]) -> None:
         """One step, with a learning rate for each network."""
         self.n_steps += 1
+        on_cpu = self.gradient.device.type == "cpu"
+        (self._step_by_runs if on_cpu else self._step_at_once)(learning_rates)
+
+    def _step_at_once(self, learning_rates: Sequence[float]) -> None:
+        """A step of few operations, for where calls cost more than passes over weights."""
         factor_M1 = _clipping(self._norms())[:, None]
         for pile, block in zip(self.piles, self.gradients_RP, strict=True):
             block.mul_(pile.spread(factor_M1))
@@ -212,6 +227,33 @@ class StackedAdamW:
             weights.mul_(pile.spread(shrink_M1))
         for pile, weights, change in zip(self.piles, self.weights_RP, changes_RP, strict=True):
             weights.sub_(change.mul_(pile.spread(rates_M1)))
+
+    def _step_by_runs(self, learning_rates: Sequence[float]) -> None:
+        """A step of few passes: one for neighbours with the same rate and decay."""
+        factor_M = _clipping(self._norms())
+        if float(factor_M.min()) < 1:
+            for pile, block in zip(self.piles, self.gradients_RP, strict=True):
+                block.mul_(pile.spread(factor_M[:, None]))
+        step, start = torch.tensor(float(self.n_steps)), 0
+        settings = zip(learning_rates, self.decays, strict=True)
+        for (rate, decay), run in groupby(settings):
+            place = start, start + sum(1 for _ in run)
+            if place not in self.runs:
+                self.runs[place] = self._of_run(slice(*place))
+            tensors, start = self.runs[place], place[1]
+            parts = (tensors[: self.n_decayed], decay), (tensors[self.n_decayed :], 0.0)
+            for part, own_decay in parts:
+                if part:
+                    _pass_over(part, step, rate, own_decay)
+
+    def _of_run(self, networks: slice) -> list[tuple[Tensor, ...]]:
+        """Weights, gradients and moments of neighbours, by name."""
+        means_RP, squares_RP = map(self._rows, self.moments)
+        blocks = zip(self.weights_RP, self.gradients_RP, means_RP, squares_RP, strict=True)
+        return [
+            tuple(block[pile.rows(networks)] for block in of_name)
+            for of_name, pile in zip(blocks, self.piles, strict=True)
+        ]
 
     def _norms(self) -> Tensor:
         """Of each network, the norms of its gradient's parts, in the first axis."""
@@ -264,6 +306,13 @@ class _Pile(NamedTuple):
         return [
             row[tuple(map(slice, shape))] for row, shape in zip(of_all, self.own, strict=True)
         ]
+
+    def rows(self, networks: slice) -> slice:
+        """Rows of some networks."""
+        if self.owners_R is None:
+            return networks
+        counts = [shape[0] for shape in self.own]
+        return slice(sum(counts[: networks.start]), sum(counts[: networks.stop]))
 
     def spread(self, values_M1: Tensor) -> Tensor:
         """Of numbers for each network, those for each row."""

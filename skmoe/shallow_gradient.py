@@ -70,6 +70,8 @@ class ShallowGradient:
         The loss of the predictions.
     room : Room
         Memory to be used in each step.
+    embedded : bool, default=False
+        Whether rows come as the layers see them.
     """
 
     def __init__(
@@ -79,11 +81,12 @@ class ShallowGradient:
         gradients: Mapping[str, Tensor],
         criterion: FitLoss,
         room: Room,
+        embedded: bool = False,
     ):
         self.networks, self.criterion = networks, criterion
         first = networks[0]
         is_plain = isinstance(first.embedding, NoEmbedding) and first.axes is None
-        self.sees = self._same if is_plain else self._embedded
+        self.sees = self._same if is_plain or embedded else self._embedded
         layers = [network.layer for network in networks]
         kind: type[_Mixture]
         if all(layer.experts.n_experts == 1 for layer in layers):

@@ -13,9 +13,10 @@ import math
 import time
 import warnings
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
+from operator import mul
 from typing import Any, cast
 
 import torch
@@ -50,6 +51,9 @@ from skmoe.training import (
     looks_now,
     train_alone,
 )
+
+# Values of rows as the layers see them that are kept throughout a training.
+EMBEDDED = 2**27
 
 
 @dataclass(eq=False)
@@ -230,7 +234,8 @@ class _Program:
         self.n_batches = count_batches(len(first.rows), self.plan.batch_size)
         self.step = 0
         self.is_known = all(_is_known(request) for request in group)
-        self.rows = StackedRows([request.rows for request in group], self.n_batches)
+        self.embeds = self.is_known and _have_room(group)
+        self.rows = self._stacked([request.rows for request in group], self.n_batches)
         self.validation = self._validation() if self.is_known else None
         decays = [model.plan.weight_decay for model in self.models]
         self.optimizer = StackedAdamW([model.network for model in self.models], decays)
@@ -282,7 +287,7 @@ class _Program:
         gradients = {name: gradient for name, (_, gradient) in maps.items()}
         networks = [cast(MoENetwork, model.network) for model in self.models]
         criterion = cast(FitLoss, self.plan.fit_loss)
-        return ShallowGradient(networks, weights, gradients, criterion, room)
+        return ShallowGradient(networks, weights, gradients, criterion, room, self.embeds)
 
     def _validation(self) -> StackedRows | None:
         """Rows to judge by, in batches of the size of those to learn from."""
@@ -291,7 +296,16 @@ class _Program:
         if not rows:
             return None
         size = max(self.rows.widths)
-        return StackedRows(rows, max(count_batches(len(part), size) for part in rows))
+        return self._stacked(rows, max(count_batches(len(part), size) for part in rows))
+
+    def _stacked(self, all_rows: Sequence[Rows], n_batches: int) -> StackedRows:
+        """Rows of all models, as their layers see them if these have room."""
+        if self.embeds:
+            all_rows = [
+                _embedded(cast(MoENetwork, model.network), rows)
+                for model, rows in zip(self.models, all_rows, strict=True)
+            ]
+        return StackedRows(all_rows, n_batches)
 
     def run(self) -> None:
         for epoch in count(1):
@@ -437,6 +451,19 @@ def _is_known(request: Request) -> bool:
     """Whether the gradient of a network is known by hand."""
     plan = request.plan
     return is_known(request.network, plan.fit_loss, plan.auxiliary_losses)
+
+
+def _have_room(group: Sequence[Request]) -> bool:
+    """Whether what the layers see of all rows fits into memory."""
+    widths = [cast(MoENetwork, request.network).embedding.output_dim for request in group]
+    lengths = [len(request.rows) for request in group]
+    return sum(map(mul, widths, lengths)) <= EMBEDDED
+
+
+@torch.no_grad()
+def _embedded(network: MoENetwork, rows: Rows) -> Rows:
+    """Rows as the layers see them."""
+    return replace(rows, x=network.embedding(network.on_axes(rows.x)))
 
 
 def _run(

@@ -248,6 +248,12 @@ def test_more_or_fewer_rows(n_rows):
     assert_same_as_alone(requests)
 
 
+def test_rows_that_do_not_fit_into_memory_are_embedded_batch_by_batch(monkeypatch):
+    monkeypatch.setattr("skmoe.side_by_side.EMBEDDED", 100)
+    requests = [request(seed, n_experts=2 + seed, validation=True) for seed in range(2)]
+    assert_same_as_alone(requests)
+
+
 def test_other_numbers_of_batches_are_not_trained_together():
     assert_same_as_alone([request(0), request(1, n_rows=49)], together=False)
 
