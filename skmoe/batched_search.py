@@ -22,11 +22,12 @@ class BatchedGridSearchCV(GridSearchCV):
     """`GridSearchCV` that trains all candidates and folds side by side.
 
     Networks of one shape take their steps together, whatever their learning rates, decays,
-    seeds and folds; those of different shapes, such as with other numbers of experts, make one
-    program for each shape. The models are those of `GridSearchCV`, with the same seeds and
-    batches, up to rounding, and so are `cv_results_`, `best_params_` and errors; a candidate
-    that diverges gets `error_score` and the others go on. It gains most where networks are
-    small or there is a GPU: there a step mostly waits for operations to be called.
+    seeds and folds; so do shallow ones with more or fewer experts, unless experts are balanced.
+    Others, such as those with wider experts, make one program for each shape. The models are
+    those of `GridSearchCV`, with the same seeds and batches, up to rounding, and so are
+    `cv_results_`, `best_params_` and errors; a candidate that diverges gets `error_score` and
+    the others go on. It gains most where networks are small or there is a GPU: there a step
+    mostly waits for operations to be called.
 
     What cannot be trained together is trained one after the other, as with callbacks, noise in
     gates, or rows that are sorted by expert as few of many wide experts are asked;

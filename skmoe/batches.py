@@ -162,7 +162,11 @@ def gate_entropy(routing: Routing) -> Tensor:
     """Mean entropy of the scores in each block, as a share of that of a uniform choice."""
     if routing.n_experts == 1:
         return routing.scores_BTE.new_zeros(routing.scores_BTE.shape[0])
+    return entropies(routing).mean(-1) / math.log(routing.n_experts)
+
+
+def entropies(routing: Routing) -> Tensor:
+    """Entropy of the scores for each row, ``(B, T)``."""
     total_BT1 = routing.scores_BTE.sum(-1, keepdim=True)  # not one, of sigmoids
     shares_BTE = routing.scores_BTE / total_BT1.clamp_min(torch.finfo(total_BT1.dtype).tiny)
-    entropy_BT = torch.special.entr(shares_BTE).sum(-1)
-    return entropy_BT.mean(-1) / math.log(routing.n_experts)
+    return torch.special.entr(shares_BTE).sum(-1)

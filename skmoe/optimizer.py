@@ -8,7 +8,8 @@ in each step.
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from itertools import groupby
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -82,24 +83,34 @@ class FlatAdamW(torch.optim.AdamW):
         for group in self.param_groups:
             (part,) = group["params"]
             state = self.state[part]
-            # One pass over the weights; the checks around it would cost as much again.
-            torch._fused_adamw_(
-                [part.data],
-                [part.grad],
-                [state["exp_avg"]],
-                [state["exp_avg_sq"]],
-                [],
-                [state["step"].add_(1)],
-                lr=group["lr"] if self.rate is None else self.rate,
-                beta1=BETAS[0],
-                beta2=BETAS[1],
-                weight_decay=group["weight_decay"],
-                eps=EPSILON,
-                amsgrad=False,
-                maximize=False,
-            )
+            tensors = part.data, part.grad, state["exp_avg"], state["exp_avg_sq"]
+            state["step"].add_(1)
+            rate = group["lr"] if self.rate is None else self.rate
+            _pass_over([tensors], state["step"], rate, group["weight_decay"])
 
     step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it in a profiler's mark
+
+
+def _pass_over(
+    tensors: Sequence[tuple[Tensor, ...]], step: Tensor, rate: float | Tensor, decay: float
+) -> None:
+    """AdamW in one pass over weights, gradients and moments, without torch's many checks."""
+    weights, gradients, means, squares = zip(*tensors, strict=True)
+    torch._fused_adamw_(
+        weights,
+        gradients,
+        means,
+        squares,
+        [],
+        [step] * len(tensors),
+        lr=rate,
+        beta1=BETAS[0],
+        beta2=BETAS[1],
+        weight_decay=decay,
+        eps=EPSILON,
+        amsgrad=False,
+        maximize=False,
+    )
 
 
 def _part(vector: nn.Parameter, part: slice) -> nn.Parameter:
@@ -120,7 +131,11 @@ def _clip(gradient: Tensor) -> None:
 
 
 class StackedAdamW:
-    """The same steps for M networks of one shape, each with a learning rate of its own.
+    """The same steps for M networks of one kind, each with a learning rate of its own.
+
+    Weights of one name lie next to each other. They may differ in their first axis, as those
+    of more or fewer experts; where they differ in another one, as logits of these experts,
+    zeros that never change fill up the smaller ones.
 
     Parameters
     ----------
@@ -132,47 +147,67 @@ class StackedAdamW:
     Attributes
     ----------
     stacked : dict of str to Tensor
-        By name, the weights of all networks, with M on the first axis: leaves for autograd.
+        By name, the weights of all networks, with M on the first axis, or joined along their
+        own first axis where they differ there: leaves for autograd.
     """
 
     def __init__(self, networks: Sequence[Network], weight_decays: Sequence[float]):
         self.n_steps = 0
-        self.decays_M1 = torch.tensor(weight_decays, dtype=torch.float64)[:, None]
+        self.decays = list(weight_decays)
         self._lay_out(networks)
-        self.moments = torch.zeros_like(self.gradient), torch.zeros_like(self.gradient)
 
     def _lay_out(self, networks: Sequence[Network]) -> None:
         """Weights that decay come first; those of one name lie next to each other."""
         named = [by_decay(network) for network in networks]
         self.n_decayed = len(named[0][0])
         weights = [{**decayed, **kept} for decayed, kept in named]
-        stacks = [torch.stack([own[name].detach() for own in weights]) for name in weights[0]]
-        vector = torch.cat([stack.flatten() for stack in stacks])
+        self.piles = [_Pile.of([own[name] for own in weights]) for name in weights[0]]
+        sizes = [math.prod(pile.shape) for pile in self.piles]
+        vector = weights[0][next(iter(weights[0]))].new_zeros(sum(sizes))
         self.gradient = torch.zeros_like(vector)
-        self.sizes = [stack.numel() for stack in stacks]
-        self.weights_MP, self.gradients_MP = self._blocks(vector), self._blocks(self.gradient)
         self.stacked = {}
-        for name, stack, values, gradient in zip(
-            weights[0], stacks, self.weights_MP, self.gradients_MP, strict=True
+        for name, pile, values, gradient in zip(
+            weights[0], self.piles, vector.split(sizes), self.gradient.split(sizes), strict=True
         ):
-            leaf = self.stacked[name] = values.detach().view_as(stack).requires_grad_()
-            leaf.grad = gradient.view_as(stack)
-            for own, row in zip(weights, leaf.detach(), strict=True):
-                own[name].data = row
+            leaf = self.stacked[name] = values.detach().view(pile.shape).requires_grad_()
+            leaf.grad = gradient.view(pile.shape)
+            for own, part in zip(weights, pile.parts(leaf.detach()), strict=True):
+                own[name].data = part.copy_(own[name].detach())
+        self.sizes = sizes
+        self.moments = torch.zeros_like(vector), torch.zeros_like(vector)
+        self.runs: dict[tuple[int, int], list[tuple[Tensor, ...]]] = {}
+        self.weights_RP, self.gradients_RP = self._rows(vector), self._rows(self.gradient)
 
-    def _blocks(self, vector: Tensor) -> list[Tensor]:
-        """The part of each name, with a row for each network."""
-        return [part.view(len(self.decays_M1), -1) for part in vector.split(self.sizes)]
+    def _rows(self, vector: Tensor) -> list[Tensor]:
+        """The part of each name, with a row for each network, or rows for each of them."""
+        parts = zip(vector.split(self.sizes), self.piles, strict=True)
+        return [part.view(pile.shape[0], -1) for part, pile in parts]
+
+    def _parts(self, vector: Tensor) -> list[list[Tensor]]:
+        """Of each name, what belongs to each network."""
+        parts = zip(vector.split(self.sizes), self.piles, strict=True)
+        return [pile.parts(part.view(pile.shape)) for part, pile in parts]
 
     def keep(self, kept: Sequence[int], networks: Sequence[Network]) -> None:
         """Go on with some of the networks: those at these places."""
-        mean, square = (
-            torch.cat([block[kept].flatten() for block in self._blocks(moment)])
-            for moment in self.moments
-        )
-        self.moments = mean, square
-        self.decays_M1 = self.decays_M1[kept]
+        before = [self._parts(moment) for moment in self.moments]
+        self.decays = [self.decays[m] for m in kept]
         self._lay_out(networks)
+        for moment, olds in zip(self.moments, before, strict=True):
+            for parts, old in zip(self._parts(moment), olds, strict=True):
+                for part, m in zip(parts, kept, strict=True):
+                    part.copy_(old[m])
+
+    def maps(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """By name, weights and gradients, with the first axes of all networks as one."""
+
+        def joined(tensor: Tensor, pile: _Pile) -> Tensor:
+            return tensor if pile.owners_R is not None else tensor.flatten(0, 1)
+
+        return {
+            name: (joined(leaf.detach(), pile), joined(cast(Tensor, leaf.grad), pile))
+            for (name, leaf), pile in zip(self.stacked.items(), self.piles, strict=True)
+        }
 
     def zero_grad(self) -> None:
         """Set all gradients to zero."""
@@ -181,38 +216,72 @@ class StackedAdamW:
     def step(self, learning_rates: Sequence[float]) -> None:
         """One step, with a learning rate for each network."""
         self.n_steps += 1
+        if self.gradient.device.type == "cpu":
+            self._step_by_runs(learning_rates)
+            return
         line = self.line(learning_rates, self.n_steps)
         self.follow_line(torch.tensor(line, dtype=torch.float64).to(self.gradient))
 
     def line(self, learning_rates: Sequence[float], n_steps: int) -> list[float]:
         """All numbers that the step of this number needs, for `follow_line`."""
-        decays = self.decays_M1[:, 0].tolist()
-        shrink = [1 - r * decay for r, decay in zip(learning_rates, decays, strict=True)]
-        return [*corrections(n_steps), *learning_rates, *shrink]
+        settings = zip(learning_rates, self.decays, strict=True)
+        return [*corrections(n_steps), *learning_rates, *(1 - r * d for r, d in settings)]
 
     @torch.no_grad()
     def follow_line(self, line: Tensor) -> None:
-        """The step that these numbers say, on the device of the weights."""
-        first, second, numbers = line[0], line[1], line[2:]
-        rates_M1, shrink_M1 = numbers.view(2, -1, 1)
-        norms = [torch.linalg.vector_norm(block, dim=1) for block in self.gradients_MP]
-        factor_M1 = _clipping(torch.stack(norms))[:, None]
-        for block in self.gradients_MP:
-            block.mul_(factor_M1)
-        changes_MP = self._blocks(direction(self.gradient, self.moments, (first, second)))
-        for weights in self.weights_MP[: self.n_decayed]:
-            weights.mul_(shrink_M1)
-        for weights, change in zip(self.weights_MP, changes_MP, strict=True):
-            weights.sub_(change.mul_(rates_M1))
+        """The step that these numbers say, in few operations and without a wait."""
+        first, second = line[0], line[1]
+        rates_M1, shrink_M1 = line[2:].view(2, -1, 1)
+        factor_M1 = _clipping(self._norms())[:, None]
+        for pile, block in zip(self.piles, self.gradients_RP, strict=True):
+            block.mul_(pile.spread(factor_M1))
+        changes_RP = self._rows(direction(self.gradient, self.moments, (first, second)))
+        decayed = zip(self.piles[: self.n_decayed], self.weights_RP, strict=False)
+        for pile, weights in decayed:
+            weights.mul_(pile.spread(shrink_M1))
+        for pile, weights, change in zip(self.piles, self.weights_RP, changes_RP, strict=True):
+            weights.sub_(change.mul_(pile.spread(rates_M1)))
+
+    def _step_by_runs(self, learning_rates: Sequence[float]) -> None:
+        """A step of few passes: one for neighbours with the same rate and decay."""
+        factor_M = _clipping(self._norms())
+        if float(factor_M.min()) < 1:
+            for pile, block in zip(self.piles, self.gradients_RP, strict=True):
+                block.mul_(pile.spread(factor_M[:, None]))
+        step, start = torch.tensor(float(self.n_steps)), 0
+        settings = zip(learning_rates, self.decays, strict=True)
+        for (rate, decay), run in groupby(settings):
+            place = start, start + sum(1 for _ in run)
+            if place not in self.runs:
+                self.runs[place] = self._of_run(slice(*place))
+            tensors, start = self.runs[place], place[1]
+            parts = (tensors[: self.n_decayed], decay), (tensors[self.n_decayed :], 0.0)
+            for part, own_decay in parts:
+                if part:
+                    _pass_over(part, step, rate, own_decay)
+
+    def _of_run(self, networks: slice) -> list[tuple[Tensor, ...]]:
+        """Weights, gradients and moments of neighbours, by name."""
+        means_RP, squares_RP = map(self._rows, self.moments)
+        blocks = zip(self.weights_RP, self.gradients_RP, means_RP, squares_RP, strict=True)
+        return [
+            tuple(block[pile.rows(networks)] for block in of_name)
+            for of_name, pile in zip(blocks, self.piles, strict=True)
+        ]
+
+    def _norms(self) -> Tensor:
+        """Of each network, the norms of its gradient's parts, in the first axis."""
+        norms = [torch.linalg.vector_norm(block, dim=1) for block in self.gradients_RP]
+        return torch.stack([p.norms(rows) for p, rows in zip(self.piles, norms, strict=True)])
 
     def arrays(self, m: int) -> dict[str, Any]:
         """State of one network's optimiser, as `optimizer_arrays` has it."""
-        moments = [self._blocks(moment) for moment in self.moments]
+        moments = [[parts[m] for parts in self._parts(moment)] for moment in self.moments]
         parts = slice(0, self.n_decayed), slice(self.n_decayed, None)
         groups = [
-            [torch.cat([b[m] for b in bs[part]]) for bs in moments]
+            [torch.cat([own.flatten() for own in moment[part]]) for moment in moments]
             for part in parts
-            if self.weights_MP[part]
+            if self.piles[part]
         ]
         return {
             str(number): {
@@ -222,6 +291,53 @@ class StackedAdamW:
             }
             for number, (mean, square) in enumerate(groups)
         }
+
+
+class _Pile(NamedTuple):
+    """How the weights of one name lie on each other."""
+
+    shape: tuple[int, ...]
+    """Of all of them."""
+    own: list[torch.Size]
+    """Of each network's."""
+    owners_R: Tensor | None
+    """Whose a row is; None if there is one for each network."""
+
+    @classmethod
+    def of(cls, weights: Sequence[Tensor]) -> "_Pile":
+        """One row for each network; or all rows of all of them, if nothing else differs."""
+        own = [weight.shape for weight in weights]
+        if len(set(own)) > 1 and len({shape[1:] for shape in own}) == 1:
+            counts = torch.tensor([shape[0] for shape in own])
+            owners = torch.arange(len(own)).repeat_interleave(counts).to(weights[0].device)
+            return cls((len(owners), *own[0][1:]), own, owners)
+        return cls((len(own), *map(max, zip(*own, strict=True))), own, None)
+
+    def parts(self, of_all: Tensor) -> list[Tensor]:
+        """What belongs to each network."""
+        if self.owners_R is not None:
+            return list(of_all.split([shape[0] for shape in self.own]))
+        return [
+            row[tuple(map(slice, shape))] for row, shape in zip(of_all, self.own, strict=True)
+        ]
+
+    def rows(self, networks: slice) -> slice:
+        """Rows of some networks."""
+        if self.owners_R is None:
+            return networks
+        counts = [shape[0] for shape in self.own]
+        return slice(sum(counts[: networks.start]), sum(counts[: networks.stop]))
+
+    def spread(self, values_M1: Tensor) -> Tensor:
+        """Of numbers for each network, those for each row."""
+        return values_M1 if self.owners_R is None else values_M1.index_select(0, self.owners_R)
+
+    def norms(self, of_rows_R: Tensor) -> Tensor:
+        """Of norms of rows, those of networks."""
+        if self.owners_R is None:
+            return of_rows_R
+        squares_M = of_rows_R.new_zeros(len(self.own))
+        return squares_M.index_add_(0, self.owners_R, of_rows_R.square()).sqrt_()
 
 
 def direction(

@@ -3,9 +3,9 @@
 A step of a small network is a hundred short operations, whose calls take ten times as long as
 a GPU needs for the work. Where shapes stay the same, the operations are recorded once, as a
 CUDA graph; from then on a step is one call, and the processor waits for the device at the end
-of an epoch only. For that, all that differs from step to step lies on the device: rows in the
-order of the epoch, the place of the next batch among them, learning rates and temperatures of
-all steps in a table, and sums of what is to be told of the epoch.
+of an epoch only. For that, all that differs from step to step lies on the device: the order of
+the rows, the place of the next batch in it, learning rates and temperatures of all steps in a
+table, and sums of what is to be told of the epoch.
 """
 
 import contextlib
@@ -15,14 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skmoe.batches import BATCHES_PER_LOOK, Rows, batch_sizes
+from skmoe.batches import BATCHES_PER_LOOK
+from skmoe.stacked_rows import StackedBatch, StackedRows
 
 # Steps before the first one is recorded: libraries make their plans and memory in them.
 WARM_UP = 3
 
-TakeStep = Callable[[Rows, Tensor, bool], dict[str, Tensor]]
-"""From (rows of a batch, this step's line of the table, whether to look at routings): takes a
-step, and tells means over the batch."""
+TakeStep = Callable[[StackedBatch, Tensor, bool], dict[str, Tensor]]
+"""From (batch, this step's line of the table, whether to look at routings): takes a step, and
+tells means over the batch, with the models on their first axis."""
 
 
 def repeats_steps(device: torch.device) -> bool:
@@ -35,72 +36,62 @@ class ResidentEpochs:
 
     Parameters
     ----------
-    rows : sequence of Rows
-        Of M models, as many for each.
-    batch_size : int
-        Largest size of a batch.
+    rows : StackedRows
+        On the device.
     table : Tensor of shape (n_steps, C)
         What each step is to be taken with.
     take_step : callable
         Takes one. It must do the same with tensors at the same places, each time that it is
-        called with rows of a size; rows have a first axis for the models.
+        called with a batch of a shape.
     generators : sequence of torch.Generator, default=()
         Those that a step draws from.
     """
 
     def __init__(
         self,
-        rows: Sequence[Rows],
-        batch_size: int,
+        rows: StackedRows,
         table: Tensor,
         take_step: TakeStep,
         generators: Sequence[torch.Generator] = (),
     ):
         self.rows, self.table, self.take_step = rows, table, take_step
-        self.sizes = batch_sizes(len(rows[0]), batch_size)
-        self.epoch = Rows(
-            *(torch.stack(parts) for parts in zip(*map(_parts, rows), strict=True))
-        )
-        device = table.device
-        self.spread = torch.arange(max(self.sizes), device=device)
-        self.place = torch.zeros((), dtype=torch.long, device=device)
-        self.step = torch.zeros(1, dtype=torch.long, device=device)
+        self.index_BMT = torch.empty_like(rows.places_BMT)
+        self.place = torch.zeros(1, dtype=torch.long, device=table.device)
+        self.step = torch.zeros_like(self.place)
         self.sums: dict[str, Tensor] = {}
-        self.told: dict[bool, list[str]] = {}
-        self.steps = Recorder(self._take_one, device, generators)
+        self.n_rows: dict[str, Tensor] = {}
+        self.steps = Recorder(self._take_one, table.device, generators)
 
-    def run(self, orders: Sequence[Tensor] | None, first_step: int) -> dict[str, Tensor]:
-        """Means over an epoch that starts at this step, rows in these orders."""
+    def run(
+        self, generators: Sequence[torch.Generator | None], first_step: int
+    ) -> dict[str, Tensor]:
+        """Means over an epoch that starts at this step, rows in orders that these draw."""
         with self.steps.stream():
-            if orders is not None:
-                for m, order in enumerate(orders):
-                    for part, of_rows in zip(
-                        _parts(self.epoch), _parts(self.rows[m]), strict=True
-                    ):
-                        torch.index_select(of_rows, 0, order, out=part[m])
+            self.index_BMT.copy_(self.rows.index(generators))
             self.place.zero_()
             self.step.fill_(first_step)
-            for total in self.sums.values():
+            for total in (*self.sums.values(), *self.n_rows.values()):
                 total.zero_()
-            n_rows: dict[str, int] = {}
-            for index, size in enumerate(self.sizes):
-                look = index % BATCHES_PER_LOOK == 0
-                self.steps(size, look)
-                for name in self.told[look]:
-                    n_rows[name] = n_rows.get(name, 0) + size
-            return {name: total / n_rows[name] for name, total in self.sums.items()}
+            for number, (width, is_full) in enumerate(self.rows.shapes):
+                self.steps(width, is_full, number % BATCHES_PER_LOOK == 0)
+            return {name: total / self.n_rows[name] for name, total in self.sums.items()}
 
-    def _take_one(self, size: int, look: bool) -> None:
-        chosen = self.spread[:size] + self.place
-        batch = Rows(*(part.index_select(1, chosen) for part in _parts(self.epoch)))
+    def _take_one(self, width: int, is_full: bool, look: bool) -> None:
+        places = self.index_BMT, self.rows.share_BMT, self.rows.sizes_BM
+        index_MT, share_MT, sizes_M = (
+            of_all.index_select(0, self.place)[0] for of_all in places
+        )
+        batch = self.rows.batch(index_MT, share_MT, sizes_M, width, is_full)
         told = self.take_step(batch, self.table.index_select(0, self.step)[0], look)
-        self.place.add_(size)
+        self.place.add_(1)
         self.step.add_(1)
-        self.told[look] = list(told)
-        for name, value in told.items():
+        for name, mean in told.items():
+            sizes = batch.sizes_M.view(-1, *[1] * (mean.ndim - 1))
             if name not in self.sums:
-                self.sums[name] = torch.zeros_like(value)
-            self.sums[name].add_(value, alpha=size)
+                self.sums[name] = torch.zeros_like(mean)
+                self.n_rows[name] = torch.zeros_like(sizes)
+            self.sums[name].addcmul_(mean, sizes.to(mean.dtype))
+            self.n_rows[name].add_(sizes)
 
 
 class Recorder:
@@ -172,7 +163,3 @@ class Recorder:
         with torch.cuda.stream(self.side):
             yield
         around.wait_stream(self.side)
-
-
-def _parts(rows: Rows) -> tuple[Tensor, Tensor, Tensor]:
-    return rows.x, rows.y, rows.weight

@@ -8,7 +8,7 @@ be trained side by side, as B blocks.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from skmoe.nn.base import Network
 from skmoe.nn.base_gates import Gate
 from skmoe.nn.base_routers import Routing, softmax_over_experts
-from skmoe.nn.dispatch import multiply_adds, pays_to_sort, sorting_for
+from skmoe.nn.dispatch import multiply_adds, pays_to_sort
 from skmoe.nn.embeddings import NoEmbedding
 from skmoe.nn.gates import LinearGate, MLPGate
 from skmoe.nn.layers import MoELayer
@@ -27,6 +27,7 @@ from skmoe.nn.networks import MoENetwork
 from skmoe.nn.routers import SoftmaxRouter
 from skmoe.nn.soft_mixture import (
     GRADIENTS,
+    Blocks,
     Hidden,
     Mixed,
     Room,
@@ -36,6 +37,7 @@ from skmoe.nn.soft_mixture import (
     pull_back_hidden,
     pull_back_maps,
 )
+from skmoe.nn.sorting import BlockSorting, Sorting
 from skmoe.nn.sparse_mixture import SparselyMixed
 from skmoe.nn.stacked import ACTIVATIONS, StackedLinear
 from skmoe.objective import AuxiliaryLoss
@@ -58,14 +60,18 @@ class ShallowGradient:
     Parameters
     ----------
     networks : sequence of MoENetwork
-        B networks of one kind, which `is_known` by hand.
+        B networks of one kind, which `is_known` by hand. Their numbers of experts, and of
+        those that are asked if these are not all, may differ.
     weights, gradients : mapping of str to Tensor
         By the names that they have in a network, with those of all networks on the first
-        axis: of gates B maps, of experts ``B E``. They must stay where they are.
+        axis: of gates B maps, of experts their sum. Gates with fewer logits are filled up.
+        They must stay where they are.
     criterion : FitLoss
         The loss of the predictions.
     room : Room
         Memory to be used in each step.
+    embedded : bool, default=False
+        Whether rows come as the layers see them.
     """
 
     def __init__(
@@ -75,21 +81,20 @@ class ShallowGradient:
         gradients: Mapping[str, Tensor],
         criterion: FitLoss,
         room: Room,
+        embedded: bool = False,
     ):
         self.networks, self.criterion = networks, criterion
         first = networks[0]
         is_plain = isinstance(first.embedding, NoEmbedding) and first.axes is None
-        self.sees = self._same if is_plain else self._embedded
-        layer, top_k = first.layer, first.layer.router.top_k
-        n_experts = layer.experts.n_experts
+        self.sees = self._same if is_plain or embedded else self._embedded
+        layers = [network.layer for network in networks]
         kind: type[_Mixture]
-        if n_experts == 1:
+        if all(layer.experts.n_experts == 1 for layer in layers):
             kind = _OneExpert
         else:
-            kind = _All if top_k is None or top_k >= n_experts else _Some
+            kind = _All if asks_all(first) else _Some
         tensors = {name: (w.detach(), gradients[name]) for name, w in weights.items()}
-        gates = [network.layer.gate for network in networks]
-        self.mixture = kind(layer, tensors, gates, room)
+        self.mixture = kind(layers, tensors, room)
 
     def __call__(self, x_BTD: Tensor, y_BTO: Tensor, weight_BT: Tensor) -> Outcome:
         # No tensor here asks for a gradient; so autograd looks away.
@@ -97,6 +102,16 @@ class ShallowGradient:
         losses_B, dpredictions_BTO = self._losses(predictions_BTO, y_BTO, weight_BT)
         self.mixture.pull_back(dpredictions_BTO)
         return Outcome(losses_B, predictions_BTO)
+
+    def losses(self, x_BTD: Tensor, y_BTO: Tensor, weight_BT: Tensor) -> Tensor:
+        """Losses of the blocks alone."""
+        predictions_BTO = self.mixture.answer(self.sees(x_BTD))
+        return self._losses(predictions_BTO, y_BTO, weight_BT)[0]
+
+    @property
+    def counts(self) -> Sequence[int]:
+        """Numbers of the networks' experts."""
+        return self.mixture.blocks.counts
 
     def routing(self) -> Routing:
         """Of the last batch, each network a block."""
@@ -139,11 +154,14 @@ Tensors = Mapping[str, tuple[Tensor, Tensor]]
 class _Mixture(ABC):
     """Predictions of the layers, ``y_BTO``, then the gradients of their weights."""
 
-    def __init__(self, layer: MoELayer, tensors: Tensors, gates: Sequence[Gate], room: Room):
-        self.n_experts, self.router, self.room = layer.experts.n_experts, layer.router, room
-        self.activation = cast(MLPExperts, layer.experts).activation_name
+    def __init__(self, layers: Sequence[MoELayer], tensors: Tensors, room: Room):
+        self.router, self.room = layers[0].router, room
+        self.activation = cast(MLPExperts, layers[0].experts).activation_name
         names = [f"layer.experts.{map_}" for map_ in MAPS]
         self.maps, self.gradients = zip(*(tensors[name] for name in names), strict=True)
+        counts = [layer.experts.n_experts for layer in layers]
+        self.blocks = Blocks(counts, self.maps[0].device)
+        self.n_experts = self.blocks.n_experts
 
     @abstractmethod
     def answer(self, z_BTD: Tensor) -> Tensor:
@@ -183,9 +201,9 @@ class _OneExpert(_Mixture):
 class _All(_Mixture):
     """All experts, by the softmax of the gate's logits."""
 
-    def __init__(self, layer: MoELayer, tensors: Tensors, gates: Sequence[Gate], room: Room):
-        super().__init__(layer, tensors, gates, room)
-        self.gate = _Gate(tensors, gates, room)
+    def __init__(self, layers: Sequence[MoELayer], tensors: Tensors, room: Room):
+        super().__init__(layers, tensors, room)
+        self.gate = _Gate(tensors, layers, self.blocks, room)
 
     def answer(self, z_BTD: Tensor) -> Tensor:
         n_blocks, n_rows, _ = z_BTD.shape
@@ -195,13 +213,14 @@ class _All(_Mixture):
         self.gate.logits(z_BTD, self.logits_BET.mT)
         self.weights_BET = self.room.take("weights", shape_BET, z_BTD)
         torch.softmax(self.logits_BET, 1, out=self.weights_BET)
-        weights_GT = self.weights_BET.view(-1, n_rows)
-        self.mixed = Mixed.of(z_BTD, weights_GT, self.maps, self.activation, self.room)
+        weights_GT = self.blocks.part(self.weights_BET)
+        given = z_BTD, weights_GT, self.maps, self.activation, self.room
+        self.mixed = Mixed.of(*given, self.blocks)
         return self.mixed.y_BTO
 
     def pull_back(self, dy_BTO: Tensor) -> None:
         dweights_GT = self.mixed.pull_back(dy_BTO, self.gradients, self.room)
-        dweights_BET = dweights_GT.view(self.weights_BET.shape)
+        dweights_BET = self.blocks.join(dweights_GT)
         dlogits_BET = softmax_backward(dweights_BET, self.weights_BET, 1, dy_BTO.dtype)
         self.gate.pull_back(dlogits_BET.mT)
 
@@ -213,12 +232,16 @@ class _All(_Mixture):
 class _Some(_Mixture):
     """The experts of the largest logits, by the softmax of these."""
 
-    def __init__(self, layer: MoELayer, tensors: Tensors, gates: Sequence[Gate], room: Room):
-        super().__init__(layer, tensors, gates, room)
+    def __init__(self, layers: Sequence[MoELayer], tensors: Tensors, room: Room):
+        super().__init__(layers, tensors, room)
         self.mixed: Mixed | SparselyMixed
-        self.gate = _Gate(tensors, gates, room)
-        self.per_row = multiply_adds(layer.experts)
-        self.top_k = cast(int, layer.router.top_k)
+        self.gate = _Gate(tensors, layers, self.blocks, room)
+        self.per_row = multiply_adds(layers[0].experts)
+        top_ks = [cast(int, layer.router.top_k) for layer in layers]
+        self.top_k, self.too_many_B1K = max(top_ks), None
+        if min(top_ks) < self.top_k:
+            ranks_K = torch.arange(self.top_k, device=self.maps[0].device)
+            self.too_many_B1K = ranks_K >= torch.tensor(top_ks).to(ranks_K)[:, None, None]
 
     def answer(self, z_BTD: Tensor) -> Tensor:
         shape_BTE = *z_BTD.shape[:2], self.n_experts
@@ -226,6 +249,10 @@ class _Some(_Mixture):
         self.gate.logits(z_BTD, self.logits_BTE)
         self.ids_BTK = self.router.choose(self.logits_BTE, self.top_k)
         kept_BTK = self.logits_BTE.gather(2, self.ids_BTK)
+        if self.too_many_B1K is not None:
+            kept_BTK, order_BTK = kept_BTK.sort(2, descending=True)
+            self.ids_BTK = self.ids_BTK.gather(2, order_BTK)
+            kept_BTK.masked_fill_(self.too_many_B1K, -torch.inf)
         self.weights_BTK = softmax_over_experts(kept_BTK)
         n_saved = self.logits_BTE.numel() - kept_BTK.numel()
         pays = pays_to_sort(n_saved, self.per_row, z_BTD.device)
@@ -234,7 +261,14 @@ class _Some(_Mixture):
         return self.mixed.y_BTO
 
     def _sorted(self, z_BTD: Tensor) -> SparselyMixed:
-        plan = sorting_for(self.ids_BTK, self.n_experts, self.per_row)
+        ids_BTK = self.ids_BTK
+        if self.too_many_B1K is not None:  # they have no weight, whoever they are
+            ids_BTK = ids_BTK.masked_fill(self.too_many_B1K, 0)
+        plan: Sorting | BlockSorting
+        if z_BTD.is_cuda:
+            plan = BlockSorting(self.blocks.numbered(ids_BTK), self.blocks.n_groups)
+        else:
+            plan = Sorting(ids_BTK, self.blocks.counts, self.per_row)
         x_SD = z_BTD.flatten(0, 1).index_select(0, plan.rows_S)
         places = self.weights_BTK, plan.slots_N, plan.tiers
         return SparselyMixed.of(x_SD, *places, self.maps, self.activation, self.room)
@@ -243,15 +277,14 @@ class _Some(_Mixture):
         n_blocks, n_rows, _ = z_BTD.shape
         weights_BET = z_BTD.new_zeros(n_blocks, self.n_experts, n_rows)
         weights_BET.scatter_(1, self.ids_BTK.mT, self.weights_BTK.mT)
-        given = z_BTD, weights_BET.view(-1, n_rows), self.maps, self.activation
-        return Mixed.of(*given, self.room)
+        given = z_BTD, self.blocks.part(weights_BET), self.maps, self.activation, self.room
+        return Mixed.of(*given, self.blocks)
 
     def pull_back(self, dy_BTO: Tensor) -> None:
         dweights = self.mixed.pull_back(dy_BTO, self.gradients, self.room)
         ids_BKT, weights_BKT = self.ids_BTK.mT, self.weights_BTK.mT
         if isinstance(self.mixed, Mixed):
-            shape_BET = dy_BTO.shape[0], self.n_experts, dy_BTO.shape[1]
-            dweights_BKT = dweights.view(shape_BET).gather(1, ids_BKT)
+            dweights_BKT = self.blocks.join(dweights).gather(1, ids_BKT)
         else:
             dweights_BKT = dweights.mT.contiguous()
         dkept_BKT = softmax_backward(dweights_BKT, weights_BKT, 1, dy_BTO.dtype)
@@ -259,7 +292,8 @@ class _Some(_Mixture):
         self.gate.pull_back(dlogits_BTE.scatter_(2, self.ids_BTK, dkept_BKT.mT))
 
     def routing(self) -> Routing:
-        return self.router(self.logits_BTE)
+        scores_BTE = softmax_over_experts(self.logits_BTE)
+        return Routing(self.weights_BTK, self.ids_BTK, scores_BTE, self.logits_BTE)
 
 
 class _Affine:
@@ -280,8 +314,11 @@ class _Affine:
 class _Gate:
     """Logits of linear gates or nets with one hidden layer; then their gradients."""
 
-    def __init__(self, tensors: Tensors, gates: Sequence[Gate], room: Room):
-        self.gates, self.room = gates, room
+    def __init__(
+        self, tensors: Tensors, layers: Sequence[MoELayer], blocks: Blocks, room: Room
+    ):
+        self.gates = gates = [layer.gate for layer in layers]
+        self.blocks, self.room = blocks, room
         self.linear = _Affine(tensors, "layer.gate.linear")
         self.hidden = None
         if isinstance(gates[0], MLPGate):
@@ -304,6 +341,8 @@ class _Gate:
                 -torch.cat([gate.log_temperature for gate in self.gates])
             )
             into_BTE.mul_(self.sharpness_B11)
+        if not self.blocks.are_even:
+            into_BTE.masked_fill_(self.blocks.missing_BE.unsqueeze(1), -torch.inf)
 
     def pull_back(self, dlogits_BTE: Tensor) -> None:
         if not self.is_plain:
@@ -314,6 +353,23 @@ class _Gate:
             torch.bmm(dlogits_BTE, self.linear.weight.mT, out=dhidden)
             GRADIENTS[self.activation].pull_back(dhidden, self.known)
             self.hidden.pull_back(self.z_BTD, dhidden)
+
+
+def asks_all(network: MoENetwork) -> bool:
+    """Whether each row asks all experts."""
+    top_k = network.layer.router.top_k
+    return top_k is None or top_k >= network.layer.experts.n_experts
+
+
+def common_shape(network: MoENetwork) -> tuple[Hashable, ...]:
+    """What networks that are known by hand must share to be blocks side by side."""
+    layer = network.layer
+    experts, gate = cast(MLPExperts, layer.experts), layer.gate
+    maps = [tuple(map_.shape[1:]) for map_ in experts.stacked()]
+    of_gate: tuple[Hashable, ...] = type(gate), gate.schedule
+    if isinstance(gate, MLPGate):
+        of_gate += activation_name(gate), tuple(gate.hidden.weight.shape)
+    return asks_all(network), *maps, experts.activation_name, *of_gate
 
 
 def gradient_by_hand(

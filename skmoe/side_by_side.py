@@ -5,16 +5,18 @@ of one shape take their steps together: their weights are rows of one matrix, a 
 or `torch.vmap` takes all of them through the same operations, and the optimiser steps on the
 whole matrix. Each network keeps what is its own: rows, batches and their order, learning rate,
 decay, the norm its gradient is clipped to, the moment it stops. So it ends as it would alone,
-up to rounding.
+up to rounding. Where the gradient is known by hand, they may have more or fewer experts, of
+which more or fewer are asked, and a few rows more or less.
 """
 
 import math
 import time
 import warnings
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
+from operator import mul
 from typing import Any, cast
 
 import torch
@@ -26,19 +28,22 @@ from skmoe.batches import (
     Batches,
     Rows,
     count_batches,
-    gate_entropy,
+    entropies,
     of_rows,
     shown_by,
 )
 from skmoe.gradients import gradients
 from skmoe.nn.base import Network
+from skmoe.nn.base_gates import Gate
 from skmoe.nn.losses import FitLoss
 from skmoe.nn.networks import MoENetwork
 from skmoe.nn.soft_mixture import Room
 from skmoe.objective import auxiliary_losses, fit_loss, validation_loss
 from skmoe.optimizer import StackedAdamW, schedule
 from skmoe.plan import TrainingPlan, TrainingResult
-from skmoe.shallow_gradient import ShallowGradient, is_known
+from skmoe.resident import ResidentEpochs, repeats_steps
+from skmoe.shallow_gradient import ShallowGradient, common_shape, is_known
+from skmoe.stacked_rows import StackedBatch, StackedRows
 from skmoe.threads import threads
 from skmoe.training import (
     DIVERGED_LOSS,
@@ -48,6 +53,9 @@ from skmoe.training import (
     looks_now,
     train_alone,
 )
+
+# Values of rows as the layers see them that are kept throughout a training.
+EMBEDDED = 2**27
 
 
 @dataclass(eq=False)
@@ -116,9 +124,15 @@ def kind_of(request: Request) -> Hashable:
     # A loss that is annealed is one for all.
     annealed = any(hasattr(term.loss, "anneal") for term in plan.auxiliary_losses)
     course = plan.batch_size, plan.scheduled, plan.max_epochs if annealed else None
-    shapes = rows.x.shape, rows.y.shape, rows.weight.shape, rows.x.dtype, rows.x.device
-    modules = [_describe(module) for module in (request.network, plan.fit_loss)]
-    return str((modules, terms)), course, shapes, request.validation is None
+    columns = [(part.shape[1:], part.dtype, part.device) for part in (rows.x, rows.y)]
+    data = str(columns), request.validation is None
+    criterion = _describe(plan.fit_loss)
+    if _is_known(request) and not terms:
+        n_batches = count_batches(len(rows), plan.batch_size)
+        shape = common_shape(cast(MoENetwork, request.network))
+        return str((criterion, shape)), course, data, n_batches
+    modules = [_describe(request.network), criterion]
+    return str((modules, terms)), course, data, rows.weight.shape
 
 
 def _describe(module: nn.Module) -> list[Any]:
@@ -218,9 +232,12 @@ class _Program:
         self.models = [_Model(request) for request in group]
         first = group[0]
         self.plan = first.plan
-        self.n_rows = len(first.rows)
-        self.n_batches = count_batches(self.n_rows, self.plan.batch_size)
+        self.n_batches = count_batches(len(first.rows), self.plan.batch_size)
         self.step = 0
+        self.is_known = all(_is_known(request) for request in group)
+        self.embeds = self.is_known and _have_room(group)
+        self.rows = self._stacked([request.rows for request in group], self.n_batches)
+        self.validation = self._validation() if self.is_known else None
         decays = [model.plan.weight_decay for model in self.models]
         self.optimizer = StackedAdamW([model.network for model in self.models], decays)
         self.room = Room()
@@ -249,6 +266,16 @@ class _Program:
 
     def stack(self) -> None:
         """Let autograd see the weights of all models as one, and so their buffers."""
+        self.by_hand = None
+        if self.is_known:
+            self.by_hand, self.judge = self._by_hand(self.room), self._by_hand(Room())
+            counts = self.by_hand.counts
+            self.choices_M = torch.tensor(counts, device=self.rows.x.device).log()
+        else:
+            self._stack_for_autograd()
+        self.resident = self._resident_epochs()
+
+    def _stack_for_autograd(self) -> None:
         networks = [model.network for model in self.models]
         self.parameters = {f"network.{k}": v for k, v in self.optimizer.stacked.items()}
         self.buffers = {}
@@ -259,26 +286,77 @@ class _Program:
             for m, (_, tensor) in enumerate(own):
                 tensor.data = stack[m]
         self.objective = _Objective(networks[0], self.plan)
-        self.by_hand = self._gradient_by_hand()
 
-    def _gradient_by_hand(self) -> ShallowGradient | None:
-        """The gradient of all networks, if it is known by hand."""
-        if not all(_is_known(model.request) for model in self.models):
+    def _resident_epochs(self) -> ResidentEpochs | None:
+        """Epochs whose steps the device repeats by itself, from this step on."""
+        device = self.rows.x.device
+        gates = [(model, gate) for model in self.models for gate in model.annealed]
+        if not repeats_steps(device) or not all(isinstance(gate, Gate) for _, gate in gates):
             return None
-        stacked = self.optimizer.stacked
-        # Maps of all networks lie next to each other, as those of blocks.
-        weights = {name: leaf.detach().flatten(0, 1) for name, leaf in stacked.items()}
-        gradients = {
-            name: cast(Tensor, leaf.grad).flatten(0, 1) for name, leaf in stacked.items()
-        }
+        self.gates = [gate for _, gate in gates if self.plan.scheduled]
+        last = max(model.plan.max_epochs for model in self.models) * self.n_batches
+        lines = []
+        for step in range(self.step, last):
+            rates = [self._rate(model, step) for model in self.models]
+            temperatures = [
+                gate.log_temperature_at(self._progress(model, step))
+                for model, gate in gates[: len(self.gates)]
+            ]
+            lines.append([*self.optimizer.line(rates, step + 1), *temperatures])
+        self.first_line = self.step
+        table = torch.tensor(lines, dtype=torch.float64).to(device, self.rows.x.dtype)
+        if self.is_known:  # each with memory that stays where it is
+            self.gradients = {width: self._by_hand(Room()) for width in self.rows.widths}
+        return ResidentEpochs(self.rows, table, self._take_resident_step)
+
+    def _take_resident_step(
+        self, batch: StackedBatch, line: Tensor, look: bool
+    ) -> dict[str, Tensor]:
+        numbers, temperatures = line.tensor_split([len(line) - len(self.gates)])
+        for gate, temperature in zip(self.gates, temperatures, strict=True):
+            gate.log_temperature.copy_(temperature)
+        if self.is_known:
+            self.by_hand = self.gradients[batch.x_MTD.shape[1]]
+        record = self._find_gradients(batch, look)
+        self.optimizer.follow_line(numbers)
+        return record
+
+    def _by_hand(self, room: Room) -> ShallowGradient:
+        """The gradient of all networks, as known by hand."""
+        maps = self.optimizer.maps()
+        weights = {name: weight for name, (weight, _) in maps.items()}
+        gradients = {name: gradient for name, (_, gradient) in maps.items()}
         networks = [cast(MoENetwork, model.network) for model in self.models]
         criterion = cast(FitLoss, self.plan.fit_loss)
-        return ShallowGradient(networks, weights, gradients, criterion, self.room)
+        return ShallowGradient(networks, weights, gradients, criterion, room, self.embeds)
+
+    def _validation(self) -> StackedRows | None:
+        """Rows to judge by, in batches of the size of those to learn from."""
+        judged = [model.request.validation for model in self.models]
+        rows = [rows for rows in judged if rows is not None]
+        if not rows:
+            return None
+        size = max(self.rows.widths)
+        return self._stacked(rows, max(count_batches(len(part), size) for part in rows))
+
+    def _stacked(self, all_rows: Sequence[Rows], n_batches: int) -> StackedRows:
+        """Rows of all models, as their layers see them if these have room."""
+        if self.embeds:
+            all_rows = [
+                _embedded(cast(MoENetwork, model.network), rows)
+                for model, rows in zip(self.models, all_rows, strict=True)
+            ]
+        return StackedRows(all_rows, n_batches)
 
     def run(self) -> None:
         for epoch in count(1):
             self._train_epoch(epoch)
-            stopped = {model for model in self.models if self._has_ended(model, epoch)}
+            losses = self._validation_losses(epoch)
+            stopped = {
+                model
+                for model, loss in zip(self.models, losses, strict=True)
+                if self._has_ended(model, epoch, loss)
+            }
             if stopped:
                 self._let_go(stopped)
             if not self.models:
@@ -288,32 +366,36 @@ class _Program:
         started = time.perf_counter()
         for model in self.models:
             model.network.train()
-        sums: dict[str, Tensor] = {}
-        n_rows: dict[str, int] = {}
-        for index, batch in enumerate(self._batches()):
-            look = index % BATCHES_PER_LOOK == 0
-            size = batch[0].shape[1]
-            for name, value in self._take_step(batch, look).items():
-                sums[name] = sums.get(name, 0) + value * size
-                n_rows[name] = n_rows.get(name, 0) + size
-        averages = {name: (total / n_rows[name]).tolist() for name, total in sums.items()}
+        averages = {name: mean.tolist() for name, mean in self._averages().items()}
         seconds = (time.perf_counter() - started) / len(self.models)
         for m, model in enumerate(self.models):
             own = {name: values[m] for name, values in averages.items()}
+            if self.by_hand is not None:
+                own["usage"] = [own["usage"][: self.by_hand.counts[m]]]
             entry = {"epoch": epoch, "train_loss": own.pop("loss"), **own}
             entry["dead_experts"] = count_dead(own["usage"])
             entry["learning_rate"] = self._rate(model, self.step - 1)
             model.history.append({**entry, "train_seconds": seconds})
 
-    def _batches(self) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
-        """Each model's next batch, stacked; from batches of its own."""
-        size = self.plan.batch_size
-        own = [Batches(model.rows, size, model.request.generator) for model in self.models]
-        for batches in zip(*own, strict=True):
-            xs, weights, ys = zip(*((x, weight, y) for (x, weight), y in batches), strict=True)
-            yield torch.stack(xs), torch.stack(ys), torch.stack(weights)
+    def _averages(self) -> dict[str, Tensor]:
+        """Over an epoch, for each model."""
+        generators = [model.request.generator for model in self.models]
+        if self.resident is not None:
+            means = self.resident.run(generators, self.step - self.first_line)
+            self.step += self.n_batches
+            self.optimizer.n_steps += self.n_batches
+            return means
+        sums: dict[str, Tensor] = {}
+        n_rows: dict[str, Tensor] = {}
+        for index, batch in enumerate(self.rows.batches(generators)):
+            look = index % BATCHES_PER_LOOK == 0
+            for name, value in self._take_step(batch, look).items():
+                size = batch.sizes_M.view(-1, *[1] * (value.ndim - 1))
+                sums[name] = sums.get(name, 0) + value * size
+                n_rows[name] = n_rows.get(name, 0) + size
+        return {name: total / n_rows[name] for name, total in sums.items()}
 
-    def _take_step(self, batch: tuple[Tensor, ...], look: bool) -> dict[str, Tensor]:
+    def _take_step(self, batch: StackedBatch, look: bool) -> dict[str, Tensor]:
         if self.plan.scheduled:
             for model in self.models:
                 for part in model.annealed:
@@ -323,21 +405,26 @@ class _Program:
         self.step += 1
         return record
 
-    def _find_gradients(self, batch: tuple[Tensor, ...], look: bool) -> dict[str, Tensor]:
+    def _find_gradients(self, batch: StackedBatch, look: bool) -> dict[str, Tensor]:
         """Fill in the gradients of all weights; what to keep a record of."""
         if self.by_hand is None:
             self.optimizer.zero_grad()
-            losses, record = _run(self.objective, self.parameters, self.buffers, batch, look)
+            tensors = batch.x_MTD, batch.y_MTO, batch.weight_MT
+            losses, record = _run(self.objective, self.parameters, self.buffers, tensors, look)
             losses.sum().backward()
             return record
-        x, y, weight = batch
-        weight_BT = weight.flatten(1)
-        record = {"loss": self.by_hand(x, y, weight_BT).losses_B}
+        record = {"loss": self.by_hand(batch.x_MTD, batch.y_MTO, batch.weight_MT).losses_B}
         if look:
             routing = self.by_hand.routing()
-            record["usage"] = routing.usage(weight_BT).unsqueeze(1)
-            record["gate_entropy"] = gate_entropy(routing).unsqueeze(1)
+            record["usage"] = routing.usage(batch.weight_MT)
+            record["gate_entropy"] = self._entropy(entropies(routing), batch.share_MT)
         return record
+
+    def _entropy(self, entropies_MT: Tensor, share_MT: Tensor | None) -> Tensor:
+        """Mean entropy of the gates, as a share of that of a uniform choice."""
+        means = entropies_MT.mean(1) if share_MT is None else (entropies_MT * share_MT).sum(1)
+        # One expert leaves no choice.
+        return torch.where(self.choices_M > 0, means / self.choices_M, 0.0).unsqueeze(1)
 
     def _rate(self, model: _Model, step: int) -> float:
         share = schedule(self._progress(model, step)) if self.plan.scheduled else 1.0
@@ -348,18 +435,44 @@ class _Program:
         n_steps = model.plan.max_epochs * self.n_batches
         return step / max(n_steps - 1, 1)
 
-    def _has_ended(self, model: _Model, epoch: int) -> bool:
+    def _validation_losses(self, epoch: int) -> Sequence[float | None]:
+        """Those of all models that are looked at now."""
+        judged = [model for model in self.models if looks_now(epoch, model.plan)]
+        nothing = self.models[0].request.validation is None
+        if nothing or not judged:
+            return [None] * len(self.models)
+        started = time.perf_counter()
+        if self.validation is not None:
+            losses = self._losses_by_hand(self.validation)
+        else:
+            losses = [_mean_validation_loss(model) for model in self.models]
+        seconds = (time.perf_counter() - started) / len(self.models)
+        for model in judged:
+            model.history[-1]["valid_seconds"] = seconds
+        return [
+            loss if model in judged else None
+            for model, loss in zip(self.models, losses, strict=True)
+        ]
+
+    def _losses_by_hand(self, rows: StackedRows) -> list[float]:
+        criterion = self.plan.fit_loss.eval()
+        totals = [
+            self.judge.losses(batch.x_MTD, batch.y_MTO, batch.weight_MT) * batch.sizes_M
+            for batch in rows.batches()
+        ]
+        criterion.train()
+        n_rows_M = totals[0].new_tensor(rows.lengths)
+        return (torch.stack(totals).sum(0) / n_rows_M).tolist()
+
+    def _has_ended(self, model: _Model, epoch: int, loss: float | None) -> bool:
         """Whether a model diverged, has done all epochs, or hardly gets better."""
         if not model.history[-1]["train_loss"] < DIVERGED_LOSS:
             model.request.outcome = Diverged()
             return True
         waits_in_vain = False
-        if (validation := model.request.validation) is not None:
-            loss = model.history[-2]["valid_loss"] if epoch > 1 else math.nan
-            if looks_now(epoch, model.plan):
-                started = time.perf_counter()
-                loss = _mean_validation_loss(model, validation)
-                model.history[-1]["valid_seconds"] = time.perf_counter() - started
+        if model.request.validation is not None:
+            if loss is None:
+                loss = model.history[-2]["valid_loss"] if epoch > 1 else math.nan
             model.history[-1]["valid_loss"] = loss
             waits_in_vain = model.judge(loss)
         return waits_in_vain or epoch == model.plan.max_epochs
@@ -376,6 +489,9 @@ class _Program:
         kept = [m for m, model in enumerate(self.models) if model not in stopped]
         self.models = [self.models[m] for m in kept]
         if self.models:
+            self.rows.keep(kept)
+            if self.validation is not None:
+                self.validation.keep(kept)
             self.optimizer.keep(kept, [model.network for model in self.models])
             self.stack()
 
@@ -384,6 +500,19 @@ def _is_known(request: Request) -> bool:
     """Whether the gradient of a network is known by hand."""
     plan = request.plan
     return is_known(request.network, plan.fit_loss, plan.auxiliary_losses)
+
+
+def _have_room(group: Sequence[Request]) -> bool:
+    """Whether what the layers see of all rows fits into memory."""
+    widths = [cast(MoENetwork, request.network).embedding.output_dim for request in group]
+    lengths = [len(request.rows) for request in group]
+    return sum(map(mul, widths, lengths)) <= EMBEDDED
+
+
+@torch.no_grad()
+def _embedded(network: MoENetwork, rows: Rows) -> Rows:
+    """Rows as the layers see them."""
+    return replace(rows, x=network.embedding(network.on_axes(rows.x)))
 
 
 def _run(
@@ -414,8 +543,9 @@ def _untrained(network: Network) -> list[tuple[str, Tensor]]:
 
 
 @torch.no_grad()
-def _mean_validation_loss(model: _Model, validation: Rows) -> float:
+def _mean_validation_loss(model: _Model) -> float:
     network, criterion = model.network.eval(), model.plan.fit_loss.eval()
+    validation = cast(Rows, model.request.validation)
     total = torch.zeros(())
     for (x, weight), y in Batches(
         validation, max(model.plan.batch_size, VALIDATION_BATCH), None

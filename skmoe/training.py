@@ -27,7 +27,6 @@ from skmoe.batches import (
     Batches,
     Rows,
     Tally,
-    batch_sizes,
     count_batches,
     of_rows,
     shown_by,
@@ -45,6 +44,7 @@ from skmoe.plan import TrainingPlan, TrainingResult
 from skmoe.resident import ResidentEpochs, repeats_steps
 from skmoe.shallow_gradient import ShallowGradient, gradient_by_hand
 from skmoe.short_memory import Parts
+from skmoe.stacked_rows import StackedBatch, StackedRows
 
 # On standardised targets the loss of saying nothing is 1: far above it, the fit is lost.
 DIVERGED_LOSS = 1e4
@@ -263,14 +263,12 @@ class _Loop(NeuralNet):
         table = self.course.table(rows.x.device)
         if table is None:
             return None
+        rows_of_one = StackedRows([rows], count_batches(len(rows), self.batch_size))
         # Each with memory that stays where it is; and made now, as that waits for the device.
-        sizes = set(batch_sizes(len(rows), self.batch_size))
-        self.gradients = {size: self._gradient_by_hand(Room()) for size in sizes}
+        self.gradients = {size: self._gradient_by_hand(Room()) for size in rows_of_one.widths}
         draws = any(getattr(module, "noise", 0) for module in self.module_.modules())
         generators = [self.generator] if draws else []
-        return ResidentEpochs(
-            [rows], self.batch_size, table, self._take_resident_step, generators
-        )
+        return ResidentEpochs(rows_of_one, table, self._take_resident_step, generators)
 
     def notify(self, method_name: str, **kwargs: Any) -> None:
         try:
@@ -355,7 +353,7 @@ class _Loop(NeuralNet):
         for module in self.plan.at_rest:
             module.eval()
         if training and self.resident is not None:
-            averages = self._resident_averages(self.resident, iterator)
+            averages = self._resident_averages(self.resident)
         else:
             averages = self._averages(iterator, training, step_fn)
         loss = averages.pop("loss")
@@ -390,20 +388,21 @@ class _Loop(NeuralNet):
         given = self.module_, self.criterion_, self.plan.auxiliary_losses
         return gradient_by_hand(*given, room)
 
-    def _resident_averages(self, epochs: ResidentEpochs, batches: Batches) -> dict[str, Any]:
+    def _resident_averages(self, epochs: ResidentEpochs) -> dict[str, Any]:
         """Over an epoch that the device goes through by itself."""
-        order = batches.order()
-        means = epochs.run(None if order is None else [order], self.course.step)
-        self.course.pass_over(len(batches))
-        return {name: mean.tolist() for name, mean in means.items()}
+        means = epochs.run([self.generator], self.course.step)
+        self.course.pass_over(epochs.rows.n_batches)
+        return {name: mean[0].tolist() for name, mean in means.items()}
 
-    def _take_resident_step(self, rows: Rows, line: Tensor, look: bool) -> dict[str, Tensor]:
-        x, y, weight = rows.x[0], rows.y[0], rows.weight[0]
+    def _take_resident_step(
+        self, batch: StackedBatch, line: Tensor, look: bool
+    ) -> dict[str, Tensor]:
+        x, y, weight = batch.x_MTD[0], batch.y_MTO[0], batch.weight_MT[0]
         self.course.follow_line(line)
         self.by_hand = self.gradients[len(y)]
         parts = self.parts.of(((x, weight), y), self._find_gradients, self._begin_gradients)
         self.optimizer_.step()
-        return _means(parts, look)
+        return {name: mean.unsqueeze(0) for name, mean in _means(parts, look).items()}
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         self.course.follow()

@@ -61,7 +61,7 @@ FLOORS = [
     {"nn.networks"},
     {"nn.adapters"},
     {"batches", "optimizer", "objective", "checkpoint"},
-    {"short_memory"},
+    {"short_memory", "stacked_rows"},
     {"model", "plan", "shallow_gradient", "resident"},
     {
         "training",

@@ -10,8 +10,9 @@ from small import make
 from torch.testing import assert_close
 
 from skmoe import part
-from skmoe.batches import Batches, Rows
+from skmoe.batches import Rows
 from skmoe.resident import Recorder, ResidentEpochs
+from skmoe.stacked_rows import StackedRows
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 CPU = torch.device("cpu")
@@ -70,34 +71,29 @@ def test_a_fit_is_the_same_to_rounding(kind, name, problem, resident):
             assert_allclose(one[key], other[key], rtol=5e-3, atol=1e-3, err_msg=key)
 
 
-def test_batches_are_those_of_the_ordinary_loop():
-    x = torch.arange(23.0)[:, None]
-    rows = [Rows(x + 100 * m, -x, torch.ones(23)) for m in range(2)]
-    seen = []
+@pytest.mark.parametrize("lengths", [(23, 23), (23, 21)])
+def test_batches_are_those_of_the_ordinary_loop(lengths):
+    all_rows = [
+        Rows(torch.arange(n)[:, None] + 100.0 * m, torch.full((n, 1), m + 1.0), torch.ones(n))
+        for m, n in enumerate(lengths)
+    ]
+    rows, seen = StackedRows(all_rows, 5), []
 
     def take(batch, line, look):
-        seen.append((batch.x.clone(), float(line[0]), look))
-        return {"loss": batch.y.mean((1, 2))}
+        seen.append((batch.x_MTD, float(line[0]), look))
+        return {"loss": batch.y_MTO.mean((1, 2))}
 
-    table = torch.arange(20.0)[:, None]
-    epochs = ResidentEpochs(rows, 5, table, take)
-    orders = [torch.randperm(23) for _ in rows]
-    means = epochs.run(orders, first_step=7)
-    expected = [
-        torch.stack(
-            [
-                r.x[order].split([5, 5, 5, 4, 4])[i]
-                for r, order in zip(rows, orders, strict=True)
-            ]
-        )
-        for i in range(5)
-    ]
-    assert_close([x for x, *_ in seen], expected)
+    def generators():
+        return [torch.Generator().manual_seed(seed) for seed in range(2)]
+
+    epochs = ResidentEpochs(rows, torch.arange(20.0)[:, None], take)
+    means = epochs.run(generators(), first_step=7)
+    assert_close([x for x, *_ in seen], [batch.x_MTD for batch in rows.batches(generators())])
     assert [rate for _, rate, _ in seen] == [7, 8, 9, 10, 11]
     assert [look for *_, look in seen] == [True, False, False, False, False]
-    assert_close(means["loss"], torch.full((2,), -11.0))
-    sizes = [len(y) for _, y in Batches(rows[0], 5, None)]
-    assert epochs.sizes == sizes
+    assert_close(means["loss"], torch.tensor([1.0, 2.0]))
+    # A second epoch starts from nothing.
+    assert_close(epochs.run(generators(), 12)["loss"], means["loss"])
 
 
 def test_without_a_device_that_records_everything_is_run():

@@ -34,7 +34,7 @@ def rows(seed, n_rows=40):
     return Rows(x, y, 0.5 + torch.rand(n_rows, generator=generator).double())
 
 
-def request(seed, kind="shallow", plan=PLAN, validation=False, **arguments):
+def request(seed, kind="shallow", plan=PLAN, validation=False, n_rows=40, **arguments):
     generator = torch.Generator().manual_seed(seed)
     arguments = {**LAYER, **ARGUMENTS[kind], **arguments}
     network = NETWORKS[kind](
@@ -42,7 +42,7 @@ def request(seed, kind="shallow", plan=PLAN, validation=False, **arguments):
     )
     held_out = rows(50 + seed, 20) if validation else None
     order = torch.Generator().manual_seed(99 + seed)
-    return Request(network.double(), rows(seed), held_out, plan, order)
+    return Request(network.double(), rows(seed, n_rows), held_out, plan, order)
 
 
 def alone(asked):
@@ -188,11 +188,79 @@ def test_courses_that_differ_are_not_trained_together(change):
 
 @pytest.mark.parametrize(
     "layer",
-    [{"top_k": 2}, {"n_experts": 4}, {"expert": part("mlp", activation="tanh")}],
+    [{"top_k": 2}, {"hidden_dim": 4}, {"expert": part("mlp", activation="tanh")}],
     ids=str,
 )
 def test_nor_are_networks_that_differ(layer):
     assert_same_as_alone([request(0), request(0, **layer)], together=False)
+
+
+# Rows that are sorted by expert, and not; few inputs and many.
+@pytest.mark.parametrize("sorting", [-1, 10**9], ids=["sorted", "unsorted"])
+@pytest.mark.parametrize("n_bins", [4, 12])
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [(3, None), (1, None), (5, None), (2, 2)],
+        [(4, 2), (3, 2), (7, 2)],
+        [(4, 3), (3, 2), (7, 5)],
+    ],
+    ids=str,
+)
+def test_more_or_fewer_experts(layers, n_bins, sorting, monkeypatch):
+    monkeypatch.setattr("skmoe.nn.dispatch.SORTING", sorting)
+    embedding = part("piecewise_linear", n_bins=n_bins)
+    plans = [replace(PLAN, weight_decay=decay) for decay in (0.0, 0.1, 1.0, 0.5)]
+    gate = part("mlp", hidden_dim=4, temperature=0.5)
+    requests = [
+        request(0, n_experts=n, top_k=k, plan=plan, embedding=embedding, gate=gate)
+        for (n, k), plan in zip(layers, plans, strict=False)
+    ]
+    assert_same_as_alone(requests)
+    assert {asked.together for asked in requests} == {len(layers)}
+
+
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_more_or_fewer_experts_stop_when_they_no_longer_get_better(top_k):
+    plan = replace(PLAN, max_epochs=40, patience=2, learning_rate=0.1)
+    requests = [
+        request(seed, n_experts=n, plan=plan, validation=True, top_k=top_k)
+        for seed, n in enumerate((3, 6, 4, 3))
+    ]
+    assert_same_as_alone(requests)
+    assert len({len(asked.outcome.history) for asked in requests}) > 1
+
+
+def test_a_gradient_too_long_is_that_of_its_network_alone():
+    requests = [request(seed, n_experts=n) for seed, n in enumerate((2, 5, 3))]
+    for asked, factor in zip(requests, (1.0, 100.0, 0.1), strict=True):
+        asked.rows.y.mul_(factor)
+    assert_same_as_alone(requests)
+
+
+@pytest.mark.parametrize("n_rows", [(40, 39, 41), (33, 48, 40), (16, 14, 15)], ids=str)
+def test_more_or_fewer_rows(n_rows):
+    requests = [
+        request(seed, n_rows=n, validation=True, n_experts=2 + seed)
+        for seed, n in enumerate(n_rows)
+    ]
+    requests[0].validation = rows(7, 19)
+    assert_same_as_alone(requests)
+
+
+def test_rows_that_do_not_fit_into_memory_are_embedded_batch_by_batch(monkeypatch):
+    monkeypatch.setattr("skmoe.side_by_side.EMBEDDED", 100)
+    requests = [request(seed, n_experts=2 + seed, validation=True) for seed in range(2)]
+    assert_same_as_alone(requests)
+
+
+def test_other_numbers_of_batches_are_not_trained_together():
+    assert_same_as_alone([request(0), request(1, n_rows=49)], together=False)
+
+
+def test_balanced_experts_are_as_many():
+    plan = replace(PLAN, auxiliary_losses=[AuxiliaryLoss("switch", 0.1, switch)])
+    assert_same_as_alone([request(0, plan=plan, n_experts=n) for n in (2, 3)], together=False)
 
 
 def test_frozen_weights_stay_bitwise():

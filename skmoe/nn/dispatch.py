@@ -17,7 +17,7 @@ from torch import Tensor
 from skmoe._registry import Registry
 from skmoe.nn.base_experts import Experts
 from skmoe.nn.base_routers import Routing
-from skmoe.nn.sorting import Blocks, Sorting
+from skmoe.nn.sorting import BlockSorting, Sorting
 
 # What sorting costs beside the products, in multiply-adds that would take as long (measured
 # forward and backward, on a CPU and on an H200 that replays its steps).
@@ -64,13 +64,6 @@ def pays_to_sort(n_saved: int, per_row: int, device: torch.device) -> bool:
     return n_saved * per_row > (SORTING_ON_CUDA if device.type == "cuda" else SORTING)
 
 
-def sorting_for(ids_BTK: Tensor, n_experts: int, per_row: int) -> Sorting | Blocks:
-    """The plan that suits the device; arguments are those of `Sorting`."""
-    if ids_BTK.is_cuda:
-        return Blocks(ids_BTK, n_experts)
-    return Sorting(ids_BTK, n_experts, per_row)
-
-
 def dense(experts: Experts, x_BTD: Tensor, routing: Routing) -> Tensor:
     """All experts on all rows."""
     return experts.mix_all(x_BTD, routing.dense_weights())
@@ -84,7 +77,10 @@ def by_sorting(experts: Experts, x_BTD: Tensor, routing: Routing) -> Tensor:
 
 def by_blocks(experts: Experts, x_BTD: Tensor, routing: Routing) -> Tensor:
     """The same, without a wait for the device."""
-    return _mix(experts, x_BTD, routing, Blocks(_asked(routing), routing.n_experts))
+    n_groups, ids_BTK = experts.n_blocks * routing.n_experts, _asked(routing)
+    firsts_B11 = torch.arange(0, n_groups, routing.n_experts, device=ids_BTK.device)
+    groups_BTK = ids_BTK + firsts_B11.view(-1, 1, 1)
+    return _mix(experts, x_BTD, routing, BlockSorting(groups_BTK, n_groups))
 
 
 def _asked(routing: Routing) -> Tensor:
@@ -95,7 +91,9 @@ def _asked(routing: Routing) -> Tensor:
     return everyone.expand_as(routing.weights_BTK)
 
 
-def _mix(experts: Experts, x_BTD: Tensor, routing: Routing, plan: Sorting | Blocks) -> Tensor:
+def _mix(
+    experts: Experts, x_BTD: Tensor, routing: Routing, plan: Sorting | BlockSorting
+) -> Tensor:
     x_SD = x_BTD.flatten(0, 1).index_select(0, plan.rows_S)
     return experts.mix_sorted(x_SD, routing.weights_BTK, plan.slots_N, plan.tiers)
 

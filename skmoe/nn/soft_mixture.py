@@ -11,7 +11,7 @@ layer of several blocks that halves the time of a step.
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +23,8 @@ aten = torch.ops.aten
 # From so many inputs on, blocks come one after the other: the rows of a block are then not
 # copied for each of its experts, and hidden features stay in a CPU's cache.
 MANY_INPUTS = 32
+# On a GPU they do not unless the copies would be of more values than these.
+COPIED_ON_CUDA = 2**27
 # With fewer outputs, batched products are several times faster the other way round.
 NARROW = 16
 
@@ -83,6 +85,75 @@ class Room:
                 memory = self._memory[name] = like.new_empty(size)
             tensor = self._tensors[name] = memory[:size].view(shape)
         return tensor
+
+
+class Blocks:
+    """Whose the experts are: block b has so many of them, one after the other.
+
+    What blocks have for each expert, ``BE``, has as many places in each of them; those of
+    experts that a block does not have are zero.
+
+    Parameters
+    ----------
+    counts : sequence of int
+        Of each block, the number of its experts.
+    device : torch.device
+        Where their weights are.
+    """
+
+    def __init__(self, counts: Sequence[int], device: torch.device):
+        self.counts, self.n_experts, self.n_groups = counts, max(counts), sum(counts)
+        self.are_even = min(counts) == self.n_experts
+        if not self.are_even:
+            self.counts_B = torch.tensor(counts, device=device)
+            everyone_E = torch.arange(self.n_experts, device=device)
+            self.missing_BE = everyone_E >= self.counts_B[:, None]
+            self.places_G = (~self.missing_BE).flatten().nonzero()[:, 0]
+            self.owners_G = self.places_G // self.n_experts
+
+    def runs(self, x_BTD: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Groups of experts that are asked together, and their rows ``x_GTD``."""
+        if len(self.counts) > 1 and self._copies(x_BTD):
+            yield slice(0, self.n_groups), self.spread(x_BTD)
+            return
+        stop = 0
+        for count, x_TD in zip(self.counts, x_BTD, strict=True):
+            start, stop = stop, stop + count
+            yield slice(start, stop), x_TD.expand(count, -1, -1)
+
+    def _copies(self, x_BTD: Tensor) -> bool:
+        """Whether rows are copied for each expert, to ask all of them in one call."""
+        if x_BTD.is_cuda:
+            return x_BTD[0].numel() * self.n_groups <= COPIED_ON_CUDA
+        return x_BTD.shape[2] < MANY_INPUTS
+
+    def spread(self, of_blocks: Tensor) -> Tensor:
+        """From what blocks have, what their experts have."""
+        if not self.are_even:
+            return of_blocks.index_select(0, self.owners_G)
+        return of_blocks.repeat_interleave(self.n_experts, 0)
+
+    def join(self, of_experts: Tensor) -> Tensor:
+        """From what experts have, ``G``, the same by blocks, ``BE``."""
+        if self.are_even:
+            return of_experts.unflatten(0, (-1, self.n_experts))
+        shape = len(self.counts), self.n_experts, *of_experts.shape[1:]
+        joined = of_experts.new_zeros(shape)
+        joined.flatten(0, 1).index_copy_(0, self.places_G, of_experts)
+        return joined
+
+    def numbered(self, ids_BTK: Tensor) -> Tensor:
+        """From numbers of experts in their blocks, those among all experts."""
+        if self.are_even:
+            firsts_B = torch.arange(0, self.n_groups, self.n_experts, device=ids_BTK.device)
+        else:
+            firsts_B = self.counts_B.cumsum(0) - self.counts_B
+        return ids_BTK + firsts_B[:, None, None]
+
+    def part(self, of_blocks: Tensor) -> Tensor:
+        """From what blocks have for each expert, ``BE``, the same by experts, ``G``."""
+        joined = of_blocks.flatten(0, 1)
+        return joined if self.are_even else joined.index_select(0, self.places_G)
 
 
 class Hidden(NamedTuple):
@@ -161,10 +232,17 @@ class Mixed(NamedTuple):
     activation: str
     hidden: Hidden
     answers_GTO: Tensor
+    blocks: Blocks
 
     @classmethod
     def of(
-        cls, x_BTD: Tensor, weights_GT: Tensor, maps: Maps, activation: str, room: Room
+        cls,
+        x_BTD: Tensor,
+        weights_GT: Tensor,
+        maps: Maps,
+        activation: str,
+        room: Room,
+        blocks: Blocks | None = None,
     ) -> "Mixed":
         """Ask the experts.
 
@@ -180,31 +258,32 @@ class Mixed(NamedTuple):
             Nonlinearity of the hidden layer.
         room : Room
             For hidden features.
+        blocks : Blocks, optional
+            Whose experts they are; by default, each block has as many.
         """
         n_groups, _, width = maps[0].shape
+        blocks = blocks or _even(x_BTD, n_groups)
         hidden = Hidden.empty((n_groups, x_BTD.shape[1], width), activation, x_BTD, room)
-        for group, x_GTD in _runs(x_BTD, n_groups):
+        for group, x_GTD in blocks.runs(x_BTD):
             make_hidden(x_GTD, some(maps, group), activation, hidden.of(group))
         answers_GTO = answers_of(hidden.features, maps)
-        weighted_GTO = weights_GT.unsqueeze(2) * answers_GTO
-        y_BTO = weighted_GTO.unflatten(0, (x_BTD.shape[0], -1)).sum(1)
-        return cls(y_BTO, x_BTD, weights_GT, maps, activation, hidden, answers_GTO)
+        y_BTO = blocks.join(weights_GT.unsqueeze(2) * answers_GTO).sum(1)
+        return cls(y_BTO, x_BTD, weights_GT, maps, activation, hidden, answers_GTO, blocks)
 
     def pull_back(
         self, dy_BTO: Tensor, gradients: Maps, room: Room, dx_BTD: Tensor | None = None
     ) -> Tensor:
         """Gradient ``dweights_GT``; fills in those of the maps, and of the rows if asked."""
-        n_blocks, n_groups = self.x_BTD.shape[0], self.weights_GT.shape[0]
-        n_experts = n_groups // n_blocks
-        dy_GTO = dy_BTO if n_blocks == 1 else dy_BTO.repeat_interleave(n_experts, 0)
+        dy_GTO = dy_BTO if len(dy_BTO) == 1 else self.blocks.spread(dy_BTO)
         danswers_GTO = self.weights_GT.unsqueeze(2) * dy_GTO
         dhidden_GTH = room.take("dhidden", self.hidden.known.shape, dy_BTO)
-        for group, x_GTD in _runs(self.x_BTD, n_groups):
+        for group, x_GTD in self.blocks.runs(self.x_BTD):
             maps, dhidden = some(self.maps, group), dhidden_GTH[group]
             known = self.hidden.known[group]
             pull_back_hidden(danswers_GTO[group], maps[2], known, self.activation, dhidden)
             pull_back_maps(x_GTD, dhidden, gradients[0][group], gradients[1][group])
             if dx_BTD is not None:
+                n_experts = self.blocks.n_experts
                 blocks = slice(group.start // n_experts, group.stop // n_experts)
                 dx = torch.bmm(dhidden, maps[0].mT)
                 dx_BTD[blocks] = dx.unflatten(0, (-1, n_experts)).sum(1)
@@ -264,7 +343,8 @@ class _SoftMixture(Function):
         x_BTD, weights_BTE, *maps, features, known, answers_GTO = ctx.saved_tensors
         made = Hidden(features, known), answers_GTO
         weights_GT = _by_expert(weights_BTE)
-        mixed = Mixed(dy_BTO, x_BTD, weights_GT, tuple(maps), ctx.activation, *made)
+        blocks = _even(x_BTD, len(weights_GT))
+        mixed = Mixed(dy_BTO, x_BTD, weights_GT, tuple(maps), ctx.activation, *made, blocks)
         gradients = tuple(torch.empty_like(map_) for map_ in maps)
         dx_BTD = torch.empty_like(x_BTD) if ctx.needs_input_grad[0] else None
         dweights_GT = mixed.pull_back(dy_BTO, gradients, Room(), dx_BTD)
@@ -298,17 +378,8 @@ def some(maps: Maps, group: slice) -> Maps:
     return tuple(map_[group] for map_ in maps)
 
 
-def _runs(x_BTD: Tensor, n_groups: int) -> Iterator[tuple[slice, Tensor]]:
-    """Groups of experts that are asked together, and their rows ``x_GTD``."""
-    n_blocks, n_rows, n_inputs = x_BTD.shape
-    n_experts = n_groups // n_blocks
-    if n_blocks > 1 and n_inputs < MANY_INPUTS:
-        copies = x_BTD.unsqueeze(1).expand(-1, n_experts, -1, -1)
-        yield slice(0, n_groups), copies.reshape(n_groups, n_rows, n_inputs)
-        return
-    for block, x_TD in enumerate(x_BTD):
-        first = block * n_experts
-        yield slice(first, first + n_experts), x_TD.expand(n_experts, -1, -1)
+def _even(x_BTD: Tensor, n_groups: int) -> Blocks:
+    return Blocks([n_groups // len(x_BTD)] * len(x_BTD), x_BTD.device)
 
 
 def _by_expert(weights_BTE: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ its expert.
 
 import math
 from bisect import bisect_left
+from collections.abc import Sequence
 from operator import neg
 from typing import Any, NamedTuple, cast
 
@@ -91,14 +92,14 @@ class _Own(Function):
 class Sorting:
     """Where each assignment (row, asked expert) goes when sorted by expert.
 
-    Assignments are numbered ``(b T + t) K + k``; experts ``g = b E + e``.
+    Assignments are numbered ``(b T + t) K + k``; experts block by block.
 
     Parameters
     ----------
     expert_ids_BTK : Tensor
         The asked experts of each row.
-    n_experts : int
-        Number of experts E in each block.
+    n_experts : int or sequence of int
+        Number of experts in each block.
     per_row : int
         Multiply-adds of an expert for one row: what padding costs.
 
@@ -112,14 +113,15 @@ class Sorting:
         The slot of each assignment.
     """
 
-    def __init__(self, expert_ids_BTK: Tensor, n_experts: int, per_row: int):
+    def __init__(self, expert_ids_BTK: Tensor, n_experts: int | Sequence[int], per_row: int):
         device = expert_ids_BTK.device
         n_blocks, n_rows, n_kept = expert_ids_BTK.shape
-        n_groups = n_blocks * n_experts
+        counts_B = np.broadcast_to(n_experts, n_blocks)
+        n_groups = int(counts_B.sum())
         # With numpy, as its short operations take half as long, and its sort a third.
         groups = expert_ids_BTK.cpu().numpy().reshape(n_blocks, -1)
         if n_blocks > 1:
-            groups = groups + np.arange(0, n_groups, n_experts)[:, None]
+            groups = groups + (counts_B.cumsum() - counts_B)[:, None]
         groups_N = groups.ravel().astype(np.int16 if n_groups < 2**15 else np.int64)
         counts_G = np.bincount(groups_N, minlength=n_groups)
         places_S = self._lay_out(counts_G, per_row, device)
@@ -154,17 +156,17 @@ class Sorting:
         return np.concatenate(places)
 
 
-class Blocks:
+class BlockSorting:
     """The same, found without a wait: each expert fills blocks of as many rows.
 
     Parameters
     ----------
-    expert_ids_BTK : Tensor
-        The asked experts of each row.
-    n_experts : int
-        Number of experts E in each block of a layer.
+    groups_BTK : Tensor
+        Numbers of the asked experts of each row, among those of all blocks of a layer.
+    n_groups : int
+        How many experts these blocks have.
     n_rows : int, optional
-        Of a block; by default about half of what an expert has in the mean.
+        Of a block of rows; by default about half of what an expert has in the mean.
 
     Attributes
     ----------
@@ -172,17 +174,13 @@ class Blocks:
         As of `Sorting`; there is one tier.
     """
 
-    def __init__(self, expert_ids_BTK: Tensor, n_experts: int, n_rows: int | None = None):
-        device = expert_ids_BTK.device
-        n_layer_blocks, _, n_kept = expert_ids_BTK.shape
-        n_groups = n_layer_blocks * n_experts
-        firsts_B11 = torch.arange(0, n_groups, n_experts, device=device).view(-1, 1, 1)
+    def __init__(self, groups_BTK: Tensor, n_groups: int, n_rows: int | None = None):
+        device = groups_BTK.device
         short = next(kind for kind in KEYS if n_groups <= torch.iinfo(kind).max)
-        groups_N = (expert_ids_BTK + firsts_B11).flatten().to(short)
-        n_assigned = len(groups_N)
+        n_kept, n_assigned = groups_BTK.shape[2], groups_BTK.numel()
         if n_rows is None:
             n_rows = block_rows(n_assigned, n_groups)
-        sorted_N, order_N = groups_N.sort(stable=True)
+        sorted_N, order_N = groups_BTK.flatten().to(short).sort(stable=True)
         numbers_G = torch.arange(n_groups, dtype=short, device=device)
         starts_G = torch.searchsorted(sorted_N, numbers_G)
         ends_G = torch.searchsorted(sorted_N, numbers_G, right=True)

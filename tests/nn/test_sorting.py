@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from skmoe.nn.sorting import COPIED, TIER, Blocks, Sorting, best_cuts
+from skmoe.nn.sorting import COPIED, TIER, BlockSorting, Sorting, best_cuts
 
 
 def skewed(n_rows, n_experts, n_kept, power, seed):
@@ -41,21 +41,23 @@ def test_each_assignment_has_a_slot_of_its_expert_and_its_row(n_experts, power, 
 @pytest.mark.parametrize("n_experts", [2, 16, 300])
 def test_each_assignment_has_a_slot_in_a_block_of_its_expert(n_experts, power, n_rows):
     ids_BTK = torch.cat([skewed(200, n_experts, 2, power, seed) for seed in (0, 1)])
-    plan = Blocks(ids_BTK, n_experts, n_rows)
+    groups_BTK = ids_BTK + torch.tensor([0, n_experts])[:, None, None]
+    plan = BlockSorting(groups_BTK, 2 * n_experts, n_rows)
     assert len(plan.slots_N.unique()) == ids_BTK.numel()
     assert torch.equal(plan.rows_S[plan.slots_N], torch.arange(400).repeat_interleave(2))
     (tier,) = plan.tiers
     assert len(plan.rows_S) == math.prod(tier.shape)
-    groups = (ids_BTK + torch.tensor([0, n_experts])[:, None, None]).flatten()
     experts = tier.experts.repeat_interleave(tier.shape[1])
-    assert torch.equal(experts[plan.slots_N], groups)
+    assert torch.equal(experts[plan.slots_N], groups_BTK.flatten())
     used = int(tier.repeats_G.sum())
     assert torch.equal(tier.experts[:used].bincount(minlength=2 * n_experts), tier.repeats_G)
 
 
 @pytest.mark.parametrize("n_experts", [2, 16, 300])
 def test_the_number_of_blocks_depends_on_shapes_only(n_experts):
-    plans = [Blocks(skewed(200, n_experts, 2, power, 0), n_experts) for power in (0.0, 4.0)]
+    plans = [
+        BlockSorting(skewed(200, n_experts, 2, power, 0), n_experts) for power in (0.0, 4.0)
+    ]
     assert plans[0].tiers[0].shape == plans[1].tiers[0].shape
     rows = plans[0].tiers[0].shape[1]
     assert len(plans[0].rows_S) <= 400 + min(n_experts, 400) * (rows - 1)
@@ -63,7 +65,7 @@ def test_the_number_of_blocks_depends_on_shapes_only(n_experts):
 
 @pytest.mark.parametrize("shape", [(), (3,), (3, 2)])
 def test_what_blocks_say_is_added_up_by_expert(shape):
-    plan = Blocks(skewed(200, 16, 2, 1.0, 0), 16)
+    plan = BlockSorting(skewed(200, 16, 2, 1.0, 0), 16)
     (tier,) = plan.tiers
     own = torch.randn(tier.shape[0], *shape, dtype=torch.float64)
     into = torch.ones(16, *shape, dtype=torch.float64)
