@@ -45,8 +45,8 @@ class Scaling:
         # Dividing by a core far narrower than the bulk would make the bulk huge. Outliers
         # are in neither; only where all else is constant do they give the scale.
         scale = np.where(core > 0.05 * bulk, core, bulk)
-        deviation = _by_blocks(X, lambda columns: _mean_and_deviation(columns, weight)[1])
-        scale = np.where(scale > 0, scale, deviation)
+        if (flat := scale == 0).any():
+            scale[flat] = _mean_and_deviation(X[:, flat], weight)[1]
         return cls(center, _zero_if_rounding(scale, center))
 
     @classmethod

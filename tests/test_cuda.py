@@ -9,14 +9,16 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from sklearn.model_selection import GridSearchCV
 from small import make
-from test_resident import FITS
+from test_resident import FITS, GRIDS
 
 from skmoe import MoERegressor
 from skmoe.nn.dispatch import dispatch
 from skmoe.nn.experts import EXPERTS
 from skmoe.nn.routers import ROUTERS
 from skmoe.resident import Recorder
+from skmoe.search import BatchedGridSearchCV
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
@@ -94,6 +96,19 @@ def test_the_same_seed_gives_the_same_bits(problem):
     X, _ = problem
     one, other = (fitted("shallow", problem, n_experts=8, top_k=2) for _ in range(2))
     assert np.array_equal(one.predict(X), other.predict(X))
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_search_finds_the_same_to_rounding(name, problem, graphs):
+    X, y = problem
+    moe = make("shallow", solver="adam", max_epochs=4, batch_size=128, device="cuda")
+    batched, plain = (
+        kind(moe, GRIDS[name], cv=4, refit=False, error_score="raise").fit(X, y)
+        for kind in (BatchedGridSearchCV, GridSearchCV)
+    )
+    assert graphs["failed"] == 0
+    scores = [search.cv_results_["mean_test_score"] for search in (batched, plain)]
+    np.testing.assert_allclose(*scores, atol=5e-3)
 
 
 def test_sorted_rows_and_blocks_agree_with_all_experts():

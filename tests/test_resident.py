@@ -12,6 +12,7 @@ from torch.testing import assert_close
 from skmoe import part
 from skmoe.batches import Rows
 from skmoe.resident import Recorder, ResidentEpochs
+from skmoe.search import BatchedGridSearchCV
 from skmoe.stacked_rows import StackedRows
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -103,3 +104,28 @@ def test_without_a_device_that_records_everything_is_run():
         with recorder.stream():
             recorder(1, True)
     assert runs == [(1, True)] * 9
+
+
+GRIDS = {
+    "soft": {"n_experts": [2, 4], "learning_rate": [0.01, 0.02], "max_epochs": [3, 5]},
+    "some": {"n_experts": [4, 6], "top_k": [2], "early_stopping": [True]},
+    "annealed": {"gate": [part("linear", temperature=(2.0, 0.5))], "max_epochs": [3, 5]},
+    "by autograd": {"n_shared_experts": [1], "learning_rate": [0.01, 0.02]},
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_search_finds_the_same_to_rounding(name, problem, monkeypatch):
+    X, y = problem
+    moe = make("shallow", solver="adam", max_epochs=4, batch_size=32)
+
+    def scores():
+        search = BatchedGridSearchCV(moe, GRIDS[name], cv=4, refit=False).fit(X, y)
+        return search.cv_results_["mean_test_score"]
+
+    expected, runs = scores(), []
+    run = ResidentEpochs.run
+    monkeypatch.setattr(ResidentEpochs, "run", lambda *given: runs.append(1) or run(*given))
+    monkeypatch.setattr(sys.modules["skmoe.side_by_side"], "repeats_steps", lambda _: True)
+    assert_allclose(scores(), expected, atol=2e-3)
+    assert runs

@@ -1,6 +1,7 @@
 """Run ``python -m benchmarks.speed [--turns 5] [--only step fit predict ...] [--data FOLDER]``.
 
 Cases on real tables need a folder of ``.npz`` files; each turn takes another of their splits.
+Those of a GPU (``--only gpu --output results/gpu``) need one.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from benchmarks.command import run
 from benchmarks.environment import describe
 from benchmarks.frame import command_line, ratios, run_and_report, spread
 from benchmarks.speed import __doc__ as about
-from benchmarks.speed import fits, imports, layers, race, searches
+from benchmarks.speed import fits, gpu, imports, layers, race, searches
 from benchmarks.speed.case import Case, seconds_of
 from benchmarks.store import Store, read_rows
 
@@ -23,7 +24,7 @@ FIRST_SEED = 1000
 def all_cases(only: list[str] | None, data: Path | None = None) -> list[Case]:
     """Those whose name starts with one of these words; all without any."""
     cases = [*layers.cases(), *fits.cases(), *race.cases(data), *searches.cases()]
-    cases += imports.cases()
+    cases += [*imports.cases(), *gpu.cases()]
     return [case for case in cases if not only or case.name.startswith(tuple(only))]
 
 
@@ -35,7 +36,7 @@ def measure(store: Store, case: Case, turns: int) -> None:
             if store.status(case.name, turn, name) is not None:
                 continue
             contestants = contestants or case.make(FIRST_SEED + turn)
-            seconds = seconds_of(contestants[name], case.calls)
+            seconds = seconds_of(contestants[name], case.calls, case.wall)
             row = {"task": case.name, "seed": turn, "contestant": name, "status": "ok"}
             store.add({**row, "seconds": f"{seconds:.6g}"})
 

@@ -72,7 +72,9 @@ def _more_experts(n_rows: Callable[[int], int], most: float, name: str) -> Case:
 class Step:
     """A batch and a network of one layer, and ways to find its gradients."""
 
-    def __init__(self, n_inputs, width, n_outputs, n_experts, n_rows, seed, top_k=2):
+    def __init__(
+        self, n_inputs, width, n_outputs, n_experts, n_rows, seed, top_k=2, device="cpu"
+    ):
         generator = torch.Generator().manual_seed(seed)
         self.network = MoENetwork(
             n_inputs,
@@ -81,11 +83,11 @@ class Step:
             top_k=top_k,
             hidden_dim=width,
             generator=generator,
-        )
+        ).to(device)
         self.layer = self.network.layer
-        self.x = torch.randn(n_rows, n_inputs, generator=generator)
-        self.y = torch.randn(n_rows, n_outputs, generator=generator)
-        self.weight = torch.ones(n_rows)
+        self.x = torch.randn(n_rows, n_inputs, generator=generator).to(device)
+        self.y = torch.randn(n_rows, n_outputs, generator=generator).to(device)
+        self.weight = torch.ones(n_rows, device=device)
         self.x_BTD = self.x.unsqueeze(0)
         self.optimizer = FlatAdamW(self.network, 1e-4, 1e-2)
         by_hand = gradient_by_hand(self.network, SquaredError(), (), Room())

@@ -30,7 +30,7 @@ def test_the_shortest_call_counts(monkeypatch):
 @pytest.mark.parametrize(("at_most", "verdict"), [(1.0, "no"), (4.0, "yes")])
 def test_a_goal_is_a_ratio_within_a_turn(tmp_path, monkeypatch, capsys, at_most, verdict):
     seconds = {"slow": 3.0, "fast": 1.5}
-    monkeypatch.setattr(speed, "seconds_of", lambda call, calls: call())
+    monkeypatch.setattr(speed, "seconds_of", lambda call, calls, wall: call())
     contestants = {name: lambda name=name: seconds[name] for name in seconds}
     case = Case("race", lambda seed: contestants, [Goal("slow", "fast", at_most=at_most)])
     monkeypatch.setattr(speed, "all_cases", lambda *given: [case])
