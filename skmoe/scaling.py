@@ -99,8 +99,10 @@ def weighted_quantiles(
     weights = (
         None if _all_equal(weight) and len(X) > 10_000 else weight / weight[weight > 0].min()
     )
-    values = np.asarray(X, dtype=np.float64)
-    return np.quantile(values, quantiles, axis=0, weights=weights, method="inverted_cdf")
+    # In their own precision, which is faster, as quantiles are values that occur.
+    values = X if X.dtype == np.float32 else np.asarray(X, dtype=np.float64)
+    found = np.quantile(values, quantiles, axis=0, weights=weights, method="inverted_cdf")
+    return found.astype(np.float64, copy=False)
 
 
 def _mean_and_deviation(values: np.ndarray, weight: np.ndarray) -> Any:

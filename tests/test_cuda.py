@@ -72,7 +72,10 @@ def test_steps_are_recorded_and_change_nothing(kind, name, problem, graphs, monk
 
 @pytest.mark.parametrize("router", ROUTERS)
 def test_every_router_fits(router, problem):
-    assert fitted("shallow", problem, router=router, gate="linear", n_experts=4).net_
+    losses = [
+        epoch["train_loss"] for epoch in fitted("shallow", problem, router=router).history_
+    ]
+    assert np.isfinite(losses).all()
 
 
 @pytest.mark.parametrize("expert", EXPERTS)

@@ -57,7 +57,7 @@ ENSEMBLE_EXPERTS, USUAL_EXPERTS = 4, 8
 # With fewer members, what each of them leaves out would be too much.
 MIN_FOLDS = 4
 # Below this a GPU's start-up costs more than it saves.
-MIN_ROWS_FOR_CUDA = 10_000
+MIN_ROWS_FOR_CUDA = 3_000
 # Quantile bins for so many features would dwarf the rest of the network.
 MAX_FEATURES_FOR_BINS = 128
 

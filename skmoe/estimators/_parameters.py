@@ -240,7 +240,7 @@ checkpoint : str, path or None, default=None
     kept. `partial_fit` and `fine_tune` write none.
 device : str, default="auto"
     Where to train and predict, as torch names it. "auto" takes a CUDA GPU if there is one
-    and at least 10,000 rows.
+    and at least 3,000 rows.
 dtype : {{"auto", "float32", "float64", "tf32"}}, default="auto"
     Precision of training and prediction. "auto" takes float32. "tf32" is float32 whose matrix
     products are in TF32 while a fit runs on a CUDA GPU: numbers keep 10 of 23 binary places,
