@@ -273,8 +273,8 @@ class _Program:
             name: cast(Tensor, leaf.grad).flatten(0, 1) for name, leaf in stacked.items()
         }
         networks = [cast(MoENetwork, model.network) for model in self.models]
-        criterion = cast(FitLoss, self.plan.fit_loss)
-        return ShallowGradient(networks, weights, gradients, criterion, self.room)
+        losses = cast(FitLoss, self.plan.fit_loss), self.plan.auxiliary_losses
+        return ShallowGradient(networks, weights, gradients, *losses, self.room)
 
     def run(self) -> None:
         for epoch in count(1):
@@ -333,7 +333,7 @@ class _Program:
             return record
         x, y, weight = batch
         weight_BT = weight.flatten(1)
-        record = {"loss": self.by_hand(x, y, weight_BT).losses_B}
+        record = self.by_hand(x, y, weight_BT).record()
         if look:
             routing = self.by_hand.routing()
             record["usage"] = routing.usage(weight_BT).unsqueeze(1)

@@ -147,6 +147,19 @@ def switch(routing: Routing, sample_weight_T: Tensor) -> Tensor:
     return routing.n_experts * (usage_BE * scores_BE).sum(-1).mean()
 
 
+def pull_back_switch(logits_BTE: Tensor, sample_weight_BT: Tensor) -> Tensor:
+    """The gradient of `switch` for the scores of each block: ``dscores_BTE``.
+
+    Its product with the scores sums to the loss, which is linear in them.
+    """
+    weight_BT1 = (sample_weight_BT / sample_weight_BT.sum(1, keepdim=True)).unsqueeze(2)
+    # Not `argmax`, which takes several times as long.
+    first_BT1 = logits_BTE.max(2, keepdim=True).indices
+    chosen_BTE = torch.zeros_like(logits_BTE).scatter_(2, first_BT1, weight_BT1)
+    usage_B1E = chosen_BTE.sum(1, keepdim=True)
+    return logits_BTE.shape[2] * usage_B1E * weight_BT1
+
+
 def importance(routing: Routing, sample_weight_T: Tensor) -> Tensor:
     """Squared coefficient of variation of the experts' total score: 0 when equal.
 
