@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from skmoe._registry import Registry, Spec
 from skmoe._settings import check_integer, check_number
-from skmoe.nn.base_routers import Routing
+from skmoe.nn.base_routers import Routing, largest
 
 # Of the standard deviations that a mixture tells, in units of that of the target.
 LARGEST_LOG_STD = 7.0
@@ -153,9 +153,7 @@ def pull_back_switch(logits_BTE: Tensor, sample_weight_BT: Tensor) -> Tensor:
     Its product with the scores sums to the loss, which is linear in them.
     """
     weight_BT1 = (sample_weight_BT / sample_weight_BT.sum(1, keepdim=True)).unsqueeze(2)
-    # Not `argmax`, which takes several times as long.
-    first_BT1 = logits_BTE.max(2, keepdim=True).indices
-    chosen_BTE = torch.zeros_like(logits_BTE).scatter_(2, first_BT1, weight_BT1)
+    chosen_BTE = torch.zeros_like(logits_BTE).scatter_(2, largest(logits_BTE, 1), weight_BT1)
     usage_B1E = chosen_BTE.sum(1, keepdim=True)
     return logits_BTE.shape[2] * usage_B1E * weight_BT1
 
