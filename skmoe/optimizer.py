@@ -47,6 +47,7 @@ class FlatAdamW(torch.optim.AdamW):
         decayed, kept = (list(named.values()) for named in by_decay(network))
         vector = flatten([*decayed, *kept])
         self.gradient = cast(Tensor, vector.grad)
+        self.one = torch.ones((), device=vector.device)
         n_decayed = sum(weight.numel() for weight in decayed)
         parts = slice(0, n_decayed), slice(n_decayed, None)
         groups = [
@@ -82,7 +83,7 @@ class FlatAdamW(torch.optim.AdamW):
                 [state["exp_avg"]],
                 [state["exp_avg_sq"]],
                 [],
-                [state["step"].add_(1)],
+                [state["step"].add_(self.one)],  # a number would be made a tensor each time
                 lr=group["lr"],
                 beta1=BETAS[0],
                 beta2=BETAS[1],
