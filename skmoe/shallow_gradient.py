@@ -173,7 +173,8 @@ class _Mixture(ABC):
     def balance(self, weight: float, weight_BT: Tensor) -> Tensor:
         """The loss `switch` of this weight in each block; its gradient is kept."""
         routing = self.routing()
-        dscores_BTE = weight * pull_back_switch(routing.logits_BTE, weight_BT)
+        given = routing.logits_BTE, weight_BT, self.n_experts
+        dscores_BTE = weight * pull_back_switch(*given)
         self.balancing = dscores_BTE, routing.scores_BTE
         return (dscores_BTE * routing.scores_BTE).sum((1, 2))
 

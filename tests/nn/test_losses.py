@@ -239,7 +239,7 @@ def test_switch_does_not_push_when_balanced():
 
 def test_gradient_of_switch_by_hand_is_that_of_each_block(randn):
     logits_BTE, weight_BT = randn(2, 9, E), randn(2, 9).exp()
-    dscores_BTE = pull_back_switch(logits_BTE, weight_BT)
+    dscores_BTE = pull_back_switch(logits_BTE, weight_BT, E)
     for logits_TE, weight_T, dscores_TE in zip(logits_BTE, weight_BT, dscores_BTE, strict=True):
         routing = route(logits_TE[None].requires_grad_())
         loss = switch(routing, weight_T)
