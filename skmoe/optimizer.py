@@ -55,6 +55,7 @@ class FlatAdamW(torch.optim.AdamW):
         decayed, kept = (list(named.values()) for named in by_decay(network))
         vector = flatten([*decayed, *kept])
         self.gradient = cast(Tensor, vector.grad)
+        self.one = torch.ones((), device=vector.device)
         n_decayed = sum(weight.numel() for weight in decayed)
         parts = slice(0, n_decayed), slice(n_decayed, None)
         groups = [
@@ -84,7 +85,7 @@ class FlatAdamW(torch.optim.AdamW):
             (part,) = group["params"]
             state = self.state[part]
             tensors = part.data, part.grad, state["exp_avg"], state["exp_avg_sq"]
-            state["step"].add_(1)
+            state["step"].add_(self.one)  # a number would be made a tensor each time
             rate = group["lr"] if self.rate is None else self.rate
             _pass_over([tensors], state["step"], rate, group["weight_decay"])
 

@@ -2,9 +2,9 @@
 
 Of a step of a small network, the calls of modules and autograd cost several times what the
 arithmetic does. So the step of the usual network is written out here: one layer of plain nets
-behind a softmax, its gate linear or a net. Whatever this file does not know is left to
-autograd, which computes the same, up to rounding: `is_known` decides. Networks of one kind may
-be trained side by side, as B blocks.
+behind a softmax, its gate linear or a net, with or without the loss that balances its experts.
+Whatever this file does not know is left to autograd, which computes the same, up to rounding:
+`is_known` decides. Networks of one kind may be trained side by side, as B blocks.
 """
 
 from abc import ABC, abstractmethod
@@ -21,7 +21,7 @@ from skmoe.nn.dispatch import multiply_adds, pays_to_sort
 from skmoe.nn.embeddings import NoEmbedding
 from skmoe.nn.gates import LinearGate, MLPGate
 from skmoe.nn.layers import MoELayer
-from skmoe.nn.losses import FitLoss, SquaredError
+from skmoe.nn.losses import FitLoss, SquaredError, pull_back_switch, switch
 from skmoe.nn.mlp_experts import MLPExperts
 from skmoe.nn.networks import MoENetwork
 from skmoe.nn.routers import SoftmaxRouter
@@ -52,6 +52,13 @@ class Outcome(NamedTuple):
 
     losses_B: Tensor
     predictions_BTO: Tensor
+    auxiliary: dict[str, Tensor]
+    """Values of auxiliary losses in the blocks, weighted."""
+
+    def record(self) -> dict[str, Tensor]:
+        """All losses, as histories name them."""
+        named = {f"{name}_loss": value_B for name, value_B in self.auxiliary.items()}
+        return {"loss": self.losses_B, **named}
 
 
 class ShallowGradient:
@@ -68,6 +75,8 @@ class ShallowGradient:
         They must stay where they are.
     criterion : FitLoss
         The loss of the predictions.
+    auxiliary_losses : sequence of AuxiliaryLoss
+        None, or `switch`.
     room : Room
         Memory to be used in each step.
     embedded : bool, default=False
@@ -80,10 +89,12 @@ class ShallowGradient:
         weights: Mapping[str, Tensor],
         gradients: Mapping[str, Tensor],
         criterion: FitLoss,
+        auxiliary_losses: Sequence[AuxiliaryLoss],
         room: Room,
         embedded: bool = False,
     ):
         self.networks, self.criterion = networks, criterion
+        self.terms = auxiliary_losses
         first = networks[0]
         is_plain = isinstance(first.embedding, NoEmbedding) and first.axes is None
         self.sees = self._same if is_plain or embedded else self._embedded
@@ -100,8 +111,11 @@ class ShallowGradient:
         # No tensor here asks for a gradient; so autograd looks away.
         predictions_BTO = self.mixture.answer(self.sees(x_BTD))
         losses_B, dpredictions_BTO = self._losses(predictions_BTO, y_BTO, weight_BT)
+        auxiliary = {
+            term.name: self.mixture.balance(term.weight, weight_BT) for term in self.terms
+        }
         self.mixture.pull_back(dpredictions_BTO)
-        return Outcome(losses_B, predictions_BTO)
+        return Outcome(losses_B, predictions_BTO, auxiliary)
 
     def losses(self, x_BTD: Tensor, y_BTO: Tensor, weight_BT: Tensor) -> Tensor:
         """Losses of the blocks alone."""
@@ -152,7 +166,13 @@ Tensors = Mapping[str, tuple[Tensor, Tensor]]
 
 
 class _Mixture(ABC):
-    """Predictions of the layers, ``y_BTO``, then the gradients of their weights."""
+    """Predictions of the layers, ``y_BTO``, then the gradients of their weights.
+
+    In between, experts may be balanced.
+    """
+
+    balancing: tuple[Tensor, Tensor] | None = None
+    """Of what balances them, the gradient for the scores, and these: ``(B, T, E)``."""
 
     def __init__(self, layers: Sequence[MoELayer], tensors: Tensors, room: Room):
         self.router, self.room = layers[0].router, room
@@ -166,6 +186,14 @@ class _Mixture(ABC):
     @abstractmethod
     def answer(self, z_BTD: Tensor) -> Tensor:
         """Predictions ``y_BTO``."""
+
+    def balance(self, weight: float, weight_BT: Tensor) -> Tensor:
+        """The loss `switch` of this weight in each block; its gradient is kept."""
+        routing = self.routing()
+        given = routing.logits_BTE, weight_BT, self.blocks.count
+        dscores_BTE = weight * pull_back_switch(*given)
+        self.balancing = dscores_BTE, routing.scores_BTE
+        return (dscores_BTE * routing.scores_BTE).sum((1, 2))
 
     @abstractmethod
     def pull_back(self, dy_BTO: Tensor) -> None:
@@ -221,6 +249,8 @@ class _All(_Mixture):
     def pull_back(self, dy_BTO: Tensor) -> None:
         dweights_GT = self.mixed.pull_back(dy_BTO, self.gradients, self.room)
         dweights_BET = self.blocks.join(dweights_GT)
+        if self.balancing is not None:
+            dweights_BET = dweights_BET + self.balancing[0].mT
         dlogits_BET = softmax_backward(dweights_BET, self.weights_BET, 1, dy_BTO.dtype)
         self.gate.pull_back(dlogits_BET.mT)
 
@@ -289,7 +319,10 @@ class _Some(_Mixture):
             dweights_BKT = dweights.mT.contiguous()
         dkept_BKT = softmax_backward(dweights_BKT, weights_BKT, 1, dy_BTO.dtype)
         dlogits_BTE = self.room.take("dlogits", self.logits_BTE.shape, dy_BTO).zero_()
-        self.gate.pull_back(dlogits_BTE.scatter_(2, self.ids_BTK, dkept_BKT.mT))
+        dlogits_BTE.scatter_(2, self.ids_BTK, dkept_BKT.mT)
+        if self.balancing is not None:
+            dlogits_BTE += softmax_backward(*self.balancing, 2, dy_BTO.dtype)
+        self.gate.pull_back(dlogits_BTE)
 
     def routing(self) -> Routing:
         scores_BTE = softmax_over_experts(self.logits_BTE)
@@ -386,8 +419,8 @@ def gradient_by_hand(
     gradients = {name: w.grad for name, w in learned.items() if w.grad is not None}
     if len(gradients) < len(learned) or not is_known(network, criterion, auxiliary_losses):
         return None
-    known = cast(MoENetwork, network), cast(FitLoss, criterion)
-    return ShallowGradient([known[0]], learned, gradients, known[1], room)
+    known = [cast(MoENetwork, network)], learned, gradients, cast(FitLoss, criterion)
+    return ShallowGradient(*known, auxiliary_losses, room)
 
 
 def is_known(
@@ -397,7 +430,8 @@ def is_known(
     if type(network) is not MoENetwork or not isinstance(criterion, FitLoss):
         return False
     layer = network.layer
-    known = _is_plain(layer) and _is_gate_known(layer.gate) and not auxiliary_losses
+    known = _is_plain(layer) and _is_gate_known(layer.gate)
+    known = known and [term.loss for term in auxiliary_losses] in ([], [switch])
     # What lies before the layer has no gradient here; all of the layer must have one.
     n_learned = sum(weight.requires_grad for weight in network.parameters())
     only_layer_learns = len(list(layer.parameters())) == n_learned

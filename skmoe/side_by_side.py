@@ -127,10 +127,10 @@ def kind_of(request: Request) -> Hashable:
     columns = [(part.shape[1:], part.dtype, part.device) for part in (rows.x, rows.y)]
     data = str(columns), request.validation is None
     criterion = _describe(plan.fit_loss)
-    if _is_known(request) and not terms:
+    if _is_known(request):
         n_batches = count_batches(len(rows), plan.batch_size)
         shape = common_shape(cast(MoENetwork, request.network))
-        return str((criterion, shape)), course, data, n_batches
+        return str((criterion, shape, terms)), course, data, n_batches
     modules = [_describe(request.network), criterion]
     return str((modules, terms)), course, data, rows.weight.shape
 
@@ -327,8 +327,8 @@ class _Program:
         weights = {name: weight for name, (weight, _) in maps.items()}
         gradients = {name: gradient for name, (_, gradient) in maps.items()}
         networks = [cast(MoENetwork, model.network) for model in self.models]
-        criterion = cast(FitLoss, self.plan.fit_loss)
-        return ShallowGradient(networks, weights, gradients, criterion, room, self.embeds)
+        losses = cast(FitLoss, self.plan.fit_loss), self.plan.auxiliary_losses
+        return ShallowGradient(networks, weights, gradients, *losses, room, self.embeds)
 
     def _validation(self) -> StackedRows | None:
         """Rows to judge by, in batches of the size of those to learn from."""
@@ -413,7 +413,8 @@ class _Program:
             losses, record = _run(self.objective, self.parameters, self.buffers, tensors, look)
             losses.sum().backward()
             return record
-        record = {"loss": self.by_hand(batch.x_MTD, batch.y_MTO, batch.weight_MT).losses_B}
+        by_hand = self.by_hand(batch.x_MTD, batch.y_MTO, batch.weight_MT)
+        record = by_hand.record()
         if look:
             routing = self.by_hand.routing()
             record["usage"] = routing.usage(batch.weight_MT)

@@ -422,9 +422,9 @@ class _Loop(NeuralNet):
         """Add up the gradients of a batch, or of a part of it."""
         (x, weight), y = batch
         if share == 1 and (by_hand := self.by_hand) is not None:
-            losses_B, predictions_BTO = by_hand(x[None], y[None], weight.view(1, -1))
-            told = {"loss": losses_B[0]}, lambda: [by_hand.routing()], batch
-            return share, predictions_BTO[0], told
+            found = by_hand(x[None], y[None], weight.view(1, -1))
+            values = {name: value_B[0] for name, value_B in found.record().items()}
+            return share, found.predictions_BTO[0], (values, lambda: [by_hand.routing()], batch)
         answers, steps = self.module_.answers(x)
         loss = fit_loss(self.criterion_, self.module_, answers, steps, y, weight)
         extra = auxiliary_losses(self.plan.auxiliary_losses, steps, of_rows(weight))

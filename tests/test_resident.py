@@ -107,6 +107,7 @@ def test_without_a_device_that_records_everything_is_run():
 
 
 GRIDS = {
+    "balanced": {"n_experts": [2, 4], "auxiliary_losses": [{"switch": 0.1}]},
     "soft": {"n_experts": [2, 4], "learning_rate": [0.01, 0.02], "max_epochs": [3, 5]},
     "some": {"n_experts": [4, 6], "top_k": [2], "early_stopping": [True]},
     "annealed": {"gate": [part("linear", temperature=(2.0, 0.5))], "max_epochs": [3, 5]},

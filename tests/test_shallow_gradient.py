@@ -10,14 +10,15 @@ from torch.testing import assert_close
 
 from skmoe import MoERegressor, part
 from skmoe.nn.base_routers import Routing
-from skmoe.nn.losses import LOSSES, GaussianNLL, SquaredError, z
+from skmoe.nn.losses import LOSSES, GaussianNLL, SquaredError, switch, z
 from skmoe.nn.networks import MoENetwork
 from skmoe.nn.soft_mixture import Room
-from skmoe.objective import AuxiliaryLoss, fit_loss
+from skmoe.objective import AuxiliaryLoss, auxiliary_losses, fit_loss
 from skmoe.optimizer import FlatAdamW
 from skmoe.shallow_gradient import ShallowGradient, gradient_by_hand
 
 N_INPUTS, T = 3, 20
+BALANCED = [AuxiliaryLoss("switch", 0.3, switch)]
 FIT_LOSSES = [name for name in LOSSES if LOSSES[name] is not GaussianNLL]
 
 
@@ -36,19 +37,23 @@ def batch(n_outputs=1, n_rows=T):
     return x, y, torch.rand(n_rows, **given)
 
 
-def check(net, criterion=None, n_outputs=1):
+def check(net, criterion=None, n_outputs=1, terms=()):
     """Loss, prediction, routing and gradients are those of autograd, batch after batch."""
     criterion = criterion or SquaredError()
-    by_hand = gradient_by_hand(net, criterion, (), Room())
+    by_hand = gradient_by_hand(net, criterion, terms, Room())
     learned = [weight for weight in net.parameters() if weight.requires_grad]
     for n_rows in (T, T - 1, T):
         x, y, weight = batch(n_outputs, n_rows)
         answers, (step,) = net.answers(x)
         loss = fit_loss(criterion, net, answers, [step], y, weight)
-        expected = torch.autograd.grad(loss, learned)
-        losses_B, predictions_BTO = by_hand(x[None], y[None], weight[None])
+        extra = auxiliary_losses(terms, [step], weight)
+        expected = torch.autograd.grad(sum(extra.values(), loss), learned)
+        losses_B, predictions_BTO, auxiliary = by_hand(x[None], y[None], weight[None])
         assert_close(losses_B[0], loss.detach(), rtol=1e-12, atol=1e-12)
         assert_close(predictions_BTO, answers.detach(), rtol=1e-10, atol=1e-12)
+        assert auxiliary.keys() == extra.keys()
+        for name, value in extra.items():
+            assert_close(auxiliary[name][0], value.detach(), rtol=1e-12, atol=1e-12)
         for own, gradient in zip(learned, expected, strict=True):
             assert_close(own.grad, gradient, rtol=1e-10, atol=1e-12)
         routing, same = by_hand.routing(), step.routing
@@ -78,12 +83,31 @@ def test_gradients_of_all_nonlinearities(activation, top_k):
 @pytest.mark.parametrize("n_outputs", [1, 2])
 @pytest.mark.parametrize("top_k", [1, 2])
 @pytest.mark.parametrize("tier", [0, 10**9], ids=["tiers", "one tier"])
-def test_gradients_of_sorted_rows(n_outputs, top_k, tier, monkeypatch):
+@pytest.mark.parametrize("terms", [(), BALANCED], ids=["plain", "balanced"])
+def test_gradients_of_sorted_rows(n_outputs, top_k, tier, terms, monkeypatch):
     monkeypatch.setattr(sys.modules["skmoe.nn.dispatch"], "SORTING", -1)
     for cost in ("TIER", "COPIED"):
         monkeypatch.setattr(sys.modules["skmoe.nn.sorting"], cost, tier)
     router = part("softmax", renormalize=True)
-    check(network(n_outputs, n_experts=6, top_k=top_k, router=router), n_outputs=n_outputs)
+    net = network(n_outputs, n_experts=6, top_k=top_k, router=router)
+    check(net, n_outputs=n_outputs, terms=terms)
+
+
+@pytest.mark.parametrize("gate", ["linear", part("mlp", hidden_dim=4, temperature=0.3)])
+@pytest.mark.parametrize("n_outputs", [1, 3])
+@pytest.mark.parametrize("given", [(1, None), (4, None), (4, 4), (4, 2), (5, 3)], ids=str)
+def test_gradients_of_what_balances_experts(given, n_outputs, gate):
+    n_experts, top_k = given
+    net = network(n_outputs, n_experts=n_experts, top_k=top_k, gate=gate)
+    check(net, n_outputs=n_outputs, terms=BALANCED)
+
+
+def test_balance_of_experts_that_are_level():
+    net = network(n_experts=4)
+    with torch.no_grad():
+        for weight in net.layer.gate.parameters():
+            weight.zero_()
+    check(net, terms=BALANCED)
 
 
 @pytest.mark.parametrize("gate", ["linear", "mlp"])
@@ -124,10 +148,13 @@ def test_what_is_not_known_is_left_to_autograd(name):
     assert gradient_by_hand(net, SquaredError(), (), Room()) is None
 
 
-def test_a_loss_of_components_and_auxiliary_ones_are_left_to_autograd():
+def test_a_loss_of_components_and_most_auxiliary_ones_are_left_to_autograd():
     net, auxiliary = network(2, n_experts=4), AuxiliaryLoss("z", 0.1, z)
     assert gradient_by_hand(net, GaussianNLL(), (), Room()) is None
     assert gradient_by_hand(net, SquaredError(), (auxiliary,), Room()) is None
+    assert gradient_by_hand(net, SquaredError(), [*BALANCED, auxiliary], Room()) is None
+    assert gradient_by_hand(net, SquaredError(), [*BALANCED, *BALANCED], Room()) is None
+    assert gradient_by_hand(net, SquaredError(), BALANCED, Room()) is not None
     assert gradient_by_hand(net, SquaredError(), (), Room()) is not None
 
 
@@ -144,7 +171,8 @@ def test_a_network_that_is_watched_or_partly_frozen_is_left_to_autograd():
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("loss", ["squared_error", "huber"])
 @pytest.mark.parametrize("given", [{"n_experts": 1}, {"n_experts": 4}, {"top_k": 2}], ids=str)
-def test_a_fit_is_the_same_by_autograd(given, loss, monkeypatch):
+@pytest.mark.parametrize("terms", [None, {"switch": 0.1}], ids=str)
+def test_a_fit_is_the_same_by_autograd(terms, given, loss, monkeypatch):
     random = np.random.default_rng(0)
     X = random.standard_normal((300, N_INPUTS))
     y = np.sin(X[:, 0]) + X[:, 1] ** 2
@@ -152,6 +180,7 @@ def test_a_fit_is_the_same_by_autograd(given, loss, monkeypatch):
     moe = MoERegressor(
         **{"n_experts": 4, **given},
         loss=loss,
+        auxiliary_losses=terms,
         solver="adam",
         max_epochs=5,
         batch_size=64,
@@ -181,7 +210,8 @@ def test_routing_of_one_expert_is_certain():
 
 @pytest.mark.parametrize("given", [(1, None), (4, None), (4, 2)], ids=str)
 @pytest.mark.parametrize("sorting", [-1, 10**9], ids=["sorted", "unsorted"])
-def test_networks_side_by_side_are_networks_one_by_one(given, sorting, monkeypatch):
+@pytest.mark.parametrize("terms", [(), BALANCED], ids=["plain", "balanced"])
+def test_networks_side_by_side_are_networks_one_by_one(terms, given, sorting, monkeypatch):
     monkeypatch.setattr(sys.modules["skmoe.nn.dispatch"], "SORTING", sorting)
     n_experts, top_k = given
     gates = [part("mlp", hidden_dim=4, temperature=t) for t in (1.0, 0.5, 2.0)]
@@ -193,15 +223,17 @@ def test_networks_side_by_side_are_networks_one_by_one(given, sorting, monkeypat
     batches = [tuple(tensor + m for tensor in batch(2)) for m in range(3)]
     alone, routings = [], []
     for net, (x, y, weight) in zip(nets, batches, strict=True):
-        by_hand = gradient_by_hand(net, SquaredError(), (), Room())
-        alone.append(by_hand(x[None], y[None], weight[None]).losses_B[0])
+        by_hand = gradient_by_hand(net, SquaredError(), terms, Room())
+        alone.append(by_hand(x[None], y[None], weight[None]).record())
         routings.append(by_hand.routing().dense_weights()[0])
     named = [dict(net.named_parameters()) for net in nets]
     weights = {name: torch.cat([own[name].detach() for own in named]) for name in named[0]}
     gradients = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    together = ShallowGradient(nets, weights, gradients, SquaredError(), Room())
-    losses_B, _ = together(*(torch.stack(tensors) for tensors in zip(*batches, strict=True)))
-    assert_close(losses_B, torch.stack(alone))
+    together = ShallowGradient(nets, weights, gradients, SquaredError(), terms, Room())
+    found = together(*(torch.stack(tensors) for tensors in zip(*batches, strict=True)))
+    assert len(found.record()) == 1 + len(terms)
+    for name, values_B in found.record().items():
+        assert_close(values_B, torch.cat([record[name] for record in alone]))
     assert_close(together.routing().dense_weights(), torch.stack(routings))
     for name, gradient in gradients.items():
         assert_close(gradient, torch.cat([own[name].grad for own in named]))

@@ -1,6 +1,7 @@
 """Networks that are trained as one program end as they would alone."""
 
 import copy
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch.testing import assert_close
 
 from skmoe._registry import part
 from skmoe.batches import Rows
-from skmoe.nn.losses import GaussianNLL, Huber, SquaredError, switch
+from skmoe.nn.losses import GaussianNLL, Huber, SquaredError, importance, switch, z
 from skmoe.nn.networks import NETWORKS
 from skmoe.objective import AuxiliaryLoss
 from skmoe.plan import TrainingPlan, TrainingResult
@@ -135,10 +136,26 @@ def test_other_losses(loss):
     assert_same_as_alone([request(seed, plan=plan) for seed in range(2)])
 
 
-def test_routing_losses():
-    terms = [AuxiliaryLoss("switch", 0.1, switch)]
+@pytest.mark.parametrize("top_k", [None, 2])
+@pytest.mark.parametrize("losses", [[switch], [importance], [switch, z]], ids=str)
+def test_routing_losses(losses, top_k):
+    terms = [AuxiliaryLoss(loss.__name__, 0.1, loss) for loss in losses]
     plan = replace(PLAN, auxiliary_losses=terms)
-    assert_same_as_alone([request(seed, plan=plan) for seed in range(2)])
+    requests = [request(seed, plan=plan, top_k=top_k) for seed in range(2)]
+    assert_same_as_alone(requests)
+    assert {f"{term.name}_loss" for term in terms} < set(requests[0].outcome.history[0])
+
+
+def test_balanced_networks_are_those_that_autograd_makes(monkeypatch):
+    plan = replace(PLAN, auxiliary_losses=[AuxiliaryLoss("switch", 0.1, switch)])
+    by_hand, by_autograd = ([request(seed, plan=plan) for seed in range(2)] for _ in range(2))
+    train_requests(by_hand)
+    monkeypatch.setattr(sys.modules["skmoe.side_by_side"], "is_known", lambda *given: False)
+    train_requests(by_autograd)
+    for one, other in zip(by_hand, by_autograd, strict=True):
+        assert_close(one.network.state_dict(), other.network.state_dict())
+        records = ([epoch["switch_loss"] for epoch in r.outcome.history] for r in (one, other))
+        assert next(records) == pytest.approx(next(records), rel=1e-10)
 
 
 def test_temperatures_are_annealed():
@@ -258,9 +275,16 @@ def test_other_numbers_of_batches_are_not_trained_together():
     assert_same_as_alone([request(0), request(1, n_rows=49)], together=False)
 
 
-def test_balanced_experts_are_as_many():
+@pytest.mark.parametrize("top_k", [None, 2])
+def test_more_or_fewer_experts_are_balanced(top_k):
     plan = replace(PLAN, auxiliary_losses=[AuxiliaryLoss("switch", 0.1, switch)])
-    assert_same_as_alone([request(0, plan=plan, n_experts=n) for n in (2, 3)], together=False)
+    requests = [
+        request(0, plan=plan, n_experts=n, top_k=top_k, n_rows=n_rows)
+        for n, n_rows in ((3, 48), (5, 47), (4, 48))
+    ]
+    assert_same_as_alone(requests)
+    first, *others = (asked.outcome.history[-1]["switch_loss"] for asked in requests)
+    assert all(other != first for other in others)
 
 
 def test_frozen_weights_stay_bitwise():

@@ -10,7 +10,7 @@ from skmoe._registry import Part, part
 from skmoe.nn.base import Network
 from skmoe.nn.experts import EXPERTS
 from skmoe.nn.losses import LOSSES
-from skmoe.nn.routers import ROUTERS
+from skmoe.nn.routers import ROUTERS, SoftmaxRouter
 
 # Up to here one batch holds all rows: small fits are then exactly weight-equivalent.
 FULL_BATCH = 512
@@ -22,6 +22,9 @@ MIN_ROWS_FOR_NOISE = 500
 # expert idle. On few rows it costs no more time.
 MAX_SOFT_EXPERTS, MAX_SOFT_EXPERTS_OF_FEW_ROWS = 16, 32
 TOP_K = 2
+# Weight of a loss that balances experts, where few rows ask all of them: weak enough to cost
+# nothing, strong enough that hardly any expert is idle. With many rows it costs accuracy.
+BALANCE = 0.03
 # A closed-form fit: experts asked, so that the others would add too little to jump,
 # and up to how many rows how many experts.
 RIDGE_TOP_K = 8
@@ -102,6 +105,18 @@ def top_k(
             f"top_k must be at most n_experts. Got top_k={setting} and n_experts={n_experts}."
         )
     return setting
+
+
+def auxiliary_losses(estimator: Any, n_rows: int, network: Network) -> dict[Any, float] | None:
+    """What balances the experts of one layer on few rows, if all of several are asked."""
+    if not is_auto(estimator.auxiliary_losses):
+        return estimator.auxiliary_losses
+    (layer,) = network.moe_layers()
+    n_experts, router = layer.experts.n_experts, layer.router
+    all_asked = n_experts > 1 and (router.top_k is None or router.top_k >= n_experts)
+    few_rows = n_rows < MIN_ROWS_FOR_ONE_NET and predicts_a_value(estimator.loss)
+    balanced = few_rows and all_asked and type(router) is SoftmaxRouter
+    return {"switch": BALANCE} if balanced else None
 
 
 def asks_some(expert: Any) -> bool:

@@ -245,7 +245,12 @@ class BaseMoERegressor(
         solver = _auto.possible_solver(solver, self.solver, model.net)
         rows, judges = model.rows(X, y, weight), held_out
         held_out = None if held_out is None else model.rows(*held_out)
-        plan = replace(self._plan(len(X), model.net), checkpoint=checkpoint)
+        balance = _auto.auxiliary_losses(self, len(X), model.net)
+        plan = replace(
+            self._plan(len(X), model.net),
+            checkpoint=checkpoint,
+            auxiliary_losses=auxiliary_losses(balance),
+        )
         if "adam" in solver:
             model, result = self._descend(model, rows, held_out, plan, random)
         else:

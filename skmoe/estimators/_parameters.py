@@ -67,10 +67,11 @@ CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 
-def auxiliary_losses(given: dict[str, Any] | None) -> list[AuxiliaryLoss]:
+def auxiliary_losses(given: dict[Any, float] | str | None) -> list[AuxiliaryLoss]:
     """The losses that the user named; unknown ones and weights below 0 are refused."""
     losses = []
-    for spec, weight in (given or {}).items():
+    named = given if isinstance(given, dict) else {}  # None and "auto" name none
+    for spec, weight in named.items():
         name, loss = name_of(spec), build_auxiliary(spec)
         weight = check_number(f"the weight of the auxiliary loss {name!r}", weight)
         if weight > 0:  # else not even the order of additions changes
@@ -152,11 +153,14 @@ loss : {losses} or part(...), default="squared_error"
     distribution, told by ``predict(X, return_std=True)`` and `sample`: of one layer a mixture
     of normal ones, one for each expert; of a deep mixture a normal one for each member.
     Blocks and regions are not looked for then (see `init`).
-auxiliary_losses : dict of str, part(...) or function to float, default=None
+auxiliary_losses : dict of str, part(...) or function to float, None or "auto", \
+default={auxiliary_losses}
     Weights of losses on the routing, e.g. ``{{"switch": 0.01}}``: "switch" and "importance"
     balance the experts' load, "z" keeps logits small, "mutual_information" asks for balance
     and for decisions, "group_sparsity" for experts that are asked with their neighbours on a
-    map, ``{{part("group_sparsity", shape=(4, 8)): 0.01}}``.
+    map, ``{{part("group_sparsity", shape=(4, 8)): 0.01}}``. "auto", for one layer only, is
+    ``{{"switch": 0.03}}`` in a `fit` to fewer than 2,000 rows that ask all experts, with the
+    softmax router and a loss of predictions: without it, hardly any row would ask some of them.
 init : {inits} or "auto", part(...) or function, default="auto"
     Where weights start. "kmeans" puts gates of the kinds "linear" and "prototype" at centres
     of the data and experts' hidden units into the regions around them; "random" looks at no

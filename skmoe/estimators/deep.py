@@ -21,7 +21,7 @@ from skmoe.nn.networks import ARRANGEMENTS
 from skmoe.plan import TrainingPlan
 
 
-@documented(gate='"auto"', learning_rate='"auto"', weight_decay="1e-2")
+@documented(gate='"auto"', auxiliary_losses="None", learning_rate='"auto"', weight_decay="1e-2")
 class DeepMoERegressor(BaseMoERegressor):
     """Deep mixture of experts: L layers of E experts for functions with up to E^L pieces.
 

@@ -31,7 +31,12 @@ READINGS = 3
 MAY_BE_WORSE = 1.2
 
 
-@documented(gate='"auto"', learning_rate="1e-2", weight_decay="1e-2")
+@documented(
+    gate='"auto"',
+    auxiliary_losses='"auto"',
+    learning_rate="1e-2",
+    weight_decay="1e-2",
+)
 class MoERegressor(BaseMoERegressor):
     """Mixture of experts: a learned gate shares the inputs out among small nets.
 
@@ -95,6 +100,7 @@ class MoERegressor(BaseMoERegressor):
     _parameter_constraints: dict[str, Any] = {
         **BaseMoERegressor._parameter_constraints,
         "gate": [one_of("auto"), PartOf(GATES)],
+        "auxiliary_losses": [one_of("auto"), dict, None],
         "init": [one_of("auto"), PartOf(INITS), fitted_estimator()],
     }
 
@@ -110,7 +116,7 @@ class MoERegressor(BaseMoERegressor):
         hidden_dim: int | str = "auto",
         embedding: Spec | None = "auto",
         loss: Spec = "squared_error",
-        auxiliary_losses: dict[Any, float] | None = None,
+        auxiliary_losses: dict[Any, float] | str | None = "auto",
         init: Any = "auto",
         solver: str = "auto",
         learning_rate: float | str = 1e-2,

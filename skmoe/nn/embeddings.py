@@ -70,10 +70,11 @@ class PiecewiseLinear(Embedding):
         `n_bins` equal bins on [-2, 2].
     """
 
-    columns: Tensor | None
-    """Features that have bins; None: all."""
-    filled: Tensor | None
-    """Of all bins of features, those that there are; None: all."""
+    feature_F: Tensor
+    slope_F: Tensor
+    shift_F: Tensor
+    lowest_F: Tensor
+    highest_F: Tensor
 
     def __init__(
         self,
@@ -91,34 +92,49 @@ class PiecewiseLinear(Embedding):
                 "bins must be one list of edges for each feature. "
                 f"Got {len(bins)} lists and {n_inputs} features."
             )
-        columns = [i for i, edges in enumerate(bins) if len(edges) > 2]
+        self.columns = [i for i, edges in enumerate(bins) if len(edges) > 2]
         self.encoding = None
         self.output_dim = n_inputs
-        if columns:
+        if self.columns:
             from rtdl_num_embeddings import PiecewiseLinearEncoding
 
             # On the CPU wherever the network is made: the package looks at the edges.
             with torch.device("cpu"):
-                edges = [torch.tensor(bins[i], dtype=torch.float64) for i in columns]
+                edges = [torch.tensor(bins[i], dtype=torch.float64) for i in self.columns]
                 self.encoding = PiecewiseLinearEncoding(edges)
-                mask = self.encoding.impl.mask
-                self._keep("columns", columns if len(columns) < n_inputs else None)
-                self._keep("filled", None if mask is None else mask.flatten().nonzero()[:, 0])
-            self.output_dim += self.encoding.get_output_shape()[0]
+                self.output_dim += self.encoding.get_output_shape()[0]
+                self._lay_out(n_inputs, self.encoding.impl)
 
-    def _keep(self, name: str, indices: Any) -> None:
-        # On the network's device, where to choose by a list or mask would be to wait for it.
-        kept = None if indices is None else torch.as_tensor(indices)
-        self.register_buffer(name, kept, persistent=False)
+    def _lay_out(self, n_inputs: int, given: Any) -> None:
+        """All outputs as linear functions of a feature, between bounds.
+
+        That is what the package computes, in a quarter to a tenth of its time.
+        """
+        slopes, shifts = given.weight, given.bias
+        lowest, highest = torch.zeros_like(slopes), torch.ones_like(slopes)
+        lowest[:, 0], highest[:, -1] = -torch.inf, torch.inf  # the outermost bins go on
+        features = torch.tensor(self.columns)[:, None].expand_as(slopes)
+        even = torch.ones_like(slopes, dtype=torch.bool)
+        used = even if given.mask is None else given.mask
+        # The features themselves come first.
+        columns = {
+            "feature_F": (torch.arange(n_inputs), features),
+            "slope_F": (torch.ones(n_inputs), slopes),
+            "shift_F": (torch.zeros(n_inputs), shifts),
+            "lowest_F": (torch.full((n_inputs,), -torch.inf), lowest),
+            "highest_F": (torch.full((n_inputs,), torch.inf), highest),
+        }
+        for name, (of_features, of_bins) in columns.items():
+            self.register_buffer(
+                name, torch.cat([of_features, of_bins[used]]), persistent=False
+            )
 
     def forward(self, x_TD: Tensor) -> Tensor:
         if self.encoding is None:
             return x_TD
-        seen = x_TD if self.columns is None else x_TD.index_select(1, self.columns)
-        bins = self.encoding.impl(seen).flatten(-2)
-        return torch.cat(
-            [x_TD, bins if self.filled is None else bins.index_select(1, self.filled)], -1
-        )
+        x_TF = x_TD.index_select(1, self.feature_F)
+        linear_TF = torch.addcmul(self.shift_F, self.slope_F, x_TF)
+        return linear_TF.clamp_(self.lowest_F, self.highest_F)
 
 
 class Periodic(Embedding):

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from skmoe._registry import Registry, Spec
 from skmoe._settings import check_integer, check_number
-from skmoe.nn.base_routers import Routing
+from skmoe.nn.base_routers import Routing, largest
 
 # Of the standard deviations that a mixture tells, in units of that of the target.
 LARGEST_LOG_STD = 7.0
@@ -145,6 +145,20 @@ def switch(routing: Routing, sample_weight_T: Tensor) -> Tensor:
     chosen = F.one_hot(routing.logits_BTE.argmax(-1), routing.n_experts).to(weight_T)
     usage_BE = torch.einsum("bte,t->be", chosen, weight_T)
     return routing.n_experts * (usage_BE * scores_BE).sum(-1).mean()
+
+
+def pull_back_switch(
+    logits_BTE: Tensor, sample_weight_BT: Tensor, n_experts: int | Tensor
+) -> Tensor:
+    """The gradient of `switch` for the scores of each block: ``dscores_BTE``.
+
+    `n_experts` is the number of experts in all blocks, or those in each, ``(B, 1, 1)``. The
+    product of the gradient with the scores sums to the loss, which is linear in them.
+    """
+    weight_BT1 = (sample_weight_BT / sample_weight_BT.sum(1, keepdim=True)).unsqueeze(2)
+    chosen_BTE = torch.zeros_like(logits_BTE).scatter_(2, largest(logits_BTE, 1), weight_BT1)
+    usage_B1E = chosen_BTE.sum(1, keepdim=True)
+    return n_experts * usage_B1E * weight_BT1
 
 
 def importance(routing: Routing, sample_weight_T: Tensor) -> Tensor:

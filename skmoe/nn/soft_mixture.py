@@ -104,8 +104,10 @@ class Blocks:
     def __init__(self, counts: Sequence[int], device: torch.device):
         self.counts, self.n_experts, self.n_groups = counts, max(counts), sum(counts)
         self.are_even = min(counts) == self.n_experts
+        self.count: int | Tensor = self.n_experts  # of each block's experts, ``(B, 1, 1)``
         if not self.are_even:
             self.counts_B = torch.tensor(counts, device=device)
+            self.count = self.counts_B[:, None, None]
             everyone_E = torch.arange(self.n_experts, device=device)
             self.missing_BE = everyone_E >= self.counts_B[:, None]
             self.places_G = (~self.missing_BE).flatten().nonzero()[:, 0]

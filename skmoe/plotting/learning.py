@@ -44,7 +44,7 @@ class LearningCurveDisplay:
     >>> X, y = make_circle_regression(200, random_state=0)
     >>> moe = MoERegressor(4, solver="adam", max_epochs=20, random_state=0).fit(X, y)
     >>> list(LearningCurveDisplay.from_estimator(moe, panels="all").axes_)
-    ['loss', 'usage', 'entropy']
+    ['loss', 'auxiliary', 'usage', 'entropy']
     """
 
     def __init__(self, history: list[dict[str, Any]]) -> None:

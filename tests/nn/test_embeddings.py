@@ -89,6 +89,14 @@ def test_piecewise_linear_formula():
     np.testing.assert_allclose(actual, np.hstack([x, *encoded]), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("bins", [BINS, [[-2.0, -1.0, 0.5, 2.0]] * 5], ids=["some", "even"])
+def test_piecewise_linear_has_the_bits_of_the_package(bins, dtype, randn):
+    embedding, x_TD = PiecewiseLinear(5, bins=bins).to(dtype), 2 * randn(50, 5).to(dtype)
+    expected = torch.cat([x_TD, embedding.encoding(x_TD[:, embedding.columns])], -1)
+    assert torch.equal(embedding(x_TD), expected)
+
+
 def test_features_with_fewer_than_two_bins_add_nothing(randn):
     embedding, x_TD = PiecewiseLinear(3, bins=[[0.0], [0.0, 1.0], []]).double(), randn(7, 3)
     assert embedding.output_dim == 3

@@ -15,6 +15,7 @@ from skmoe.nn.losses import (
     build_auxiliary,
     importance,
     mutual_information,
+    pull_back_switch,
     switch,
     z,
 )
@@ -234,6 +235,17 @@ def test_switch_does_not_push_when_balanced():
     logits = balanced(1.0).requires_grad_()
     switch(route(logits), ones(12)).backward()
     assert logits.grad.abs().max() < 1e-15
+
+
+def test_gradient_of_switch_by_hand_is_that_of_each_block(randn):
+    logits_BTE, weight_BT = randn(2, 9, E), randn(2, 9).exp()
+    dscores_BTE = pull_back_switch(logits_BTE, weight_BT, E)
+    for logits_TE, weight_T, dscores_TE in zip(logits_BTE, weight_BT, dscores_BTE, strict=True):
+        routing = route(logits_TE[None].requires_grad_())
+        loss = switch(routing, weight_T)
+        (expected,) = torch.autograd.grad(loss, routing.scores_BTE)
+        assert_close(dscores_TE, expected[0])
+        assert_close((dscores_TE * routing.scores_BTE[0]).sum(), loss)
 
 
 def test_importance_is_zero_when_equal():
