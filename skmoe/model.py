@@ -117,12 +117,18 @@ class FittedModel:
 
     def rows(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> Rows:
         """Scaled rows on the network's device."""
+        return self.rows_of(self.tensor(X), y, weight)
 
-        def tensor(values: np.ndarray) -> torch.Tensor:
+    def rows_of(
+        self, scaled: np.ndarray | torch.Tensor, y: np.ndarray, weight: np.ndarray
+    ) -> Rows:
+        """Likewise, of features that are scaled already."""
+
+        def tensor(values: np.ndarray | torch.Tensor) -> torch.Tensor:
             return torch.as_tensor(values, dtype=self.dtype, device=self.device)
 
-        scaled = self.tensor(X), tensor(self.y_scaling.apply(y))
-        return Rows(*scaled, tensor(weight / weight.mean()))
+        parts = scaled, self.y_scaling.apply(y), weight / weight.mean()
+        return Rows(*map(tensor, parts))
 
     @property
     def is_distribution(self) -> bool:

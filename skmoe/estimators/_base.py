@@ -160,9 +160,8 @@ class BaseMoERegressor(
         X, y, weight, seen = check_rows(self, X, y, sample_weight, reset=first)
         random = check_random_state(self.random_state)
         with self._arithmetic(len(X)):
-            model = self._start(X, y, weight, random, "adam", keep=True)
+            model, rows = self._start(X, y, weight, random, "adam", keep=True)
             plan = replace(self._plan(len(X), model.net), max_epochs=1, scheduled=False)
-            rows = model.rows(X, y, weight)
             result = self._train(model, rows, None, plan, random, keep=True)
         return self._finish(model, result, X, seen, keep_optimizer=True)
 
@@ -227,27 +226,25 @@ class BaseMoERegressor(
     ) -> tuple[FittedModel, TrainingResult]:
         """The fitted model, by the solver that suits."""
         solver = _auto.solver(self.solver, self.loss)
-        model = self._start(X, y, weight, random, solver, keep=self.warm_start)
-        return self._solve_by(solver, model, X, y, weight, held_out, random, checkpoint)
+        start = self._start(X, y, weight, random, solver, keep=self.warm_start)
+        return self._solve_by(solver, *start, held_out, random, checkpoint)
 
     def _solve_by(
         self,
         solver: str,
         model: FittedModel,
-        X: np.ndarray,
-        y: np.ndarray,
-        weight: np.ndarray,
+        rows: Rows,
         held_out: Any,
         random: np.random.RandomState,
         checkpoint: Any,
     ) -> tuple[FittedModel, TrainingResult]:
         """The model after this solver."""
         solver = _auto.possible_solver(solver, self.solver, model.net)
-        rows, judges = model.rows(X, y, weight), held_out
+        judges, n_rows = held_out, len(rows)
         held_out = None if held_out is None else model.rows(*held_out)
-        balance = _auto.auxiliary_losses(self, len(X), model.net)
+        balance = _auto.auxiliary_losses(self, n_rows, model.net)
         plan = replace(
-            self._plan(len(X), model.net),
+            self._plan(n_rows, model.net),
             checkpoint=checkpoint,
             auxiliary_losses=auxiliary_losses(balance),
         )
@@ -271,14 +268,16 @@ class BaseMoERegressor(
         random: np.random.RandomState,
         solver: str,
         keep: bool,
-    ) -> FittedModel:
-        """An untrained model, or a copy of the fitted one to go on from."""
+    ) -> tuple[FittedModel, Rows]:
+        """An untrained model, or a copy of the fitted one to go on from; and scaled rows."""
         seed = int(random.randint(2**31 - 1))
         device = _auto.device(self.device, len(X))
         dtype = _auto.trained_dtype(self.dtype, len(X), device)
         if keep and hasattr(self, "_model"):
             check_outputs(y, len(self._model.y_scaling.center))
-            return replace(self._model, net=copy.deepcopy(self._model.net).to(device, dtype))
+            net = copy.deepcopy(self._model.net).to(device, dtype)
+            model = replace(self._model, net=net)
+            return model, model.rows(X, y, weight)
         x_scaling = Scaling.of_features(X, weight)
         name, arguments = self._network(len(X))
         scaled = x_scaling.apply_softly(X)
@@ -294,12 +293,13 @@ class BaseMoERegressor(
         model = FittedModel(architecture, net, x_scaling, Scaling.of_targets(y, weight))
         if model.is_distribution:
             check_is_distribution(net)
+        rows = model.rows_of(scaled, y, weight)
         if dense is not None:
             upcycle(model, dense)
-            return model
+            return model, rows
         start, settings = INITS.resolve(_auto.init(self.init, solver))
-        start(net, model.rows(X, y, weight), seed, **settings)
-        return model
+        start(net, rows, seed, **settings)
+        return model, rows
 
     def _descend(
         self,

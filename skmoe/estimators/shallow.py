@@ -307,10 +307,10 @@ class MoERegressor(BaseMoERegressor):
         checkpoint: Any,
     ) -> Any:
         """None for experts that do not end in a linear map."""
-        model = self._start(X, y, weight, random, "ridge", keep=False)
+        model, rows = self._start(X, y, weight, random, "ridge", keep=False)
         if model.net.output_map() is None:
             return None
-        return self._solve_by("ridge", model, X, y, weight, held_out, random, checkpoint)
+        return self._solve_by("ridge", model, rows, held_out, random, checkpoint)
 
     def _layers(self, arrays: Any, layer: int | None, stack: bool = False) -> Any:
         return arrays[0]
