@@ -11,7 +11,8 @@ layer of several blocks that halves the time of a step.
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -109,15 +110,15 @@ class Blocks:
             self.places_G = (~self.missing_BE).flatten().nonzero()[:, 0]
             self.owners_G = self.places_G // self.n_experts
 
-    def runs(self, x_BTD: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    def runs(self, x_BTD: Tensor) -> list[tuple[slice, Tensor]]:
         """Groups of experts that are asked together, and their rows ``x_GTD``."""
         if len(self.counts) > 1 and x_BTD.shape[2] < MANY_INPUTS:
-            yield slice(0, self.n_groups), self.spread(x_BTD)
-            return
-        stop = 0
-        for count, x_TD in zip(self.counts, x_BTD, strict=True):
-            start, stop = stop, stop + count
-            yield slice(start, stop), x_TD.expand(count, -1, -1)
+            return [(slice(0, self.n_groups), self.spread(x_BTD))]
+        starts = accumulate(self.counts, initial=0)
+        return [
+            (slice(start, start + count), x_TD.expand(count, -1, -1))
+            for start, count, x_TD in zip(starts, self.counts, x_BTD, strict=False)
+        ]
 
     def spread(self, of_blocks: Tensor) -> Tensor:
         """From what blocks have, what their experts have."""
@@ -210,7 +211,8 @@ class Mixed(NamedTuple):
     """The weighted sums of all experts, and what they were made of."""
 
     y_BTO: Tensor
-    x_BTD: Tensor
+    runs: list[tuple[slice, Tensor]]
+    """As of `Blocks`."""
     weights_GT: Tensor
     maps: Maps
     activation: str
@@ -248,11 +250,12 @@ class Mixed(NamedTuple):
         n_groups, _, width = maps[0].shape
         blocks = blocks or _even(x_BTD, n_groups)
         hidden = Hidden.empty((n_groups, x_BTD.shape[1], width), activation, x_BTD, room)
-        for group, x_GTD in blocks.runs(x_BTD):
+        runs = blocks.runs(x_BTD)
+        for group, x_GTD in runs:
             make_hidden(x_GTD, some(maps, group), activation, hidden.of(group))
         answers_GTO = answers_of(hidden.features, maps)
         y_BTO = blocks.join(weights_GT.unsqueeze(2) * answers_GTO).sum(1)
-        return cls(y_BTO, x_BTD, weights_GT, maps, activation, hidden, answers_GTO, blocks)
+        return cls(y_BTO, runs, weights_GT, maps, activation, hidden, answers_GTO, blocks)
 
     def pull_back(
         self, dy_BTO: Tensor, gradients: Maps, room: Room, dx_BTD: Tensor | None = None
@@ -261,7 +264,7 @@ class Mixed(NamedTuple):
         dy_GTO = dy_BTO if len(dy_BTO) == 1 else self.blocks.spread(dy_BTO)
         danswers_GTO = self.weights_GT.unsqueeze(2) * dy_GTO
         dhidden_GTH = room.take("dhidden", self.hidden.known.shape, dy_BTO)
-        for group, x_GTD in self.blocks.runs(self.x_BTD):
+        for group, x_GTD in self.runs:
             maps, dhidden = some(self.maps, group), dhidden_GTH[group]
             known = self.hidden.known[group]
             pull_back_hidden(danswers_GTO[group], maps[2], known, self.activation, dhidden)
@@ -328,7 +331,8 @@ class _SoftMixture(Function):
         made = Hidden(features, known), answers_GTO
         weights_GT = _by_expert(weights_BTE)
         blocks = _even(x_BTD, len(weights_GT))
-        mixed = Mixed(dy_BTO, x_BTD, weights_GT, tuple(maps), ctx.activation, *made, blocks)
+        given = weights_GT, tuple(maps), ctx.activation, *made, blocks
+        mixed = Mixed(dy_BTO, blocks.runs(x_BTD), *given)
         gradients = tuple(torch.empty_like(map_) for map_ in maps)
         dx_BTD = torch.empty_like(x_BTD) if ctx.needs_input_grad[0] else None
         dweights_GT = mixed.pull_back(dy_BTO, gradients, Room(), dx_BTD)
