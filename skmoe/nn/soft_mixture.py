@@ -11,8 +11,7 @@ layer of several blocks that halves the time of a step.
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -110,15 +109,15 @@ class Blocks:
             self.places_G = (~self.missing_BE).flatten().nonzero()[:, 0]
             self.owners_G = self.places_G // self.n_experts
 
-    def runs(self, x_BTD: Tensor) -> list[tuple[slice, Tensor]]:
+    def runs(self, x_BTD: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Groups of experts that are asked together, and their rows ``x_GTD``."""
         if len(self.counts) > 1 and x_BTD.shape[2] < MANY_INPUTS:
-            return [(slice(0, self.n_groups), self.spread(x_BTD))]
-        starts = accumulate(self.counts, initial=0)
-        return [
-            (slice(start, start + count), x_TD.expand(count, -1, -1))
-            for start, count, x_TD in zip(starts, self.counts, x_BTD, strict=False)
-        ]
+            yield slice(0, self.n_groups), self.spread(x_BTD)
+            return
+        stop = 0
+        for count, x_TD in zip(self.counts, x_BTD, strict=True):
+            start, stop = stop, stop + count
+            yield slice(start, stop), x_TD.expand(count, -1, -1)
 
     def spread(self, of_blocks: Tensor) -> Tensor:
         """From what blocks have, what their experts have."""
@@ -250,7 +249,7 @@ class Mixed(NamedTuple):
         n_groups, _, width = maps[0].shape
         blocks = blocks or _even(x_BTD, n_groups)
         hidden = Hidden.empty((n_groups, x_BTD.shape[1], width), activation, x_BTD, room)
-        runs = blocks.runs(x_BTD)
+        runs = list(blocks.runs(x_BTD))
         for group, x_GTD in runs:
             make_hidden(x_GTD, some(maps, group), activation, hidden.of(group))
         answers_GTO = answers_of(hidden.features, maps)
@@ -332,7 +331,7 @@ class _SoftMixture(Function):
         weights_GT = _by_expert(weights_BTE)
         blocks = _even(x_BTD, len(weights_GT))
         given = weights_GT, tuple(maps), ctx.activation, *made, blocks
-        mixed = Mixed(dy_BTO, blocks.runs(x_BTD), *given)
+        mixed = Mixed(dy_BTO, list(blocks.runs(x_BTD)), *given)
         gradients = tuple(torch.empty_like(map_) for map_ in maps)
         dx_BTD = torch.empty_like(x_BTD) if ctx.needs_input_grad[0] else None
         dweights_GT = mixed.pull_back(dy_BTO, gradients, Room(), dx_BTD)
