@@ -13,9 +13,10 @@ from sklearn.pipeline import Pipeline
 from skmoe.side_by_side import Request
 from skmoe.together import Fit, TogetherBackend
 
-# Fits at the same time, and bytes that their copies of X may take.
+# Fits at the same time, and bytes that the rows of all of them may take: these are there twice,
+# as each fit has its own, and for training they are joined.
 MOST_FITS = 256
-MOST_BYTES = 2**31
+MOST_BYTES = 2**30
 
 
 class BatchedGridSearchCV(GridSearchCV):

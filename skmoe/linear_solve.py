@@ -31,6 +31,8 @@ from skmoe.nn.layers import Design
 MAX_DIRECT = 4096
 # Numbers in the features of one block of rows: 64 MB in float64.
 BLOCK_VALUES = 8_000_000
+# Rows of the Gram matrix that are computed at once, from their diagonal on.
+GRAM_ROWS = 128
 # Penalties tried, relative to the largest eigenvalue of the Gram matrix: two per power of ten.
 LARGEST_ALPHA = 1.0
 ALPHAS_PER_DECADE = 2
@@ -211,7 +213,7 @@ class _Features:
         return total_A / self.n_outputs
 
     def normal_equations(self) -> tuple[Tensor, Tensor]:
-        """Gram matrix ``A'A`` and ``A'r``."""
+        """Gram matrix ``A'A``, of which the upper triangle counts, and ``A'r``."""
         gram = self.map_PO.new_zeros(self.n_unknowns, self.n_unknowns)
         right_PO = torch.zeros_like(self.map_PO)
         for block, r_TO in self.blocks():
@@ -266,9 +268,12 @@ class _Block:
         return torch.cat([v.T @ r_TO[rows] for v, rows in pairs])
 
     def add_gram(self, gram_PP: Tensor) -> None:
-        """Add ``A'A``."""
+        """Add ``A'A``, at least to the upper triangle."""
         if self.wide is not None:
-            gram_PP += self.wide.T @ self.wide
+            for first in range(0, len(gram_PP), GRAM_ROWS):
+                own_TR = self.wide[:, first : first + GRAM_ROWS]
+                upper = gram_PP[first : first + GRAM_ROWS, first:]
+                upper.addmm_(own_TR.T, self.wide[:, first:])
             return
         blocks = gram_PP.view(self.n_maps, self.n_features, self.n_maps, self.n_features)
         for g, values in enumerate(self.of_map):
@@ -311,7 +316,7 @@ def _relative_alphas(smallest: float, per_decade: float) -> list[float]:
 def _solve_directly(features: _Features, smallest_alpha: float) -> Iterator[_Path]:
     """All penalties at once, from eigenvectors of the Gram matrix."""
     gram, right_PO = features.normal_equations()
-    values_P, vectors = torch.linalg.eigh(gram)
+    values_P, vectors = torch.linalg.eigh(gram, UPLO="U")
     del gram
     values_P = values_P.clamp_min(0)
     right_PO = vectors.T @ right_PO

@@ -246,7 +246,7 @@ class StackedAdamW:
     def _step_by_runs(self, learning_rates: Sequence[float]) -> None:
         """A step of few passes: one for neighbours with the same rate and decay."""
         factor_M = _clipping(self._norms())
-        if float(factor_M.min()) < 1:
+        if bool((factor_M < 1).any()):
             for pile, block in zip(self.piles, self.gradients_RP, strict=True):
                 block.mul_(pile.spread(factor_M[:, None]))
         step, start = torch.tensor(float(self.n_steps)), 0

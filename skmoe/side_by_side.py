@@ -438,7 +438,7 @@ class _Program:
 
     def _validation_losses(self, epoch: int) -> Sequence[float | None]:
         """Those of all models that are looked at now."""
-        judged = [model for model in self.models if looks_now(epoch, model.plan)]
+        judged = {model for model in self.models if looks_now(epoch, model.plan)}
         nothing = self.models[0].request.validation is None
         if nothing or not judged:
             return [None] * len(self.models)

@@ -17,6 +17,7 @@ from small import DEEP, SHALLOW, make
 
 from skmoe import DeepMoERegressor, MoERegressor
 from skmoe.batched_search import BatchedGridSearchCV
+from skmoe.side_by_side import train_requests
 
 GRID = {"n_experts": [2, 3], "learning_rate": [0.003, 0.03]}
 TIMES = ("fit_time", "score_time")
@@ -70,6 +71,19 @@ def test_with_early_stopping_and_several_scores(data):
 def test_unequal_folds(data):
     X, y = data
     assert_same(*both(make("shallow", max_epochs=5), GRID, (X[:88], y[:88])))
+
+
+def test_numbers_of_experts_and_unequal_folds_are_one_program(data, monkeypatch):
+    together = []
+
+    def watched(requests):
+        train_requests(requests)
+        together.extend(request.together for request in requests)
+
+    monkeypatch.setattr("skmoe.together.train_requests", watched)
+    moe, (X, y) = make("shallow", max_epochs=5), data
+    BatchedGridSearchCV(moe, GRID, cv=3, refit=False).fit(X[:88], y[:88])
+    assert together == [12] * 12
 
 
 def test_sample_weights_and_frames(data):

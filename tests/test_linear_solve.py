@@ -85,6 +85,7 @@ def test_prediction_is_linear_in_the_output_map(name):
 @pytest.mark.parametrize("block_values", [8_000_000, 500])
 def test_solution_is_that_of_the_explicit_regression(name, block_values, monkeypatch):
     monkeypatch.setattr("skmoe.linear_solve.BLOCK_VALUES", block_values)
+    monkeypatch.setattr("skmoe.linear_solve.GRAM_ROWS", 4)
     network, rows = build(name), draw()
     before = network.output_map()
     solution = solve_output(network, rows, draw(80, seed=2))

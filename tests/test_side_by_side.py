@@ -130,6 +130,14 @@ def test_one_that_diverges_leaves_the_others_alone():
     assert isinstance(requests[1].outcome, Diverged)
 
 
+def test_nor_does_it_keep_the_gradients_of_others_from_being_clipped():
+    rates = (0.02, 1e200)
+    requests = [request(0, plan=replace(PLAN, learning_rate=rate)) for rate in rates]
+    requests[0].rows.y.mul_(20)
+    assert_same_as_alone(requests)
+    assert [type(asked.outcome) for asked in requests] == [TrainingResult, Diverged]
+
+
 @pytest.mark.parametrize("loss", [Huber(), GaussianNLL()], ids=type)
 def test_other_losses(loss):
     plan = replace(PLAN, fit_loss=loss)

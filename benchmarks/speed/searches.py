@@ -5,8 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
+from skorch import NeuralNetRegressor
+from skorch.dataset import ValidSplit
+from torch import Tensor, nn
 
 from benchmarks.speed.case import Case, Contestants, Goal
 from skmoe import DeepMoERegressor, MoERegressor
@@ -14,22 +18,32 @@ from skmoe.datasets import make_compositional_regression
 from skmoe.search import BatchedGridSearchCV
 
 PLAIN, BATCHED = "GridSearchCV", "BatchedGridSearchCV"
+SKORCH = "GridSearchCV over skorch"
 N_ROWS, N_FOLDS = 5000, 5
-RATES = [0.003, 0.01, 0.03]
+EXPERTS, RATES = [2, 4, 8, 16], [0.003, 0.01, 0.03]
+WIDTH, EPOCHS, BATCH = 16, 20, 128
 
 
 def cases() -> Iterator[Case]:
     """Twelve candidates in five folds: sixty fits."""
-    grid = {"n_experts": [2, 4, 8, 16], "learning_rate": RATES}
-    small = MoERegressor(hidden_dim=16, embedding=None, solver="adam", max_epochs=20)
-    yield _search("experts of 16 units, no embedding", small, grid, at_least=3)
-    yield _search("default MoERegressor, 20 epochs", MoERegressor(max_epochs=20), grid)
+    grid = {"n_experts": EXPERTS, "learning_rate": RATES}
+    small = MoERegressor(hidden_dim=WIDTH, embedding=None, solver="adam", max_epochs=EPOCHS)
+    small_case = f"experts of {WIDTH} units, no embedding"
+    yield _search(small_case, small, grid, at_least=3, skorch_at_least=20)
+    default = MoERegressor(max_epochs=EPOCHS)
+    yield _search(f"default MoERegressor, {EPOCHS} epochs", default, grid, at_least=3)
     deep = DeepMoERegressor(arrangement="ensemble", max_epochs=10)
     grid = {"n_experts": [2, 4], "learning_rate": [0.01, 0.02, 0.04], "weight_decay": [0, 0.01]}
     yield _search("ensemble of 8, 10 epochs", deep, grid)
 
 
-def _search(name: str, estimator: Any, grid: dict, at_least: float | None = None) -> Case:
+def _search(
+    name: str,
+    estimator: Any,
+    grid: dict,
+    at_least: float | None = None,
+    skorch_at_least: float | None = None,
+) -> Case:
     def make(seed: int) -> Contestants:
         X, y = make_compositional_regression(N_ROWS, n_blocks=2, random_state=seed)
         X, y = X.astype(np.float32), y.astype(np.float32)
@@ -46,7 +60,46 @@ def _search(name: str, estimator: Any, grid: dict, at_least: float | None = None
             if len(scores) == 2:  # the same models, up to rounding that training magnifies
                 np.testing.assert_allclose(*scores.values(), atol=0.05)
 
-        return {PLAIN: lambda: run(GridSearchCV), BATCHED: lambda: run(BatchedGridSearchCV)}
+        return {
+            PLAIN: lambda: run(GridSearchCV),
+            BATCHED: lambda: run(BatchedGridSearchCV),
+            SKORCH: lambda: _search_over_skorch(X, y, seed),
+        }
 
-    goal = Goal(PLAIN, BATCHED, at_least=at_least)
-    return Case(f"search, 60 fits of {N_ROWS:,} rows, {name}", make, [goal], turns=3)
+    goals = [Goal(PLAIN, BATCHED, at_least=at_least)]
+    if skorch_at_least is not None:
+        goals.append(Goal(SKORCH, BATCHED, at_least=skorch_at_least))
+    return Case(f"search, 60 fits of {N_ROWS:,} rows, {name}", make, goals, turns=3)
+
+
+class Mixture(nn.Module):
+    """All experts, by the softmax of a linear gate: as one would write it in torch."""
+
+    def __init__(self, n_inputs: int, n_experts: int = 8):
+        super().__init__()
+        self.gate = nn.Linear(n_inputs, n_experts)
+        self.hidden = nn.Linear(n_inputs, n_experts * WIDTH)
+        self.output = nn.Parameter(torch.randn(n_experts, WIDTH) / WIDTH**0.5)
+        self.bias = nn.Parameter(torch.zeros(n_experts))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.relu(self.hidden(x)).unflatten(1, (-1, WIDTH))
+        answers = (hidden * self.output).sum(2) + self.bias
+        return (torch.softmax(self.gate(x), 1) * answers).sum(1, keepdim=True)
+
+
+def _search_over_skorch(X: np.ndarray, y: np.ndarray, seed: int) -> None:
+    """The candidates of small experts, with a tenth of the rows for validation."""
+    torch.manual_seed(seed)
+    net = NeuralNetRegressor(
+        Mixture,
+        module__n_inputs=X.shape[1],
+        max_epochs=EPOCHS,
+        batch_size=BATCH,
+        optimizer=torch.optim.AdamW,
+        train_split=ValidSplit(10),
+        iterator_train__shuffle=True,
+        verbose=0,
+    )
+    grid = {"module__n_experts": EXPERTS, "lr": RATES}
+    GridSearchCV(net, grid, cv=N_FOLDS, refit=False).fit(X, y[:, None])

@@ -2,14 +2,14 @@
 A grid search in one go
 =======================
 
-`GridSearchCV` trains one net after the other. `BatchedGridSearchCV` trains those of one shape
-side by side, as one program. The models are the same up to rounding; what differs is the time,
+`GridSearchCV` trains one net after the other. `BatchedGridSearchCV` trains them side by side,
+as one program. The models are the same up to rounding; what differs is the time,
 and here is how much, on the machine that made this page.
 """
 
 # %%
-# Two numbers of experts are two shapes; three learning rates, two decays and three folds go
-# together in each. Nets are small, and so are batches: it is there that a step costs mostly
+# Two numbers of experts, three learning rates, two decays and three folds are 36 nets, all of
+# which go together. Nets are small, and so are batches: it is there that a step costs mostly
 # calls, which are shared.
 
 import time

@@ -228,7 +228,8 @@ class Mixed(NamedTuple):
     """The weighted sums of all experts, and what they were made of."""
 
     y_BTO: Tensor
-    x_BTD: Tensor
+    runs: list[tuple[slice, Tensor]]
+    """As of `Blocks`."""
     weights_GT: Tensor
     maps: Maps
     activation: str
@@ -266,11 +267,12 @@ class Mixed(NamedTuple):
         n_groups, _, width = maps[0].shape
         blocks = blocks or _even(x_BTD, n_groups)
         hidden = Hidden.empty((n_groups, x_BTD.shape[1], width), activation, x_BTD, room)
-        for group, x_GTD in blocks.runs(x_BTD):
+        runs = list(blocks.runs(x_BTD))
+        for group, x_GTD in runs:
             make_hidden(x_GTD, some(maps, group), activation, hidden.of(group))
         answers_GTO = answers_of(hidden.features, maps)
         y_BTO = blocks.join(weights_GT.unsqueeze(2) * answers_GTO).sum(1)
-        return cls(y_BTO, x_BTD, weights_GT, maps, activation, hidden, answers_GTO, blocks)
+        return cls(y_BTO, runs, weights_GT, maps, activation, hidden, answers_GTO, blocks)
 
     def pull_back(
         self, dy_BTO: Tensor, gradients: Maps, room: Room, dx_BTD: Tensor | None = None
@@ -279,7 +281,7 @@ class Mixed(NamedTuple):
         dy_GTO = dy_BTO if len(dy_BTO) == 1 else self.blocks.spread(dy_BTO)
         danswers_GTO = self.weights_GT.unsqueeze(2) * dy_GTO
         dhidden_GTH = room.take("dhidden", self.hidden.known.shape, dy_BTO)
-        for group, x_GTD in self.blocks.runs(self.x_BTD):
+        for group, x_GTD in self.runs:
             maps, dhidden = some(self.maps, group), dhidden_GTH[group]
             known = self.hidden.known[group]
             pull_back_hidden(danswers_GTO[group], maps[2], known, self.activation, dhidden)
@@ -346,7 +348,8 @@ class _SoftMixture(Function):
         made = Hidden(features, known), answers_GTO
         weights_GT = _by_expert(weights_BTE)
         blocks = _even(x_BTD, len(weights_GT))
-        mixed = Mixed(dy_BTO, x_BTD, weights_GT, tuple(maps), ctx.activation, *made, blocks)
+        given = weights_GT, tuple(maps), ctx.activation, *made, blocks
+        mixed = Mixed(dy_BTO, list(blocks.runs(x_BTD)), *given)
         gradients = tuple(torch.empty_like(map_) for map_ in maps)
         dx_BTD = torch.empty_like(x_BTD) if ctx.needs_input_grad[0] else None
         dweights_GT = mixed.pull_back(dy_BTO, gradients, Room(), dx_BTD)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.speed import __main__ as speed
-from benchmarks.speed import layers, race
+from benchmarks.speed import layers, race, searches
 from benchmarks.speed.case import DID_NOT_GET_THERE, Case, Goal, processor_time, seconds_of
 from benchmarks.store import read_rows
 
@@ -50,6 +50,19 @@ def test_importing_is_a_case():
 def test_the_textbook_computes_what_a_layer_does():
     case = next(case for case in layers.cases() if layers.TEXTBOOK in case.goals[0].numerator)
     assert set(case.make(0)) == {layers.OURS, layers.TEXTBOOK}  # raises if they differ
+
+
+def test_searches_run(monkeypatch):
+    monkeypatch.setattr(searches, "N_ROWS", 60)
+    monkeypatch.setattr(searches, "N_FOLDS", 2)
+    monkeypatch.setattr(searches, "EXPERTS", [2, 3])
+    monkeypatch.setattr(searches, "RATES", [0.01])
+    monkeypatch.setattr(searches, "EPOCHS", 2)
+    case = next(iter(searches.cases()))
+    contestants = case.make(0)
+    for goal in case.goals:
+        for name in (goal.numerator, goal.denominator):
+            contestants[name]()  # raises if a batched search has other scores than a plain one
 
 
 def test_who_does_not_get_there_takes_forever():

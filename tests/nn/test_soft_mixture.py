@@ -6,7 +6,7 @@ from torch.autograd import gradcheck
 from torch.testing import assert_close
 
 from skmoe.nn.mlp_experts import MLPExperts
-from skmoe.nn.soft_mixture import GRADIENTS, NARROW, soft_mixture
+from skmoe.nn.soft_mixture import GRADIENTS, NARROW, Blocks, Mixed, Room, soft_mixture
 from skmoe.nn.stacked import ACTIVATIONS
 
 E, H, T = 3, 5, 6
@@ -105,3 +105,28 @@ def test_experts_use_it(activation, generator, randn):
     weights_BTE = randn(2, T, E).softmax(-1)
     expected = torch.einsum("bte,bteo->bto", weights_BTE, experts.answer_all(x_BTD))
     assert_close(experts.mix_all(x_BTD, weights_BTE), expected)
+
+
+@pytest.mark.parametrize("n_inputs", [4, 40])
+@pytest.mark.parametrize("counts", [(3,), (2, 2), (2, 1, 4)], ids=str)
+def test_blocks_may_have_more_or_fewer_experts(counts, n_inputs, randn):
+    blocks, n_groups = Blocks(counts, torch.device("cpu")), sum(counts)
+    shapes = (n_inputs, H), (1, H), (H, 2), (1, 2)
+    maps = tuple(randn(n_groups, *shape) for shape in shapes)
+    x_BTD, weights_GT = randn(len(counts), T, n_inputs), randn(n_groups, T)
+    together = Mixed.of(x_BTD, weights_GT, maps, "relu", Room(), blocks)
+    gradients = tuple(map(torch.zeros_like, maps))
+    dy_BTO = randn(len(counts), T, 2)
+    dweights_GT = together.pull_back(dy_BTO, gradients, Room())
+    starts = [sum(counts[:b]) for b in range(len(counts))]
+    for b, (start, count) in enumerate(zip(starts, counts, strict=True)):
+        own, part = slice(start, start + count), slice(b, b + 1)
+        maps_of_block = tuple(map_[own] for map_ in maps)
+        alone = Mixed.of(x_BTD[part], weights_GT[own], maps_of_block, "relu", Room())
+        assert_close(together.y_BTO[part], alone.y_BTO)
+        expected = tuple(map(torch.zeros_like, maps_of_block))
+        assert_close(dweights_GT[own], alone.pull_back(dy_BTO[part], expected, Room()))
+        assert_close(tuple(gradient[own] for gradient in gradients), expected)
+    by_blocks = blocks.join(weights_GT)
+    assert by_blocks.shape == (len(counts), max(counts), T)
+    assert torch.equal(blocks.part(by_blocks), weights_GT)
