@@ -21,6 +21,7 @@ WARMUP = 0.05
 MAX_GRADIENT_NORM = 1.0
 # Those of torch.
 BETAS, EPSILON = (0.9, 0.999), 1e-8
+MOMENTS = "exp_avg", "exp_avg_sq"
 
 
 class FlatAdamW(torch.optim.AdamW):
@@ -275,23 +276,28 @@ class StackedAdamW:
         norms = [torch.linalg.vector_norm(block, dim=1) for block in self.gradients_RP]
         return torch.stack([p.norms(rows) for p, rows in zip(self.piles, norms, strict=True)])
 
-    def arrays(self, m: int) -> dict[str, Any]:
-        """State of one network's optimiser, as `optimizer_arrays` has it."""
-        moments = [[parts[m] for parts in self._parts(moment)] for moment in self.moments]
+    def arrays(self) -> list[dict[str, Any]]:
+        """State of each network's optimiser, as `optimizer_arrays` has it."""
+        moments = [self._parts(moment.cpu()) for moment in self.moments]
         parts = slice(0, self.n_decayed), slice(self.n_decayed, None)
-        groups = [
-            [torch.cat([own.flatten() for own in moment[part]]) for moment in moments]
-            for part in parts
-            if self.piles[part]
-        ]
-        return {
-            str(number): {
-                "step": np.float32(self.n_steps),
-                "exp_avg": mean.cpu().numpy(),
-                "exp_avg_sq": square.cpu().numpy(),
+        return [
+            {
+                str(number): {
+                    "step": np.float32(self.n_steps),
+                    **{
+                        name: _joined(of[part], m)
+                        for name, of in zip(MOMENTS, moments, strict=True)
+                    },
+                }
+                for number, part in enumerate(part for part in parts if self.piles[part])
             }
-            for number, (mean, square) in enumerate(groups)
-        }
+            for m in range(len(self.decays))
+        ]
+
+
+def _joined(parts: list[list[Tensor]], m: int) -> np.ndarray:
+    """What belongs to a network, as one vector."""
+    return torch.cat([of_name[m].flatten() for of_name in parts]).numpy()
 
 
 class _Pile(NamedTuple):

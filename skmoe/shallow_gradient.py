@@ -358,8 +358,8 @@ class _Gate:
             self.hidden = _Affine(tensors, "layer.gate.hidden")
             self.activation = cast(str, activation_name(gates[0]))
         start, end = gates[0].schedule
-        temperatures = [bool(gate.log_temperature.any()) for gate in gates]
-        self.is_plain = start == end and not any(temperatures)
+        sharp = torch.cat([gate.log_temperature for gate in gates]).any()
+        self.is_plain = start == end and not bool(sharp)
 
     def logits(self, z_BTD: Tensor, into_BTE: Tensor) -> None:
         self.z_BTD = self.seen = z_BTD

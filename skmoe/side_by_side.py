@@ -480,13 +480,14 @@ class _Program:
 
     def _let_go(self, stopped: set[_Model]) -> None:
         """End these models' fits, and go on with the others."""
-        for m, model in enumerate(self.models):
+        states = self.optimizer.arrays()
+        for model, state in zip(self.models, states, strict=True):
             if model not in stopped:
                 continue
             if isinstance(model.request.outcome, Diverged):
                 model.release()
             else:
-                model.finish(self.optimizer.arrays(m))
+                model.finish(state)
         kept = [m for m, model in enumerate(self.models) if model not in stopped]
         self.models = [self.models[m] for m in kept]
         if self.models:

@@ -144,4 +144,4 @@ def test_networks_step_together_as_one_by_one():
             assert_close(other.state_dict(), net.state_dict(), rtol=1e-10, atol=1e-12)
             for number, state in optimizer_arrays(optimizers[m]).items():
                 for name, array in state.items():
-                    assert stack.arrays(m)[number][name] == pytest.approx(array, abs=1e-12)
+                    assert stack.arrays()[m][number][name] == pytest.approx(array, abs=1e-12)
