@@ -145,7 +145,9 @@ def test_other_losses(loss):
 
 
 @pytest.mark.parametrize("top_k", [None, 2])
-@pytest.mark.parametrize("losses", [[switch], [importance], [switch, z]], ids=str)
+@pytest.mark.parametrize(
+    "losses", [[switch], [importance], [switch, z]], ids=["switch", "importance", "switch, z"]
+)
 def test_routing_losses(losses, top_k):
     terms = [AuxiliaryLoss(loss.__name__, 0.1, loss) for loss in losses]
     plan = replace(PLAN, auxiliary_losses=terms)
