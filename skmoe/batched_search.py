@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
-from skmoe.side_by_side import Request
+from skmoe.kinds import Request
 from skmoe.together import Fit, TogetherBackend
 
 # Fits at the same time, and bytes that the rows of all of them may take: these are there twice,

@@ -14,7 +14,6 @@ import time
 import warnings
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import count
 from operator import mul
 from typing import Any, cast
@@ -33,6 +32,8 @@ from skmoe.batches import (
     shown_by,
 )
 from skmoe.gradients import gradients
+from skmoe.kinds import Request, is_known_by_hand, kind_of
+from skmoe.loop import DIVERGED_LOSS, VALIDATION_BATCH, Diverged, count_dead, looks_now
 from skmoe.nn.base import Network
 from skmoe.nn.base_gates import Gate
 from skmoe.nn.losses import FitLoss
@@ -42,40 +43,13 @@ from skmoe.objective import auxiliary_losses, fit_loss, validation_loss
 from skmoe.optimizer import StackedAdamW, schedule
 from skmoe.plan import TrainingPlan, TrainingResult
 from skmoe.resident import ResidentEpochs, repeats_steps
-from skmoe.shallow_gradient import ShallowGradient, common_shape, is_known
+from skmoe.shallow_gradient import ShallowGradient
 from skmoe.stacked_rows import StackedBatch, StackedRows
 from skmoe.threads import threads
-from skmoe.training import (
-    DIVERGED_LOSS,
-    VALIDATION_BATCH,
-    Diverged,
-    count_dead,
-    looks_now,
-    train_alone,
-)
+from skmoe.training import train_alone
 
 # Values of rows as the layers see them that are kept throughout a training.
 EMBEDDED = 2**27
-
-
-@dataclass(eq=False)
-class Request:
-    """A network to be trained: the arguments of `train_alone`, and what came of it."""
-
-    network: Network
-    rows: Rows
-    validation: Rows | None
-    plan: TrainingPlan
-    generator: torch.Generator
-    optimizer_state: dict[str, Any] | None = None
-    restart: int = 0
-    progress: dict[str, Any] | None = None
-    outcome: TrainingResult | Exception | None = None
-    """The result, or what `train_alone` would have raised."""
-    seconds: float = 0.0
-    """Its share of the time."""
-    together: int = 1
-    """How many were trained as one program."""
 
 
 def train_requests(requests: Sequence[Request]) -> None:
@@ -111,50 +85,6 @@ def _train_group(group: list[Request]) -> None:
             )
         except Exception as error:
             request.outcome = error
-
-
-def kind_of(request: Request) -> Hashable:
-    """What networks must share to be trained together; unique if one must be alone."""
-    plan, rows = request.plan, request.rows
-    watched = plan.callbacks or plan.monitors or plan.verbose or plan.checkpoint
-    special = plan.before_epoch or plan.at_rest or request.optimizer_state is not None
-    if watched or special:
-        return id(request)
-    terms = [(term.name, term.weight, _settings(term.loss)) for term in plan.auxiliary_losses]
-    # A loss that is annealed is one for all.
-    annealed = any(hasattr(term.loss, "anneal") for term in plan.auxiliary_losses)
-    course = plan.batch_size, plan.scheduled, plan.max_epochs if annealed else None
-    columns = [(part.shape[1:], part.dtype, part.device) for part in (rows.x, rows.y)]
-    data = str(columns), request.validation is None
-    criterion = _describe(plan.fit_loss)
-    if _is_known(request):
-        n_batches = count_batches(len(rows), plan.batch_size)
-        shape = common_shape(cast(MoENetwork, request.network))
-        return str((criterion, shape, terms)), course, data, n_batches
-    modules = [_describe(request.network), criterion]
-    return str((modules, terms)), course, data, rows.weight.shape
-
-
-def _describe(module: nn.Module) -> list[Any]:
-    """All that decides what a module computes, but for the values of its tensors."""
-    tensors = (*module.named_parameters(), *module.named_buffers())
-    shapes = [(name, tuple(t.shape), t.dtype, t.requires_grad) for name, t in tensors]
-    return [shapes, *((name, _settings(part)) for name, part in module.named_modules())]
-
-
-def _settings(part: Any) -> Any:
-    """Type and plain attributes; of a function, its name."""
-    if not hasattr(part, "__dict__") or isinstance(part, type | partial):
-        return repr(part)
-    if (name := getattr(part, "__qualname__", None)) is not None:
-        # What is made within a function may hold settings of its own.
-        return repr(part) if "<locals>" in name else f"{part.__module__}.{name}"
-    kept = {k: v for k, v in vars(part).items() if k not in _NOT_SETTINGS}
-    values = {k: _settings(v) if callable(v) else repr(v) for k, v in kept.items()}
-    return type(part).__qualname__, sorted(values.items())
-
-
-_NOT_SETTINGS = {*vars(nn.Module()), "generator"}
 
 
 class _Objective(nn.Module):
@@ -234,7 +164,7 @@ class _Program:
         self.plan = first.plan
         self.n_batches = count_batches(len(first.rows), self.plan.batch_size)
         self.step = 0
-        self.is_known = all(_is_known(request) for request in group)
+        self.is_known = all(is_known_by_hand(request) for request in group)
         self.embeds = self.is_known and _have_room(group)
         self.rows = self._stacked([request.rows for request in group], self.n_batches)
         self.validation = self._validation() if self.is_known else None
@@ -246,7 +176,7 @@ class _Program:
     @staticmethod
     def can_run(group: Sequence[Request]) -> bool:
         """Whether the parts of these networks can be run side by side: some draw numbers."""
-        if all(_is_known(request) for request in group):
+        if all(is_known_by_hand(request) for request in group):
             return True
         probe = _Objective(group[0].network.train(), group[0].plan)
         weights, buffers = (
@@ -496,12 +426,6 @@ class _Program:
                 self.validation.keep(kept)
             self.optimizer.keep(kept, [model.network for model in self.models])
             self.stack()
-
-
-def _is_known(request: Request) -> bool:
-    """Whether the gradient of a network is known by hand."""
-    plan = request.plan
-    return is_known(request.network, plan.fit_loss, plan.auxiliary_losses)
 
 
 def _have_room(group: Sequence[Request]) -> bool:

@@ -16,8 +16,9 @@ from typing import Any
 
 from joblib.parallel import ParallelBackendBase
 
+from skmoe.kinds import Request
 from skmoe.plan import TrainingResult
-from skmoe.side_by_side import Request, train_requests
+from skmoe.side_by_side import train_requests
 from skmoe.training import TRAINER
 
 

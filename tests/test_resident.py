@@ -38,7 +38,7 @@ def resident(monkeypatch):
     """Go through epochs as on a GPU, but for the recording."""
 
     def switch_on():
-        monkeypatch.setattr(sys.modules["skmoe.training"], "repeats_steps", lambda _: True)
+        monkeypatch.setattr(sys.modules["skmoe.loop"], "repeats_steps", lambda _: True)
 
     return switch_on
 

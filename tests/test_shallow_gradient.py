@@ -189,8 +189,8 @@ def test_a_fit_is_the_same_by_autograd(terms, given, loss, monkeypatch):
     )
     by_hand = moe.fit(X, y, weight)
     predictions, history = by_hand.predict(X), by_hand.history_
-    training = sys.modules["skmoe.training"]
-    monkeypatch.setattr(training, "gradient_by_hand", lambda *given: None)
+    loop = sys.modules["skmoe.loop"]
+    monkeypatch.setattr(loop, "gradient_by_hand", lambda *given: None)
     by_autograd = moe.fit(X, y, weight)
     assert_allclose(by_autograd.predict(X), predictions, rtol=1e-9, atol=1e-9)
     for one, other in zip(history, by_autograd.history_, strict=True):

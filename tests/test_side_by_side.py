@@ -11,12 +11,14 @@ from torch.testing import assert_close
 
 from skmoe._registry import part
 from skmoe.batches import Rows
+from skmoe.kinds import Request, kind_of
+from skmoe.loop import Diverged
 from skmoe.nn.losses import GaussianNLL, Huber, SquaredError, importance, switch, z
 from skmoe.nn.networks import NETWORKS
 from skmoe.objective import AuxiliaryLoss
 from skmoe.plan import TrainingPlan, TrainingResult
-from skmoe.side_by_side import Request, kind_of, train_requests
-from skmoe.training import Diverged, train_alone
+from skmoe.side_by_side import train_requests
+from skmoe.training import train_alone
 
 LAYER = {"n_experts": 3, "hidden_dim": 5}
 ARGUMENTS = {

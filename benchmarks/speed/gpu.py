@@ -132,7 +132,7 @@ def _small_fit(name: str, net: Any) -> Case:
             _fit(net.set_params(random_state=seed), X, y)
 
         def call_by_call() -> None:
-            with mock.patch("skmoe.training.repeats_steps", return_value=False):
+            with mock.patch("skmoe.loop.repeats_steps", return_value=False):
                 fit()
 
         _fit(net, X[:1000], y[:1000])  # loads what the device needs

@@ -54,6 +54,7 @@ from skmoe.estimators._views import Views
 from skmoe.folds import leave_out
 from skmoe.gradients import gradients
 from skmoe.initialization import INITS, with_bins
+from skmoe.loop import count_dead
 from skmoe.model import Architecture, FittedModel
 from skmoe.monitors import check_callbacks
 from skmoe.nn.base import Network
@@ -63,7 +64,7 @@ from skmoe.precision import products_in
 from skmoe.scaling import Scaling
 from skmoe.stored_values import with_parts, without_parts
 from skmoe.threads import threads
-from skmoe.training import count_dead, train
+from skmoe.training import train
 from skmoe.upcycling import dense_net_of, upcycle
 
 # In a pickle: by which version it was made.

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from skmoe.batches import Batches, Rows, Tally
 from skmoe.linear_solve import Solution, output_map_of, solve_output
+from skmoe.loop import count_dead
 from skmoe.nn.base import Network
 from skmoe.plan import TrainingPlan, TrainingResult
-from skmoe.training import count_dead
 
 # Up to here, rows are compared with each other to count the different ones.
 MAX_COMPARED = 20_000

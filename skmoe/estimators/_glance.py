@@ -8,9 +8,9 @@ from typing import Any
 from sklearn.utils import estimator_html_repr
 
 from skmoe._registry import name_of
+from skmoe.loop import count_dead
 from skmoe.nn.base import Network
 from skmoe.nn.base_experts import Experts
-from skmoe.training import count_dead
 
 # Pages of the documentation: of an estimator, and of lines of the glance.
 PAGE = "/api/generated/skmoe.{estimator_name}.html"

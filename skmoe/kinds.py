@@ -1,0 +1,85 @@
+"""Networks to be trained, and what they must share to be trained as one program."""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from skmoe.batches import Rows, count_batches
+from skmoe.nn.base import Network
+from skmoe.nn.networks import MoENetwork
+from skmoe.plan import TrainingPlan, TrainingResult
+from skmoe.shallow_gradient import common_shape, is_known
+
+
+@dataclass(eq=False)
+class Request:
+    """A network to be trained: the arguments of `train_alone`, and what came of it."""
+
+    network: Network
+    rows: Rows
+    validation: Rows | None
+    plan: TrainingPlan
+    generator: torch.Generator
+    optimizer_state: dict[str, Any] | None = None
+    restart: int = 0
+    progress: dict[str, Any] | None = None
+    outcome: TrainingResult | Exception | None = None
+    """The result, or what `train_alone` would have raised."""
+    seconds: float = 0.0
+    """Its share of the time."""
+    together: int = 1
+    """How many were trained as one program."""
+
+
+def kind_of(request: Request) -> Hashable:
+    """What networks must share to be trained together; unique if one must be alone."""
+    plan, rows = request.plan, request.rows
+    watched = plan.callbacks or plan.monitors or plan.verbose or plan.checkpoint
+    special = plan.before_epoch or plan.at_rest or request.optimizer_state is not None
+    if watched or special:
+        return id(request)
+    terms = [(term.name, term.weight, _settings(term.loss)) for term in plan.auxiliary_losses]
+    # A loss that is annealed is one for all.
+    annealed = any(hasattr(term.loss, "anneal") for term in plan.auxiliary_losses)
+    course = plan.batch_size, plan.scheduled, plan.max_epochs if annealed else None
+    columns = [(part.shape[1:], part.dtype, part.device) for part in (rows.x, rows.y)]
+    data = str(columns), request.validation is None
+    criterion = _describe(plan.fit_loss)
+    if is_known_by_hand(request):
+        n_batches = count_batches(len(rows), plan.batch_size)
+        shape = common_shape(cast(MoENetwork, request.network))
+        return str((criterion, shape, terms)), course, data, n_batches
+    modules = [_describe(request.network), criterion]
+    return str((modules, terms)), course, data, rows.weight.shape
+
+
+def _describe(module: nn.Module) -> list[Any]:
+    """All that decides what a module computes, but for the values of its tensors."""
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    shapes = [(name, tuple(t.shape), t.dtype, t.requires_grad) for name, t in tensors]
+    return [shapes, *((name, _settings(part)) for name, part in module.named_modules())]
+
+
+def _settings(part: Any) -> Any:
+    """Type and plain attributes; of a function, its name."""
+    if not hasattr(part, "__dict__") or isinstance(part, type | partial):
+        return repr(part)
+    if (name := getattr(part, "__qualname__", None)) is not None:
+        # What is made within a function may hold settings of its own.
+        return repr(part) if "<locals>" in name else f"{part.__module__}.{name}"
+    kept = {k: v for k, v in vars(part).items() if k not in _NOT_SETTINGS}
+    values = {k: _settings(v) if callable(v) else repr(v) for k, v in kept.items()}
+    return type(part).__qualname__, sorted(values.items())
+
+
+_NOT_SETTINGS = {*vars(nn.Module()), "generator"}
+
+
+def is_known_by_hand(request: Request) -> bool:
+    """Whether the gradient of a network is known by hand."""
+    plan = request.plan
+    return is_known(request.network, plan.fit_loss, plan.auxiliary_losses)
