@@ -78,11 +78,29 @@ def find_regions(
     >>> np.unique(labels[step]).tolist(), np.unique(labels[~step]).tolist()
     ([-1, 0], [-1, 1])
     """
-    neighbours = _neighbours(coordinates)
-    misses = _misses(coordinates, values, slopes, neighbours)
-    spread = np.sqrt(values.var(axis=0).sum())
-    limit = max(cut_factor * np.quantile(misses, MOST), SMALLEST_CUT * spread)
-    cut = misses > limit
+    neighbours = nearest(coordinates, NEIGHBOURS + 2 * coordinates.shape[1])
+    missed = misses(coordinates, values, slopes, neighbours)
+    cut = missed > largest_miss(missed, values, cut_factor)
+    return between_cuts(coordinates, neighbours, cut)
+
+
+def largest_miss(missed: np.ndarray, values: np.ndarray, cut_factor: float) -> float:
+    """Of an edge that no border cuts, for values ``(n, q)``."""
+    return max(cut_factor * np.quantile(missed, MOST), SMALLEST_CUT * spread_of(values))
+
+
+def spread_of(values: np.ndarray) -> float:
+    """Standard deviation of values ``(n, q)``, of all their columns together."""
+    return float(np.sqrt(values.var(axis=0).sum()))
+
+
+def between_cuts(
+    coordinates: np.ndarray, neighbours: np.ndarray, cut: np.ndarray
+) -> NDArray[np.intp] | None:
+    """What stays connected if these edges are cut, but for leaks; None if that is one region.
+
+    Labels are those of `find_regions`; `neighbours` and `cut` are of shape ``(n, k)``.
+    """
     if not cut.any():
         return None
     labels = _watershed(_distances_to_cuts(coordinates, neighbours, cut), neighbours, cut)
@@ -91,24 +109,24 @@ def find_regions(
     return labels if labels.max() > 0 and covered >= SMALLEST_COVER else None
 
 
-def _neighbours(coordinates: np.ndarray) -> NDArray[np.intp]:
-    """The nearest other rows of each row, ``(n, k)``."""
+def nearest(coordinates: np.ndarray, k: int) -> NDArray[np.intp]:
+    """The k nearest other rows of each row, or all of them, ``(n, k)``."""
     from sklearn.neighbors import NearestNeighbors
 
-    k = min(NEIGHBOURS + 2 * coordinates.shape[1], len(coordinates) - 1)
-    return NearestNeighbors(n_neighbors=k).fit(coordinates).kneighbors(return_distance=False)
+    search = NearestNeighbors(n_neighbors=min(k, len(coordinates) - 1)).fit(coordinates)
+    return search.kneighbors(return_distance=False)
 
 
-def _misses(
+def misses(
     coordinates: np.ndarray, values: np.ndarray, slopes: np.ndarray, neighbours: np.ndarray
 ) -> NDArray[np.float64]:
     """By how much gradients fail to tell the difference of two neighbours, ``(n, k)``."""
     steps = coordinates[neighbours] - coordinates[:, None]
-    misses = np.zeros(neighbours.shape)
+    squares = np.zeros(neighbours.shape)
     for value, slope in zip(values.T, slopes.transpose(1, 0, 2), strict=True):
         told = ((slope[:, None] + slope[neighbours]) / 2 * steps).sum(-1)
-        misses += (value[neighbours] - value[:, None] - told) ** 2
-    return np.sqrt(misses)
+        squares += (value[neighbours] - value[:, None] - told) ** 2
+    return np.sqrt(squares)
 
 
 def _distances_to_cuts(

@@ -37,7 +37,7 @@ FLOORS = [
     },
     {"nn.base_experts", "nn.sparse_mixture"},
     {"nn.mlp_experts", "datasets._cells"},
-    {"nn.factorized"},
+    {"nn.factorized", "nn.patches"},
     {"nn.gates", "nn.routers", "nn.embeddings", "datasets.manifolds", "datasets.targets"},
     {"datasets.iterated"},
     {
@@ -66,6 +66,7 @@ FLOORS = [
         "onnx_export",
     },
     {"structure", "regions", "upcycling", "side_by_side"},
+    {"pieces"},
     {
         "estimators._auto",
         "estimators._attempts",

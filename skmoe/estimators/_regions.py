@@ -22,6 +22,8 @@ from skmoe.nn.base_experts import with_one
 from skmoe.nn.gates import RegionGate
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
+from skmoe.nn.patches import PatchGate
+from skmoe.pieces import find_pieces, share_out
 from skmoe.regions import (
     CUT_FACTOR,
     MAX_ROWS,
@@ -119,19 +121,73 @@ def start_layer_at_regions(
         None if the function has no regions, or too many of them.
     """
     old = cast(MoENetwork, rough.net)
-    axes = cast(nn.Linear, old.axes)
-    with torch.no_grad():
-        z_TA = axes(rows.spread(MAX_ROWS).x)
+    z_TA = _on_axes(old, rows.spread(MAX_ROWS))
     most = max_experts or old.layer.experts.n_experts
     labels = _few_regions(_function(old.layer, z_TA), most, LAYER_CUT_FACTOR)
-    n_experts = min(max(old.layer.experts.n_experts, _count(labels)), most)
-    if not 1 < _count(labels) <= n_experts:
-        return None
-    model = rough.rebuilt({"n_experts": n_experts, **_changes(given)}, seed)
+    return None if labels is None else _layer_at(rough, z_TA, labels, most, seed, given)
+
+
+def start_layer_at_pieces(
+    model: FittedModel,
+    rows: Rows,
+    seed: int,
+    max_experts: int | None,
+    given: Mapping[str, Any] = NOTHING,
+) -> FittedModel | None:
+    """The same, at borders that the rows tell by themselves: no fit is needed.
+
+    None if they do not tell any, as with noise or where rows are far apart.
+    """
     net = cast(MoENetwork, model.net)
+    seen = rows.spread(MAX_ROWS)
+    z_TA = _on_axes(net, seen)
+    labels = find_pieces(z_TA.cpu().double().numpy(), seen.y.cpu().double().numpy())
+    if labels is None:
+        return None
+    most = max_experts or net.layer.experts.n_experts
+    return _layer_at(model, z_TA, labels, most, seed, given)
+
+
+@torch.no_grad()
+def _on_axes(net: MoENetwork, rows: Rows) -> Tensor:
+    return cast(nn.Linear, net.axes)(rows.x)
+
+
+def _layer_at(
+    model: FittedModel,
+    z_TA: Tensor,
+    labels: NDArray[np.intp],
+    most: int,
+    seed: int,
+    given: Mapping[str, Any],
+) -> FittedModel | None:
+    """A fresh model of one layer, its gate at the borders of these regions."""
+    old = cast(MoENetwork, model.net)
+    n_regions = _count(labels)
+    n_experts = min(max(old.layer.experts.n_experts, n_regions), most)
+    if n_regions == 1 or n_experts == 1:
+        return None
+    changes = {"n_experts": n_experts, **_changes(given)}
+    if n_regions > n_experts:
+        changes["gate"] = part("patch", n_regions=n_regions, **GATE.settings)
+    model = model.rebuilt(changes, seed)
+    net, axes = cast(MoENetwork, model.net), cast(nn.Linear, old.axes)
     net.set_axes(axes.weight.T, axes.bias)
-    _place(net.layer, z_TA[None], [labels], seed)
+    if n_regions > n_experts:
+        _place_patches(cast(PatchGate, net.layer.gate), z_TA, labels, n_experts)
+    else:
+        _place(net.layer, z_TA[None], [labels], seed)
     return model
+
+
+def _place_patches(
+    gate: PatchGate, z_TA: Tensor, labels: NDArray[np.intp], n_experts: int
+) -> None:
+    """Give a gate these borders, and neighbouring regions different experts."""
+    z = z_TA.cpu().double().numpy()
+    experts = torch.from_numpy(share_out(z, labels, n_experts))
+    slopes, offsets = map(torch.from_numpy, straight_borders(z, labels))
+    gate.set_regions(experts[None], (slopes[None], offsets[None]))
 
 
 def _changes(given: Mapping[str, Any], **sizes: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from skmoe.estimators._attempts import Attempt
 from skmoe.estimators._base import BaseMoERegressor
 from skmoe.estimators._brief import ROUGH, brief_fit, copied
 from skmoe.estimators._parameters import documented
-from skmoe.estimators._regions import start_layer_at_regions
+from skmoe.estimators._regions import start_layer_at_pieces, start_layer_at_regions
 from skmoe.estimators._settling import settling
 from skmoe.initialization import INITS, principal_axes
 from skmoe.model import FittedModel
@@ -224,10 +224,15 @@ class MoERegressor(BaseMoERegressor):
         seed: Any,
     ) -> Iterator[Attempt]:
         """The best start at regions, if a brief fit from there hardly loses to a rough one."""
-        start = copied(model)
-        rough_loss = brief_fit(start, rows, held_out, plan, seed, ROUGH)
+        settled = settling(plan, rows, resistant=True, of_layer=True)
         most = _auto.MAX_EXPERTS_ON_AXES if _auto.is_auto(self.n_experts) else None
         given = {} if _auto.is_auto(self.top_k) else {"top_k": self.top_k}
+        told = start_layer_at_pieces(model, rows, seed, most, given)
+        if told is not None:
+            yield Attempt(told, settled, good_enough=0.0)
+            return
+        start = copied(model)
+        rough_loss = brief_fit(start, rows, held_out, plan, seed, ROUGH)
         brief = settling(plan, rows, 1.0, of_layer=True)
         best, least = None, MAY_BE_WORSE * rough_loss
         for _ in range(READINGS):
@@ -238,7 +243,6 @@ class MoERegressor(BaseMoERegressor):
             if loss <= least:
                 best, least = start, loss
         if best is not None:
-            settled = settling(plan, rows, resistant=True, of_layer=True)
             # Borders may be curved: the usual fit is always tried as well.
             yield Attempt(best, settled, good_enough=0.0)
 

@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from skmoe import DeepMoERegressor, part
+from skmoe import DeepMoERegressor, MoERegressor, part
 from skmoe.batches import Rows
 from skmoe.estimators import _blocks, _regions
 from skmoe.estimators._combinations import product_of_factors, sum_of_factors
-from skmoe.estimators._regions import start_at_regions, start_layer_at_regions
+from skmoe.estimators._regions import (
+    start_at_regions,
+    start_layer_at_pieces,
+    start_layer_at_regions,
+)
 from skmoe.model import Architecture, FittedModel
 from skmoe.scaling import Scaling
 from skmoe.structure import Blocks
@@ -242,3 +246,63 @@ def test_brief_fits_ask_all_of_few_experts(rows, monkeypatch, n_experts, asked):
 def test_at_regions_two_experts_are_asked_unless_it_was_said(rows, given, asked):
     model = start_at_regions(rough_model(sharpness=300.0), rows, seed=0, given=given)
     assert model.architecture.arguments["top_k"] == asked
+
+
+def layer_on_axes(n_experts) -> FittedModel:
+    """Untrained, on the first two of five features."""
+    arguments = {"n_inputs": 5, "n_outputs": 1, "n_axes": 2, "n_experts": n_experts}
+    architecture = Architecture("shallow", arguments)
+    net = architecture.build(torch.Generator().manual_seed(0)).eval()
+    net.set_axes(torch.eye(5)[:, :2], torch.zeros(2))
+    scaling = Scaling(np.zeros(5), np.ones(5))
+    return FittedModel(architecture, net, scaling, Scaling(*np.eye(2)[:, :1]))
+
+
+def in_quarters(rows) -> Rows:
+    quarter = (rows.x[:, 0] > 0.1) + 2 * (rows.x[:, 1] > -0.2)
+    return replace(rows, y=rows.x[:, :1].sin() + quarter[:, None])
+
+
+@pytest.mark.parametrize(
+    ("n_experts", "most", "gate", "used"),
+    [
+        (8, None, "region", 8),
+        (4, None, "region", 4),
+        (2, 32, "region", 4),
+        (2, None, "patch", 2),
+    ],
+)
+def test_rows_alone_tell_where_one_layer_starts(rows, n_experts, most, gate, used):
+    """Quarters that touch have other experts, whether there are enough for all or not."""
+    rows = in_quarters(rows)
+    model = start_layer_at_pieces(layer_on_axes(n_experts), rows, 0, most)
+    assert model.architecture.arguments["gate"].name == gate
+    assert model.architecture.arguments["n_experts"] == used
+    expert = model.net(rows.x)[1][0].routing.logits_BTE[0].argmax(1)
+    quarter = (rows.y[:, 0] - rows.x[:, 0].sin()).round().long()
+    shares = torch.zeros(4, used)
+    shares.index_put_((quarter, expert), torch.ones(len(rows)), accumulate=True)
+    owned = shares / shares.sum(1, keepdim=True)
+    if gate == "patch":
+        assert owned.max(1).values.min() > 0.95
+        assert owned.argmax(1).tolist() in ([0, 1, 1, 0], [1, 0, 0, 1])
+    else:
+        assert (owned > 0.05).sum(0).max() == 1
+
+
+@pytest.mark.parametrize("n_experts", [1, 4])
+def test_without_pieces_or_with_one_expert_rows_tell_no_start(rows, n_experts):
+    smooth = replace(rows, y=rows.x[:, :1].sin())
+    of_one_expert = in_quarters(rows) if n_experts == 1 else smooth
+    assert start_layer_at_pieces(layer_on_axes(n_experts), of_one_expert, 0, None) is None
+
+
+def test_what_the_rows_tell_is_tried_first_and_deep_gates_as_well(rows):
+    moe = MoERegressor(random_state=0)
+    model, rows = layer_on_axes(4), in_quarters(rows)
+    plan = moe._plan(len(rows), model.net)
+    attempts = list(moe._attempts(model, rows, rows, plan, np.random.RandomState(0)))
+    gates = [attempt.model.architecture.arguments.get("gate") for attempt in attempts]
+    assert [attempt.good_enough for attempt in attempts] == [0.0, float("inf")]
+    assert gates[0].name == "region"
+    assert attempts[1].model is model
