@@ -65,8 +65,8 @@ FLOORS = [
         "stored_model",
         "onnx_export",
     },
-    {"structure", "regions", "upcycling", "side_by_side"},
-    {"pieces"},
+    {"structure", "upcycling", "side_by_side", "cuts"},
+    {"regions", "pieces"},
     {
         "estimators._auto",
         "estimators._attempts",

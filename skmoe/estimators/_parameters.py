@@ -176,8 +176,8 @@ init : {inits} or "auto", part(...) or function, default="auto"
     `embedding`) with "auto" looks for jumps in y itself (`skmoe.pieces`); if noise hides them,
     for regions of a brief fit, three times, each time in one from those found before. With
     fewer experts than pieces, a "patch" gate gives pieces that touch to different ones. From
-    there it trains for four tenths of the epochs, with borders placed by logistic regression amid
-    training, and also without regions; validation
+    there it trains for four tenths of the epochs, with borders placed by logistic regression
+    amid training, and also without regions; validation
     rows choose between the two. Of one layer, it may be a fitted dense net as well, an
     `MLPRegressor` with one hidden layer or a `MoERegressor` with one expert and no embedding:
     all experts start as copies of it. Wrap it in scikit-learn's `FrozenEstimator` where the

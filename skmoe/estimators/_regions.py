@@ -23,12 +23,13 @@ from skmoe.nn.gates import RegionGate
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
 from skmoe.nn.patches import PatchGate
-from skmoe.pieces import find_pieces, share_out
+from skmoe.pieces import find_pieces
 from skmoe.regions import (
     CUT_FACTOR,
     MAX_ROWS,
     find_regions,
     largest_regions,
+    share_out,
     soft_cells,
     straight_borders,
 )
@@ -41,8 +42,9 @@ TOP_K = 2
 # Residual layers of the experts, and their width: narrower, so that they and a linear gate
 # cost no more than plain experts and a deep gate.
 DEPTH, HIDDEN_DIM = 1, 24
-# One layer is fitted without regions as well, so that a border too many does no harm there.
-LAYER_CUT_FACTOR = 8.0
+# Cuts at these, in units of the usual miss: with the former ones low jumps are found as well,
+# and where that gives more regions than there are experts, with the latter only high ones.
+CUT_FACTORS = (CUT_FACTOR, 30.0)
 CHUNK = 4096
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -71,7 +73,7 @@ def start_at_regions(
     """
     old = cast(ParallelMoENetwork, rough.net)
     x = rows.spread(MAX_ROWS).x
-    n_experts = old.blocks.experts.n_experts
+    n_experts = given.get("n_experts", old.blocks.experts.n_experts)
     labels = [
         _few_regions(view, n_experts)
         for view in _factors(old, x, len(rough.block_directions or ()))
@@ -80,7 +82,7 @@ def start_at_regions(
         return None
     spec: Part = rough.architecture.arguments["expert"]
     expert = part("latent", **{"depth": DEPTH, **spec.settings})
-    sizes = {"n_layers": len(labels), "hidden_dim": HIDDEN_DIM}
+    sizes = {"n_layers": len(labels), "n_experts": n_experts, "hidden_dim": HIDDEN_DIM}
     changes = {"expert": expert, **_changes(given, **sizes)}
     model = rough.rebuilt(changes, seed)
     net = cast(ParallelMoENetwork, model.net)
@@ -123,7 +125,7 @@ def start_layer_at_regions(
     old = cast(MoENetwork, rough.net)
     z_TA = _on_axes(old, rows.spread(MAX_ROWS))
     most = max_experts or old.layer.experts.n_experts
-    labels = _few_regions(_function(old.layer, z_TA), most, LAYER_CUT_FACTOR)
+    labels = _few_regions(_function(old.layer, z_TA), most)
     return None if labels is None else _layer_at(rough, z_TA, labels, most, seed, given)
 
 
@@ -197,11 +199,17 @@ def _changes(given: Mapping[str, Any], **sizes: int) -> dict[str, Any]:
 
 
 def _few_regions(
-    view: tuple[np.ndarray, np.ndarray, np.ndarray], most: int, cut_factor: float = CUT_FACTOR
+    view: tuple[np.ndarray, np.ndarray, np.ndarray], most: int
 ) -> NDArray[np.intp] | None:
     """Regions of a function, of which small ones may be given up if they are too many."""
-    labels = find_regions(*view, cut_factor)
-    return None if labels is None else largest_regions(labels, most)
+    labels = None
+    for cut_factor in CUT_FACTORS:
+        labels = find_regions(*view, cut_factor)
+        if labels is not None:
+            labels = largest_regions(labels, most)
+        if _count(labels) <= most:
+            break
+    return labels
 
 
 def _count(labels: NDArray[np.intp] | None) -> int:

@@ -219,13 +219,17 @@ def test_regions_are_looked_for_where_gates_are_ours_to_choose(
     assert moe._may_have_regions(None) == without
 
 
-@pytest.mark.parametrize(("n_experts", "asked"), [(4, None), (16, 1)])
-def test_brief_fits_ask_all_of_few_experts(rows, monkeypatch, n_experts, asked):
-    """What is trained in the end asks as many as the user said."""
-    asked_in_brief = []
+@pytest.mark.parametrize(("n_experts", "briefly"), [(4, 4), (16, 8)])
+def test_brief_fits_ask_all_of_few_experts(rows, monkeypatch, n_experts, briefly):
+    """What is trained in the end has and asks as many as the user said."""
+    in_brief = []
+
+    def sizes(candidate):
+        arguments = candidate.architecture.arguments
+        return arguments["n_experts"], arguments["top_k"]
 
     def brief_fit(candidate, *_):
-        asked_in_brief.append(candidate.architecture.arguments["top_k"])
+        in_brief.append(sizes(candidate))
         return 1.0
 
     blocks = Blocks(np.eye(5)[:, :4], np.zeros(4), [[0, 1], [2, 3]], np.eye(4))
@@ -235,9 +239,16 @@ def test_brief_fits_ask_all_of_few_experts(rows, monkeypatch, n_experts, asked):
     model = rough.rebuilt({"n_experts": n_experts, "top_k": 1, "n_axes": None}, seed=0)
     given = {"top_k": 1}
     attempts = _blocks.attempts_at_blocks(model, rows, rows, None, 0, given, regions=False)
-    assert [attempt.model.architecture.arguments["top_k"] for attempt in attempts] == [1]
+    assert [sizes(attempt.model) for attempt in attempts] == [(n_experts, 1)]
     # The scout, the blocks, and what the user asked for.
-    assert asked_in_brief == [asked, asked, 1]
+    assert in_brief == [(briefly, None), (briefly, None), (n_experts, 1)]
+
+
+def test_a_start_has_as_many_experts_as_were_asked_for(rows):
+    """The rough fit has fewer."""
+    given = {"n_experts": 3 * N_EXPERTS}
+    model = start_at_regions(rough_model(sharpness=300.0), rows, seed=0, given=given)
+    assert model.net.blocks.experts.n_experts == 3 * N_EXPERTS
 
 
 @pytest.mark.parametrize(
