@@ -99,7 +99,7 @@ def start_layer_at_regions(
     rough: FittedModel,
     rows: Rows,
     seed: int,
-    max_experts: int | None,
+    max_experts: int,
     given: Mapping[str, Any] = NOTHING,
 ) -> FittedModel | None:
     """A model of one layer to train, its gate at the borders that a rough fit has found.
@@ -112,8 +112,9 @@ def start_layer_at_regions(
         What it was trained on.
     seed : int
         Of the new weights.
-    max_experts : int, optional
-        Most experts there may be, if there are fewer than regions. None: as many as it has.
+    max_experts : int
+        Most experts there may be, unless their number is given. At least as many as `rough`
+        has, and as there are regions, are taken.
     given : mapping
         Arguments of the network that the user chose, and that stay as they are.
 
@@ -124,16 +125,16 @@ def start_layer_at_regions(
     """
     old = cast(MoENetwork, rough.net)
     z_TA = _on_axes(old, rows.spread(MAX_ROWS))
-    most = max_experts or old.layer.experts.n_experts
+    most = given.get("n_experts", max_experts)
     labels = _few_regions(_function(old.layer, z_TA), most)
-    return None if labels is None else _layer_at(rough, z_TA, labels, most, seed, given)
+    return None if labels is None else _layer_at(rough, z_TA, labels, seed, most, given)
 
 
 def start_layer_at_pieces(
     model: FittedModel,
     rows: Rows,
     seed: int,
-    max_experts: int | None,
+    max_experts: int,
     given: Mapping[str, Any] = NOTHING,
 ) -> FittedModel | None:
     """The same, at borders that the rows tell by themselves: no fit is needed.
@@ -144,10 +145,7 @@ def start_layer_at_pieces(
     seen = rows.spread(MAX_ROWS)
     z_TA = _on_axes(net, seen)
     labels = find_pieces(z_TA.cpu().double().numpy(), seen.y.cpu().double().numpy())
-    if labels is None:
-        return None
-    most = max_experts or net.layer.experts.n_experts
-    return _layer_at(model, z_TA, labels, most, seed, given)
+    return None if labels is None else _layer_at(model, z_TA, labels, seed, max_experts, given)
 
 
 @torch.no_grad()
@@ -155,30 +153,37 @@ def _on_axes(net: MoENetwork, rows: Rows) -> Tensor:
     return cast(nn.Linear, net.axes)(rows.x)
 
 
+def fresh_layer(model: FittedModel, changes: Mapping[str, Any], seed: int) -> FittedModel:
+    """The same model with these arguments and new weights, on the same axes."""
+    axes = cast(nn.Linear, cast(MoENetwork, model.net).axes)
+    fresh = model.rebuilt(dict(changes), seed)
+    cast(MoENetwork, fresh.net).set_axes(axes.weight.T, axes.bias)
+    return fresh
+
+
 def _layer_at(
     model: FittedModel,
     z_TA: Tensor,
     labels: NDArray[np.intp],
-    most: int,
     seed: int,
+    max_experts: int,
     given: Mapping[str, Any],
 ) -> FittedModel | None:
     """A fresh model of one layer, its gate at the borders of these regions."""
-    old = cast(MoENetwork, model.net)
     n_regions = _count(labels)
-    n_experts = min(max(old.layer.experts.n_experts, n_regions), most)
+    usual = cast(MoENetwork, model.net).layer.experts.n_experts
+    n_experts = given.get("n_experts", min(max(usual, n_regions), max_experts))
     if n_regions == 1 or n_experts == 1:
         return None
-    changes = {"n_experts": n_experts, **_changes(given)}
+    changes = _changes(given, n_experts=n_experts)
     if n_regions > n_experts:
         changes["gate"] = part("patch", n_regions=n_regions, **GATE.settings)
-    model = model.rebuilt(changes, seed)
-    net, axes = cast(MoENetwork, model.net), cast(nn.Linear, old.axes)
-    net.set_axes(axes.weight.T, axes.bias)
+    model = fresh_layer(model, changes, seed)
+    layer = cast(MoENetwork, model.net).layer
     if n_regions > n_experts:
-        _place_patches(cast(PatchGate, net.layer.gate), z_TA, labels, n_experts)
+        _place_patches(cast(PatchGate, layer.gate), z_TA, labels, n_experts)
     else:
-        _place(net.layer, z_TA[None], [labels], seed)
+        _place(layer, z_TA[None], [labels], seed)
     return model
 
 

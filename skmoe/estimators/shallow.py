@@ -15,9 +15,13 @@ from skmoe.batches import Rows
 from skmoe.estimators import _auto, _closed_form
 from skmoe.estimators._attempts import Attempt
 from skmoe.estimators._base import BaseMoERegressor
-from skmoe.estimators._brief import ROUGH, brief_fit, copied
+from skmoe.estimators._brief import ROUGH, brief_fit
 from skmoe.estimators._parameters import documented
-from skmoe.estimators._regions import start_layer_at_pieces, start_layer_at_regions
+from skmoe.estimators._regions import (
+    fresh_layer,
+    start_layer_at_pieces,
+    start_layer_at_regions,
+)
 from skmoe.estimators._settling import settling
 from skmoe.initialization import INITS, principal_axes
 from skmoe.model import FittedModel
@@ -225,13 +229,15 @@ class MoERegressor(BaseMoERegressor):
     ) -> Iterator[Attempt]:
         """The best start at regions, if a brief fit from there hardly loses to a rough one."""
         settled = settling(plan, rows, resistant=True, of_layer=True)
-        most = _auto.MAX_EXPERTS_ON_AXES if _auto.is_auto(self.n_experts) else None
-        given = {} if _auto.is_auto(self.top_k) else {"top_k": self.top_k}
+        arguments, most = model.architecture.arguments, _auto.MAX_EXPERTS_ON_AXES
+        names = [n for n in ("n_experts", "top_k") if not _auto.is_auto(getattr(self, n))]
+        given = {name: arguments[name] for name in names}
         told = start_layer_at_pieces(model, rows, seed, most, given)
         if told is not None:
             yield Attempt(told, settled, good_enough=0.0)
             return
-        start = copied(model)
+        few = min(arguments["n_experts"], _auto.EXPERTS_ON_AXES)
+        start = fresh_layer(model, {"n_experts": few, "top_k": None}, seed)
         rough_loss = brief_fit(start, rows, held_out, plan, seed, ROUGH)
         brief = settling(plan, rows, 1.0, of_layer=True)
         best, least = None, MAY_BE_WORSE * rough_loss

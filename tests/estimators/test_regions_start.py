@@ -107,9 +107,9 @@ def test_gates_start_at_the_borders(rows):
 
 
 @pytest.mark.parametrize(
-    ("n_experts", "most", "found"), [(4, None, 4), (1, 8, 2), (1, None, 0)]
+    ("n_experts", "given", "found"), [(4, {}, 4), (1, {}, 2), (1, {"n_experts": 1}, 0)]
 )
-def test_one_layer_starts_at_the_borders_on_its_axes(rows, n_experts, most, found):
+def test_one_layer_starts_at_the_borders_on_its_axes(rows, n_experts, given, found):
     """The function jumps where a step of the gate is, or of a single expert."""
     arguments = {
         "n_inputs": 5,
@@ -129,7 +129,7 @@ def test_one_layer_starts_at_the_borders_on_its_axes(rows, n_experts, most, foun
         net.layer.experts.output.weight[:] = 1.0
     scaling = Scaling(np.zeros(5), np.ones(5))
     rough = FittedModel(architecture, net, scaling, Scaling(*np.eye(2)[:, :1]))
-    model = start_layer_at_regions(rough, rows, seed=0, max_experts=most)
+    model = start_layer_at_regions(rough, rows, 0, 8, given)
     if not found:
         assert model is None
         return
@@ -275,18 +275,18 @@ def in_quarters(rows) -> Rows:
 
 
 @pytest.mark.parametrize(
-    ("n_experts", "most", "gate", "used"),
+    ("n_experts", "given", "gate", "used"),
     [
-        (8, None, "region", 8),
-        (4, None, "region", 4),
-        (2, 32, "region", 4),
-        (2, None, "patch", 2),
+        (8, {}, "region", 8),
+        (2, {}, "region", 4),
+        (2, {"n_experts": 4}, "region", 4),
+        (4, {"n_experts": 2}, "patch", 2),
     ],
 )
-def test_rows_alone_tell_where_one_layer_starts(rows, n_experts, most, gate, used):
+def test_rows_alone_tell_where_one_layer_starts(rows, n_experts, given, gate, used):
     """Quarters that touch have other experts, whether there are enough for all or not."""
     rows = in_quarters(rows)
-    model = start_layer_at_pieces(layer_on_axes(n_experts), rows, 0, most)
+    model = start_layer_at_pieces(layer_on_axes(n_experts), rows, 0, 32, given)
     assert model.architecture.arguments["gate"].name == gate
     assert model.architecture.arguments["n_experts"] == used
     expert = model.net(rows.x)[1][0].routing.logits_BTE[0].argmax(1)
@@ -305,7 +305,8 @@ def test_rows_alone_tell_where_one_layer_starts(rows, n_experts, most, gate, use
 def test_without_pieces_or_with_one_expert_rows_tell_no_start(rows, n_experts):
     smooth = replace(rows, y=rows.x[:, :1].sin())
     of_one_expert = in_quarters(rows) if n_experts == 1 else smooth
-    assert start_layer_at_pieces(layer_on_axes(n_experts), of_one_expert, 0, None) is None
+    given = {"n_experts": n_experts}
+    assert start_layer_at_pieces(layer_on_axes(4), of_one_expert, 0, 32, given) is None
 
 
 def test_what_the_rows_tell_is_tried_first_and_deep_gates_as_well(rows):
