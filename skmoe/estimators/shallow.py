@@ -213,7 +213,10 @@ class MoERegressor(BaseMoERegressor):
         plan: TrainingPlan,
         random: np.random.RandomState,
     ) -> Iterator[Attempt]:
-        """At the regions between jumps, on few axes, if there are any; and as it was."""
+        """At the regions between jumps, on few axes, if there are any; and as it was.
+
+        Both are always tried, as borders may be curved.
+        """
         if held_out is not None and self._may_have_regions(model, len(rows)):
             seed = int(random.randint(2**31 - 1))
             yield from self._at_regions(model, rows, held_out, plan, seed)
@@ -227,7 +230,10 @@ class MoERegressor(BaseMoERegressor):
         plan: TrainingPlan,
         seed: Any,
     ) -> Iterator[Attempt]:
-        """The best start at regions, if a brief fit from there hardly loses to a rough one."""
+        """The start that rows tell by themselves; else the best one at regions of brief fits.
+
+        The latter only if a brief fit from there hardly loses to a rough one.
+        """
         settled = settling(plan, rows, resistant=True, of_layer=True)
         arguments, most = model.architecture.arguments, _auto.MAX_EXPERTS_ON_AXES
         names = [n for n in ("n_experts", "top_k") if not _auto.is_auto(getattr(self, n))]
@@ -249,7 +255,6 @@ class MoERegressor(BaseMoERegressor):
             if loss <= least:
                 best, least = start, loss
         if best is not None:
-            # Borders may be curved: the usual fit is always tried as well.
             yield Attempt(best, settled, good_enough=0.0)
 
     def _may_have_regions(self, model: FittedModel, n_rows: int) -> bool:
