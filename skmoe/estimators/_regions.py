@@ -1,8 +1,9 @@
 """A start in which each expert has a region of a factor to itself, where that can be told.
 
 A rough fit with deep gates shows where the factors of the function jump (`skmoe.regions`); for
-one layer on few axes, rows may tell it by themselves (`skmoe.pieces`). The blocks then start again with region gates that have these borders, soft at first and sharper
-with each step, and with fresh experts, which can be simple as they need not jump.
+one layer on few axes, rows may tell it by themselves (`skmoe.pieces`). The blocks then start
+again with region gates that have these borders, soft at first and sharper with each step, and
+with fresh experts, which can be simple as they need not jump.
 """
 
 import copy
