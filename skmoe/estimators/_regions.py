@@ -45,7 +45,8 @@ TOP_K = 2
 DEPTH, HIDDEN_DIM = 1, 24
 # Cuts at these, in units of the usual miss: with the former ones low jumps are found as well,
 # and where that gives more regions than there are experts, with the latter only high ones.
-CUT_FACTORS = (CUT_FACTOR, 30.0)
+CLEAR_CUT_FACTOR = 30.0
+CUT_FACTORS = (CUT_FACTOR, CLEAR_CUT_FACTOR)
 CHUNK = 4096
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -69,16 +70,16 @@ def start_at_regions(
     Returns
     -------
     FittedModel or None
-        With encoders and head of the rough fit. None if no factor has regions, or if one has
-        more of them than there are experts.
+        With encoders and head of the rough fit. None if no factor has clear jumps, or if one
+        has more regions than there are experts.
     """
     old = cast(ParallelMoENetwork, rough.net)
     x = rows.spread(MAX_ROWS).x
     n_experts = given.get("n_experts", old.blocks.experts.n_experts)
-    labels = [
-        _few_regions(view, n_experts)
-        for view in _factors(old, x, len(rough.block_directions or ()))
-    ]
+    views = list(_factors(old, x, len(rough.block_directions or ())))
+    if all(find_regions(*view, CLEAR_CUT_FACTOR) is None for view in views):
+        return None
+    labels = [_few_regions(view, n_experts) for view in views]
     if not 1 < max(map(_count, labels)) <= n_experts:
         return None
     spec: Part = rough.architecture.arguments["expert"]

@@ -144,6 +144,18 @@ def test_a_smooth_function_gives_no_start(rows):
     assert start_at_regions(rough_model(sharpness=0.1), rows, seed=0) is None
 
 
+def test_low_jumps_alone_give_no_start(rows, monkeypatch):
+    """Cuts at 8 find regions here, and all that differs is that cuts at 30 find none."""
+    find, model = _regions.find_regions, rough_model(sharpness=300.0)
+    assert start_at_regions(model, rows, seed=0) is not None
+
+    def only_low(*view):
+        return None if view[-1] == _regions.CLEAR_CUT_FACTOR else find(*view)
+
+    monkeypatch.setattr(_regions, "find_regions", only_low)
+    assert start_at_regions(model, rows, seed=0) is None
+
+
 @pytest.mark.parametrize("given", [{"n_layers": 2 * N_FACTORS}, {}])
 def test_encoders_and_head_are_taken_over_and_nothing_else(rows, given):
     """There is one block for each factor, unless their number was given."""
