@@ -80,7 +80,7 @@ class Registry(Mapping[str, Callable[..., Any]]):
     --------
     >>> from skmoe.nn.gates import GATES
     >>> sorted(GATES)
-    ['cosine', 'deep', 'hash', 'linear', 'mlp', 'prototype', 'quadratic', 'region']
+    ['cosine', 'deep', 'hash', 'linear', 'mlp', 'patch', 'prototype', 'quadratic', 'region']
     """
 
     def __init__(self, kind: str, classes: Mapping[str, Callable[..., Any]]) -> None:

@@ -11,6 +11,8 @@ read off such a network:
    through zero, two regions are joined by a narrow passage. Their distance to the nearest
    cut has two peaks and a low saddle in between; the watershed of that distance (Vincent &
    Soille, 1991), the usual way to tell touching shapes apart, closes the passage.
+3. *Borders.* Rows beside a border join the region that continues to them with the least miss,
+   and regions are one if hardly any edge between them is cut.
 
 With the regions known, a linear gate can be given its borders, by logistic regression, and the
 rest of the training moves them to where they belong: a straight border has so few weights that
@@ -20,26 +22,27 @@ all rows along it tell its place. That is what an expert for each region has ove
 import numpy as np
 from numpy.typing import NDArray
 
+from skmoe.cuts import (
+    NOWHERE,
+    between_cuts,
+    edges_between,
+    grown,
+    largest_first,
+    largest_miss,
+    merged,
+    misses,
+    neighbours_of,
+)
+
 # Rows that take part; more only make the regions sharper.
 MAX_ROWS = 40_000
-# Neighbours of a row: so many and two for each dimension.
-NEIGHBOURS = 4
 # An edge is cut if the gradients fail to tell its difference by this many times what they fail
-# by on most edges, and by at least that share of the spread of the values.
-CUT_FACTOR = 30.0
-MOST = 0.8
-SMALLEST_CUT = 1e-4
-# Two peaks are one region if the saddle is higher than this share of the lower peak.
-SADDLE = 0.5
-# Regions of fewer rows than this share are part of a neighbour.
-SMALLEST_REGION = 0.01
+# by on most edges.
+CUT_FACTOR = 8.0
 # If there are too many regions, those of at most this share of the rows may be given up.
 MOST_GIVEN_UP = 0.1
-# Rows beside a border have no region. If those are too many, there are no regions.
-SMALLEST_COVER = 0.5
 # Inverse penalty of the logistic regression: nearly none, as regions do not overlap.
 CERTAINTY = 1e3
-NOWHERE = -1
 
 
 def find_regions(
@@ -58,15 +61,15 @@ def find_regions(
         Its values, in units in which all of them count the same.
     slopes : ndarray of shape (n, q, d)
         Its gradients.
-    cut_factor : float, default=30.0
+    cut_factor : float, default=8.0
         By how many times what gradients fail by on most edges they fail across a border. With
         less, low jumps are found as well, and places where a function bends.
 
     Returns
     -------
     ndarray of shape (n,) or None
-        Region of each row, from 0, the largest first; -1 beside a border. None if the
-        function has no jumps, or nothing else.
+        Region of each row, from 0, the largest first; -1 for rows that no region reaches. None
+        if the function has no jumps, or nothing else.
 
     Examples
     --------
@@ -76,108 +79,16 @@ def find_regions(
     >>> labels = find_regions(z, np.sin(z[:, 1:]) + step[:, None], np.stack(
     ...     [np.zeros((2000, 1)), np.cos(z[:, 1:])], axis=2))
     >>> np.unique(labels[step]).tolist(), np.unique(labels[~step]).tolist()
-    ([-1, 0], [-1, 1])
+    ([0], [1])
     """
-    neighbours = _neighbours(coordinates)
-    misses = _misses(coordinates, values, slopes, neighbours)
-    spread = np.sqrt(values.var(axis=0).sum())
-    limit = max(cut_factor * np.quantile(misses, MOST), SMALLEST_CUT * spread)
-    cut = misses > limit
-    if not cut.any():
+    neighbours = neighbours_of(coordinates)
+    missed = misses(coordinates, values, slopes, neighbours)
+    cut = missed > largest_miss(missed, values, cut_factor)
+    labels = between_cuts(coordinates, neighbours, cut)
+    if labels is None:
         return None
-    labels = _watershed(_distances_to_cuts(coordinates, neighbours, cut), neighbours, cut)
-    labels = _largest_first(labels)
-    covered = np.mean(labels != NOWHERE)
-    return labels if labels.max() > 0 and covered >= SMALLEST_COVER else None
-
-
-def _neighbours(coordinates: np.ndarray) -> NDArray[np.intp]:
-    """The nearest other rows of each row, ``(n, k)``."""
-    from sklearn.neighbors import NearestNeighbors
-
-    k = min(NEIGHBOURS + 2 * coordinates.shape[1], len(coordinates) - 1)
-    return NearestNeighbors(n_neighbors=k).fit(coordinates).kneighbors(return_distance=False)
-
-
-def _misses(
-    coordinates: np.ndarray, values: np.ndarray, slopes: np.ndarray, neighbours: np.ndarray
-) -> NDArray[np.float64]:
-    """By how much gradients fail to tell the difference of two neighbours, ``(n, k)``."""
-    steps = coordinates[neighbours] - coordinates[:, None]
-    misses = np.zeros(neighbours.shape)
-    for value, slope in zip(values.T, slopes.transpose(1, 0, 2), strict=True):
-        told = ((slope[:, None] + slope[neighbours]) / 2 * steps).sum(-1)
-        misses += (value[neighbours] - value[:, None] - told) ** 2
-    return np.sqrt(misses)
-
-
-def _distances_to_cuts(
-    coordinates: np.ndarray, neighbours: np.ndarray, cut: np.ndarray
-) -> NDArray[np.float64]:
-    """Distance of each row to the middle of the nearest cut edge; 0 for its ends."""
-    from sklearn.neighbors import NearestNeighbors
-
-    rows, slots = np.nonzero(cut)
-    middles = (coordinates[rows] + coordinates[neighbours[rows, slots]]) / 2
-    nearest = NearestNeighbors(n_neighbors=1).fit(middles)
-    distances = nearest.kneighbors(coordinates)[0].ravel()
-    distances[rows] = 0.0
-    return distances
-
-
-def _watershed(
-    heights: np.ndarray, neighbours: np.ndarray, cut: np.ndarray
-) -> NDArray[np.intp]:
-    """Flood the rows from the highest down; basins meet at saddles, and stay apart at low ones.
-
-    Returns the row at the peak of each row's basin; `NOWHERE` for rows of height 0.
-    """
-    n = len(heights)
-    starts, ends = _uncut_edges(neighbours, cut)
-    leader = np.full(n, NOWHERE)
-    size = np.zeros(n, dtype=np.intp)
-    least = SMALLEST_REGION * n
-
-    def basin(row: int) -> int:
-        while leader[row] != row:
-            leader[row] = row = leader[leader[row]]
-        return row
-
-    for row in np.argsort(-heights, kind="stable"):
-        if heights[row] == 0:
-            break
-        around = ends[starts[row] : starts[row + 1]]
-        basins = {basin(other) for other in around if leader[other] != NOWHERE}
-        highest, *others = sorted(basins, key=lambda b: (-heights[b], b)) or [row]
-        leader[row] = highest
-        size[highest] += 1
-        for lower in others:
-            if heights[row] > SADDLE * heights[lower] or size[lower] < least:
-                leader[lower] = highest
-                size[highest] += size[lower]
-    return np.array([basin(row) if leader[row] != NOWHERE else NOWHERE for row in range(n)])
-
-
-def _uncut_edges(
-    neighbours: np.ndarray, cut: np.ndarray
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows joined to row i, in either direction: ``ends[starts[i] : starts[i + 1]]``."""
-    rows, slots = np.nonzero(~cut)
-    others = neighbours[rows, slots]
-    rows, others = np.r_[rows, others], np.r_[others, rows]
-    order = np.argsort(rows, kind="stable")
-    return np.searchsorted(rows[order], np.arange(len(cut) + 1)), others[order]
-
-
-def _largest_first(labels: np.ndarray) -> NDArray[np.intp]:
-    """Labels numbered by falling size; those of too few rows become `NOWHERE`."""
-    found, counts = np.unique(labels[labels != NOWHERE], return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    result = np.full(len(labels), NOWHERE)
-    for number, index in enumerate(order):
-        if counts[index] >= SMALLEST_REGION * len(labels):
-            result[labels == found[index]] = number
-    return result
+    labels = merged(grown(labels, neighbours, missed), neighbours, cut)
+    return largest_first(labels) if labels.max() > 0 else None
 
 
 def largest_regions(labels: NDArray[np.intp], most: int) -> NDArray[np.intp]:
@@ -295,3 +206,50 @@ def _share_out(sizes: np.ndarray, n_experts: int) -> NDArray[np.intp]:
     while shares.sum() < n_experts:
         shares[np.argmax(sizes / shares)] += 1
     return shares
+
+
+def share_out(
+    coordinates: np.ndarray, labels: NDArray[np.intp], n_experts: int
+) -> NDArray[np.intp]:
+    """An expert for each piece, where there are fewer of them, so that neighbours have others.
+
+    As colours of a map (Brélaz, 1979): the piece with the fewest free experts is next, and
+    gets the one that it touches least, and of these the one with the fewest rows so far.
+
+    Parameters
+    ----------
+    coordinates : ndarray of shape (n, d)
+        Rows.
+    labels : ndarray of shape (n,)
+        Piece of each row, from 0; -1 for rows without one.
+    n_experts : int
+        Number of experts.
+
+    Returns
+    -------
+    ndarray of shape (n_pieces,)
+        Expert of each piece. Neighbours may share one if there are very few.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> z = np.linspace(0, 1, 100)[:, None]
+    >>> share_out(z, np.repeat([0, 1, 2, 3], 25), 2)
+    array([0, 1, 0, 1])
+    """
+    neighbours = neighbours_of(coordinates)
+    n_pieces = int(labels.max()) + 1
+    touching = edges_between(labels, neighbours, n_pieces)
+    np.fill_diagonal(touching, 0)
+    sizes = np.bincount(labels[labels != NOWHERE])
+    experts = np.full(n_pieces, NOWHERE)
+    contact = np.zeros((n_pieces, n_experts))
+    rows = np.zeros(n_experts)
+    for _ in range(n_pieces):
+        taken = (contact > 0).sum(1)
+        piece = max(np.flatnonzero(experts == NOWHERE), key=lambda p: (taken[p], sizes[p]))
+        expert = min(range(n_experts), key=lambda e: (contact[piece, e], rows[e]))
+        experts[piece] = expert
+        contact[:, expert] += touching[piece]
+        rows[expert] += sizes[piece]
+    return experts

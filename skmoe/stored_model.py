@@ -18,6 +18,7 @@ from skmoe.model import Architecture
 from skmoe.model_file import ModelFileError, check_keys
 from skmoe.nn.base import Network
 from skmoe.nn.gates import RegionGate
+from skmoe.nn.patches import PatchGate
 from skmoe.nn.routers import ExpertChoiceRouter
 from skmoe.optimizer import by_decay
 from skmoe.stored_values import Reader, Writer
@@ -271,10 +272,11 @@ def _check_values(weights: dict[str, np.ndarray], network: Network) -> None:
     for path, module in network.named_modules():
         if isinstance(module, ExpertChoiceRouter):
             thresholds.add(f"{path}.threshold_BE")  # infinite until there was a batch
-        if isinstance(module, RegionGate):
-            ids = weights[f"{path}.region_ids_BE"]
+        if isinstance(module, RegionGate | PatchGate):
+            name = "region_ids_BE" if isinstance(module, RegionGate) else "expert_ids_BR"
+            ids = weights[f"{path}.{name}"]
             if ids.size and not 0 <= ids.min() <= ids.max() < module.shape[2]:
-                raise ModelFileError("Regions must be counted from 0, up to n_experts.")
+                raise ModelFileError(f"{name} must be counted from 0, up to n_experts.")
     for name, weight in weights.items():
         sound = ~np.isnan(weight) if name in thresholds else np.isfinite(weight)
         if not sound.all():

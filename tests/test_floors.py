@@ -45,7 +45,7 @@ FLOORS = [
     },
     {"nn.base_experts", "nn.sparse_mixture"},
     {"nn.mlp_experts", "datasets._cells"},
-    {"nn.factorized"},
+    {"nn.factorized", "nn.patches"},
     {"nn.gates", "nn.routers", "nn.embeddings", "datasets.manifolds", "datasets.targets"},
     {"datasets.iterated"},
     {
@@ -75,7 +75,8 @@ FLOORS = [
         "stored_model",
         "onnx_export",
     },
-    {"structure", "regions", "upcycling", "side_by_side"},
+    {"structure", "upcycling", "side_by_side", "cuts"},
+    {"regions", "pieces"},
     {
         "estimators._auto",
         "estimators._attempts",

@@ -45,9 +45,9 @@ from skmoe.nn.experts import EXPERTS
 from skmoe.nn.gates import GATES
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.losses import AUXILIARY_LOSSES, LOSSES
-from skmoe.nn.networks import ARRANGEMENTS
+from skmoe.nn.networks import ARRANGEMENTS, MoENetwork
 from skmoe.nn.routers import ROUTERS
-from skmoe.stored_model import ARGUMENTS
+from skmoe.stored_model import ARGUMENTS, _check_values
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -723,3 +723,13 @@ def test_skops_takes_unfitted_and_tuned_estimators(problem):
         data = skops.io.dumps(moe)
         again = skops.io.loads(data, trusted=["skmoe.estimators.shallow.MoERegressor"])
         assert again.get_params() == moe.get_params()
+
+
+@pytest.mark.parametrize(("gate", "name"), [("region", "region_ids"), ("patch", "expert_ids")])
+def test_regions_of_experts_that_there_are_not_are_refused(gate, name):
+    network = MoENetwork(2, 1, n_experts=3, gate=gate)
+    weights = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
+    _check_values(weights, network)
+    ids = next(key for key in weights if name in key)
+    with pytest.raises(ModelFileError, match=f"{name}.* must be counted from 0"):
+        _check_values({**weights, ids: weights[ids] + 3}, network)

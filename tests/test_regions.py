@@ -7,6 +7,7 @@ from skmoe.regions import (
     NOWHERE,
     find_regions,
     largest_regions,
+    share_out,
     soft_cells,
     straight_borders,
 )
@@ -139,3 +140,15 @@ def test_cells_of_rows_that_are_all_the_same_have_finite_scores():
     _, slopes, offsets = soft_cells(rows, np.zeros(20, dtype=int), 2, seed=0)
     assert np.isfinite(slopes).all()
     assert sorted((rows @ slopes.T + offsets).argmax(axis=1)) == [0] * 10 + [1] * 10
+
+
+def test_neighbours_have_different_experts_and_all_experts_some_rows(square):
+    cells = np.floor((square + 1) * 2).astype(int)
+    labels = 4 * cells[:, 0] + cells[:, 1]
+    experts = share_out(square, labels, 4)
+    assert sorted(np.unique(experts)) == [0, 1, 2, 3]
+    of_cell = experts.reshape(4, 4)
+    assert (of_cell[1:] != of_cell[:-1]).all()
+    assert (of_cell[:, 1:] != of_cell[:, :-1]).all()
+    shares = np.bincount(experts[labels]) / len(square)
+    assert shares.min() > 0.1

@@ -38,8 +38,8 @@ HIDDEN_GAIN = 4.0
 # What combines the factors is simpler than a whole function. The fewer numbers it gets from
 # a block, the less it can tell combinations of pieces apart that it has seen.
 HEAD = {"model_dim": 64, "n_dense": 2, "block_outputs": 4}
-# Up to here a brief fit asks all experts.
-MAX_ASKED_BRIEFLY = 8
+# Brief fits have at most so many experts, and ask all of them: two of many show less.
+MAX_BRIEFLY = 8
 # A fit at regions has to lower the loss of the rough one to this share.
 GOOD_ENOUGH = 0.8
 # Shares of the epochs for fits at regions, the first of which is nearly always the last one,
@@ -79,18 +79,19 @@ def attempts_at_blocks(
         return brief_fit(candidate, rows, held_out, plan, seed, share)
 
     arguments = _without_trunk(model.architecture.arguments, given)
-    asking_all = _asking_all(arguments)
-    scout = model.rebuilt(asking_all, seed)
+    briefly = _briefly(arguments)
+    scout = model.rebuilt(briefly, seed)
     scout_loss = fit(scout)
     blocks = find_blocks(scout.net, rows, seed)
     if blocks is None or len(blocks.groups) > scout.net.moe_layers()[0].experts.n_blocks:
         yield Attempt(model, plan)
         return
     share = ROUGH if regions else BRIEF
-    loss = fit(rough := _placed(model, asking_all, blocks, seed), share)
+    loss = fit(rough := _placed(model, briefly, blocks, seed), share)
     if loss > CLEARLY * scout_loss and loss >= fit(copied(model), share):
         yield Attempt(model, plan)
         return
+    given = {**given, "n_experts": arguments["n_experts"]}
     settled = start_at_regions(rough, rows, seed, given) if regions else None
     if settled is not None:
         good_enough = GOOD_ENOUGH * loss
@@ -125,10 +126,13 @@ def _without_trunk(arguments: dict[str, Any], given: Container[str]) -> dict[str
     return {**arguments, **head, "trunk": False, "embedding": None, "expert": expert}
 
 
-def _asking_all(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The same network, all of few experts asked: so a brief fit shows more of the regions."""
-    few = arguments["n_experts"] <= MAX_ASKED_BRIEFLY
-    return {**arguments, "top_k": None} if few else arguments
+def _briefly(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The network of brief fits, the same for any large number of experts."""
+    return {
+        **arguments,
+        "n_experts": min(arguments["n_experts"], MAX_BRIEFLY),
+        "top_k": None,
+    }
 
 
 def _placed(

@@ -21,6 +21,7 @@ from skmoe.batches import Rows
 from skmoe.nn.base import Network
 from skmoe.nn.gates import RegionGate
 from skmoe.nn.networks import MoENetwork
+from skmoe.nn.patches import PatchGate
 from skmoe.plan import is_due
 from skmoe.regions import typical_difference
 
@@ -55,8 +56,8 @@ def place_borders(network: MoENetwork, rows: Rows) -> None:
     With fewer than three regions, or if one of them has no row, nothing happens: descent finds
     a single border by itself.
     """
-    gate = cast(RegionGate, network.layer.gate)
-    n_regions = int(gate.region_ids_BE.max()) + 1
+    gate = cast(RegionGate | PatchGate, network.layer.gate)
+    n_regions = gate.n_regions
     if n_regions < 3:
         return
     # Not by a look at the network: that would hold the answers of all rows at once.
@@ -66,7 +67,7 @@ def place_borders(network: MoENetwork, rows: Rows) -> None:
     best_T2, rivals_T2 = scores_TR.topk(2)
     telling = _telling(best_T2[:, 0] - best_T2[:, 1])
     z_TD, rivals_T2 = z_TD[telling], rivals_T2[telling]
-    errors_TR = _errors_by_region(network.layer, z_TD, rows.y[telling], n_regions)
+    errors_TR = _errors_by_region(network.layer, z_TD, rows.y[telling])
     errors_T2 = errors_TR.gather(1, rivals_T2)
     better_T = rivals_T2.gather(1, errors_T2.argmin(1, keepdim=True)).squeeze(1)
     regret_T = (errors_T2[:, 0] - errors_T2[:, 1]).abs().clamp(max=LARGEST_REGRET)
@@ -86,15 +87,11 @@ def _telling(margin_T: Tensor) -> Tensor:
     return torch.cat([order[:half], others[:: -(-len(others) // half)]])
 
 
-def _errors_by_region(layer: Any, z_TD: Tensor, y_TO: Tensor, n_regions: int) -> Tensor:
+def _errors_by_region(layer: Any, z_TD: Tensor, y_TO: Tensor) -> Tensor:
     """Squared error of each row in each region, ``(T, R)``."""
-    gate = layer.gate
-    ids_E = gate.region_ids_BE[0]
-    elsewhere_RE = ids_E != torch.arange(n_regions, device=ids_E.device)[:, None]
     chunks = []
     for z, y in zip(z_TD.split(CHUNK), y_TO.split(CHUNK), strict=True):
-        cells_T1E = gate.cells(z[None])[0].unsqueeze(1)
-        shares_TRE = cells_T1E.masked_fill(elsewhere_RE, -torch.inf).softmax(-1)
+        shares_TRE = layer.gate.experts_in_regions(z[None])[0]
         answers_TRO = shares_TRE @ layer.experts.answer_all(z[None])[0]
         if layer.shared is not None:
             answers_TRO = answers_TRO + layer.shared.answer_all(z[None])[0].sum(1, keepdim=True)
@@ -118,7 +115,7 @@ def _borders(
     return regression.coef_, regression.intercept_
 
 
-def _set(gate: RegionGate, slopes: np.ndarray, offsets: np.ndarray) -> None:
+def _set(gate: RegionGate | PatchGate, slopes: np.ndarray, offsets: np.ndarray) -> None:
     """Give the gate these borders, as sharp as its own."""
     weight_DR = gate.regions.weight[0, :, : len(slopes)]
     bias_R = gate.regions.bias[0, 0, : len(slopes)]

@@ -177,9 +177,11 @@ init : {inits} or "auto", part(...) or function, default="auto"
     tenths of the epochs, then a net, for as many; the first is kept whose loss is below 0.8
     times that of the brief fit, and without any all is as for "blocks", for half of the epochs.
     Only ``gate="auto"`` with the softmax router is replaced. One layer on few axes (see
-    `embedding`) with "auto" looks for regions three times, each time in a brief fit from those
-    found before, trains from the best of these starts for four tenths of the epochs, with
-    borders placed by logistic regression amid training, and also without regions; validation
+    `embedding`) with "auto" looks for jumps in y itself (`skmoe.pieces`); if noise hides them,
+    for regions of a brief fit, three times, each time in one from those found before. With
+    fewer experts than pieces, a "patch" gate gives pieces that touch to different ones. From
+    there it trains for four tenths of the epochs, with borders placed by logistic regression
+    amid training, and also without regions; validation
     rows choose between the two. Of one layer, it may be a fitted dense net as well, an
     `MLPRegressor` with one hidden layer or a `MoERegressor` with one expert and no embedding:
     all experts start as copies of it. Wrap it in scikit-learn's `FrozenEstimator` where the

@@ -1,8 +1,9 @@
 """A start in which each expert has a region of a factor to itself, where that can be told.
 
-A rough fit with deep gates shows where the factors of the function jump (`skmoe.regions`). The
-blocks then start again with region gates that have these borders, soft at first and sharper
-with each step, and with fresh experts, which can be simple as they need not jump.
+A rough fit with deep gates shows where the factors of the function jump (`skmoe.regions`); for
+one layer on few axes, rows may tell it by themselves (`skmoe.pieces`). The blocks then start
+again with region gates that have these borders, soft at first and sharper with each step, and
+with fresh experts, which can be simple as they need not jump.
 """
 
 import copy
@@ -22,11 +23,14 @@ from skmoe.nn.base_experts import with_one
 from skmoe.nn.gates import RegionGate
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
+from skmoe.nn.patches import PatchGate
+from skmoe.pieces import find_pieces
 from skmoe.regions import (
     CUT_FACTOR,
     MAX_ROWS,
     find_regions,
     largest_regions,
+    share_out,
     soft_cells,
     straight_borders,
 )
@@ -39,8 +43,10 @@ TOP_K = 2
 # Residual layers of the experts, and their width: narrower, so that they and a linear gate
 # cost no more than plain experts and a deep gate.
 DEPTH, HIDDEN_DIM = 1, 24
-# One layer is fitted without regions as well, so that a border too many does no harm there.
-LAYER_CUT_FACTOR = 8.0
+# Cuts at these, in units of the usual miss: with the former ones low jumps are found as well,
+# and where that gives more regions than there are experts, with the latter only high ones.
+CLEAR_CUT_FACTOR = 30.0
+CUT_FACTORS = (CUT_FACTOR, CLEAR_CUT_FACTOR)
 CHUNK = 4096
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -64,21 +70,21 @@ def start_at_regions(
     Returns
     -------
     FittedModel or None
-        With encoders and head of the rough fit. None if no factor has regions, or if one has
-        more of them than there are experts.
+        With encoders and head of the rough fit. None if no factor has clear jumps, or if one
+        has more regions than there are experts.
     """
     old = cast(ParallelMoENetwork, rough.net)
     x = rows.spread(MAX_ROWS).x
-    n_experts = old.blocks.experts.n_experts
-    labels = [
-        _few_regions(view, n_experts)
-        for view in _factors(old, x, len(rough.block_directions or ()))
-    ]
+    n_experts = given.get("n_experts", old.blocks.experts.n_experts)
+    views = list(_factors(old, x, len(rough.block_directions or ())))
+    if all(find_regions(*view, CLEAR_CUT_FACTOR) is None for view in views):
+        return None
+    labels = [_few_regions(view, n_experts) for view in views]
     if not 1 < max(map(_count, labels)) <= n_experts:
         return None
     spec: Part = rough.architecture.arguments["expert"]
     expert = part("latent", **{"depth": DEPTH, **spec.settings})
-    sizes = {"n_layers": len(labels), "hidden_dim": HIDDEN_DIM}
+    sizes = {"n_layers": len(labels), "n_experts": n_experts, "hidden_dim": HIDDEN_DIM}
     changes = {"expert": expert, **_changes(given, **sizes)}
     model = rough.rebuilt(changes, seed)
     net = cast(ParallelMoENetwork, model.net)
@@ -95,7 +101,7 @@ def start_layer_at_regions(
     rough: FittedModel,
     rows: Rows,
     seed: int,
-    max_experts: int | None,
+    max_experts: int,
     given: Mapping[str, Any] = NOTHING,
 ) -> FittedModel | None:
     """A model of one layer to train, its gate at the borders that a rough fit has found.
@@ -108,8 +114,9 @@ def start_layer_at_regions(
         What it was trained on.
     seed : int
         Of the new weights.
-    max_experts : int, optional
-        Most experts there may be, if there are fewer than regions. None: as many as it has.
+    max_experts : int
+        Most experts there may be, unless their number is given. At least as many as `rough`
+        has, and as there are regions, are taken.
     given : mapping
         Arguments of the network that the user chose, and that stay as they are.
 
@@ -119,19 +126,77 @@ def start_layer_at_regions(
         None if the function has no regions, or too many of them.
     """
     old = cast(MoENetwork, rough.net)
-    axes = cast(nn.Linear, old.axes)
-    with torch.no_grad():
-        z_TA = axes(rows.spread(MAX_ROWS).x)
-    most = max_experts or old.layer.experts.n_experts
-    labels = _few_regions(_function(old.layer, z_TA), most, LAYER_CUT_FACTOR)
-    n_experts = min(max(old.layer.experts.n_experts, _count(labels)), most)
-    if not 1 < _count(labels) <= n_experts:
-        return None
-    model = rough.rebuilt({"n_experts": n_experts, **_changes(given)}, seed)
+    z_TA = _on_axes(old, rows.spread(MAX_ROWS))
+    most = given.get("n_experts", max_experts)
+    labels = _few_regions(_function(old.layer, z_TA), most)
+    return None if labels is None else _layer_at(rough, z_TA, labels, seed, most, given)
+
+
+def start_layer_at_pieces(
+    model: FittedModel,
+    rows: Rows,
+    seed: int,
+    max_experts: int,
+    given: Mapping[str, Any] = NOTHING,
+) -> FittedModel | None:
+    """The same, at borders that the rows tell by themselves: no fit is needed.
+
+    None if they do not tell any, as with noise or where rows are far apart.
+    """
     net = cast(MoENetwork, model.net)
-    net.set_axes(axes.weight.T, axes.bias)
-    _place(net.layer, z_TA[None], [labels], seed)
+    seen = rows.spread(MAX_ROWS)
+    z_TA = _on_axes(net, seen)
+    labels = find_pieces(z_TA.cpu().double().numpy(), seen.y.cpu().double().numpy())
+    return None if labels is None else _layer_at(model, z_TA, labels, seed, max_experts, given)
+
+
+@torch.no_grad()
+def _on_axes(net: MoENetwork, rows: Rows) -> Tensor:
+    return cast(nn.Linear, net.axes)(rows.x)
+
+
+def fresh_layer(model: FittedModel, changes: Mapping[str, Any], seed: int) -> FittedModel:
+    """The same model with these arguments and new weights, on the same axes."""
+    axes = cast(nn.Linear, cast(MoENetwork, model.net).axes)
+    fresh = model.rebuilt(dict(changes), seed)
+    cast(MoENetwork, fresh.net).set_axes(axes.weight.T, axes.bias)
+    return fresh
+
+
+def _layer_at(
+    model: FittedModel,
+    z_TA: Tensor,
+    labels: NDArray[np.intp],
+    seed: int,
+    max_experts: int,
+    given: Mapping[str, Any],
+) -> FittedModel | None:
+    """A fresh model of one layer, its gate at the borders of these regions."""
+    n_regions = _count(labels)
+    usual = cast(MoENetwork, model.net).layer.experts.n_experts
+    n_experts = given.get("n_experts", min(max(usual, n_regions), max_experts))
+    if n_regions == 1 or n_experts == 1:
+        return None
+    changes = _changes(given, n_experts=n_experts)
+    if n_regions > n_experts:
+        changes["gate"] = part("patch", n_regions=n_regions, **GATE.settings)
+    model = fresh_layer(model, changes, seed)
+    layer = cast(MoENetwork, model.net).layer
+    if n_regions > n_experts:
+        _place_patches(cast(PatchGate, layer.gate), z_TA, labels, n_experts)
+    else:
+        _place(layer, z_TA[None], [labels], seed)
     return model
+
+
+def _place_patches(
+    gate: PatchGate, z_TA: Tensor, labels: NDArray[np.intp], n_experts: int
+) -> None:
+    """Give a gate these borders, and neighbouring regions different experts."""
+    z = z_TA.cpu().double().numpy()
+    experts = torch.from_numpy(share_out(z, labels, n_experts))
+    slopes, offsets = map(torch.from_numpy, straight_borders(z, labels))
+    gate.set_regions(experts[None], (slopes[None], offsets[None]))
 
 
 def _changes(given: Mapping[str, Any], **sizes: int) -> dict[str, Any]:
@@ -141,11 +206,17 @@ def _changes(given: Mapping[str, Any], **sizes: int) -> dict[str, Any]:
 
 
 def _few_regions(
-    view: tuple[np.ndarray, np.ndarray, np.ndarray], most: int, cut_factor: float = CUT_FACTOR
+    view: tuple[np.ndarray, np.ndarray, np.ndarray], most: int
 ) -> NDArray[np.intp] | None:
     """Regions of a function, of which small ones may be given up if they are too many."""
-    labels = find_regions(*view, cut_factor)
-    return None if labels is None else largest_regions(labels, most)
+    labels = None
+    for cut_factor in CUT_FACTORS:
+        labels = find_regions(*view, cut_factor)
+        if labels is not None:
+            labels = largest_regions(labels, most)
+        if _count(labels) <= most:
+            break
+    return labels
 
 
 def _count(labels: NDArray[np.intp] | None) -> int:

@@ -15,9 +15,13 @@ from skmoe.batches import Rows
 from skmoe.estimators import _auto, _closed_form
 from skmoe.estimators._attempts import Attempt
 from skmoe.estimators._base import BaseMoERegressor
-from skmoe.estimators._brief import ROUGH, brief_fit, copied
+from skmoe.estimators._brief import ROUGH, brief_fit
 from skmoe.estimators._parameters import documented
-from skmoe.estimators._regions import start_layer_at_regions
+from skmoe.estimators._regions import (
+    fresh_layer,
+    start_layer_at_pieces,
+    start_layer_at_regions,
+)
 from skmoe.estimators._settling import settling
 from skmoe.initialization import INITS, principal_axes
 from skmoe.model import FittedModel
@@ -215,7 +219,10 @@ class MoERegressor(BaseMoERegressor):
         plan: TrainingPlan,
         random: np.random.RandomState,
     ) -> Iterator[Attempt]:
-        """At the regions between jumps, on few axes, if there are any; and as it was."""
+        """At the regions between jumps, on few axes, if there are any; and as it was.
+
+        Both are always tried, as borders may be curved.
+        """
         if held_out is not None and self._may_have_regions(model, len(rows)):
             seed = int(random.randint(2**31 - 1))
             yield from self._at_regions(model, rows, held_out, plan, seed)
@@ -229,11 +236,21 @@ class MoERegressor(BaseMoERegressor):
         plan: TrainingPlan,
         seed: Any,
     ) -> Iterator[Attempt]:
-        """The best start at regions, if a brief fit from there hardly loses to a rough one."""
-        start = copied(model)
+        """The start that rows tell by themselves; else the best one at regions of brief fits.
+
+        The latter only if a brief fit from there hardly loses to a rough one.
+        """
+        settled = settling(plan, rows, resistant=True, of_layer=True)
+        arguments, most = model.architecture.arguments, _auto.MAX_EXPERTS_ON_AXES
+        names = [n for n in ("n_experts", "top_k") if not _auto.is_auto(getattr(self, n))]
+        given = {name: arguments[name] for name in names}
+        told = start_layer_at_pieces(model, rows, seed, most, given)
+        if told is not None:
+            yield Attempt(told, settled, good_enough=0.0)
+            return
+        few = min(arguments["n_experts"], _auto.EXPERTS_ON_AXES)
+        start = fresh_layer(model, {"n_experts": few, "top_k": None}, seed)
         rough_loss = brief_fit(start, rows, held_out, plan, seed, ROUGH)
-        most = _auto.MAX_EXPERTS_ON_AXES if _auto.is_auto(self.n_experts) else None
-        given = {} if _auto.is_auto(self.top_k) else {"top_k": self.top_k}
         brief = settling(plan, rows, 1.0, of_layer=True)
         best, least = None, MAY_BE_WORSE * rough_loss
         for _ in range(READINGS):
@@ -244,8 +261,6 @@ class MoERegressor(BaseMoERegressor):
             if loss <= least:
                 best, least = start, loss
         if best is not None:
-            settled = settling(plan, rows, resistant=True, of_layer=True)
-            # Borders may be curved: the usual fit is always tried as well.
             yield Attempt(best, settled, good_enough=0.0)
 
     def _may_have_regions(self, model: FittedModel, n_rows: int) -> bool:

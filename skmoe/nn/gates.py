@@ -18,6 +18,7 @@ from torch import Generator, Tensor, nn
 from skmoe._registry import Registry
 from skmoe._settings import check_integer, check_number
 from skmoe.nn.base_gates import Gate
+from skmoe.nn.patches import PatchGate
 from skmoe.nn.stacked import (
     ACTIVATIONS,
     StackedLinear,
@@ -129,6 +130,18 @@ class RegionGate(Gate):
         for maps, (slopes_BED, offsets_BE) in ((self.regions, regions), (self.cells, cells)):
             maps.weight.copy_(slopes_BED.mT)
             maps.bias.copy_(offsets_BE.unsqueeze(1))
+
+    @property
+    def n_regions(self) -> int:
+        return int(self.region_ids_BE.max()) + 1
+
+    def experts_in_regions(self, x_BTD: Tensor) -> Tensor:
+        """Weights ``(B, T, R, E)`` of the experts for rows that were in each region."""
+        ids_B1E = self.region_ids_BE.unsqueeze(1)
+        names = torch.arange(self.n_regions, device=ids_B1E.device)
+        elsewhere_BRE = ids_B1E != names.unsqueeze(1)
+        cells_BT1E = self.cells(x_BTD).unsqueeze(2)
+        return cells_BT1E.masked_fill(elsewhere_BRE.unsqueeze(1), -torch.inf).softmax(-1)
 
     @torch.no_grad()
     def split(self, block: int, old: int, new: int, slope_D: Tensor, middle: Tensor) -> None:
@@ -439,6 +452,7 @@ GATES = Registry(
     {
         "linear": LinearGate,
         "region": RegionGate,
+        "patch": PatchGate,
         "mlp": MLPGate,
         "deep": DeepGate,
         "prototype": PrototypeGate,

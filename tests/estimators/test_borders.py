@@ -1,11 +1,13 @@
 """Borders that are in the wrong place are put where rows say, and nothing else changes."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from skmoe._registry import part
 from skmoe.batches import Rows
 from skmoe.estimators import _borders
 from skmoe.estimators._borders import place_borders, placing_borders
@@ -111,13 +113,31 @@ def test_errors_by_region_are_those_of_a_gate_that_has_only_this_region(rows):
     with torch.no_grad():
         gate.cells.weight.normal_(generator=torch.Generator().manual_seed(1))
         net.layer.experts.set_output_map(ANSWERS[:, None, None])
-    errors_TR = _borders._errors_by_region(net.layer, rows.x, rows.y, 3).detach()
+    errors_TR = _borders._errors_by_region(net.layer, rows.x, rows.y).detach()
     for region in range(3):
         with torch.no_grad():
             gate.regions.bias[0, 0] = -100.0
             gate.regions.bias[0, 0, region] = 100.0
             expected_T = (net(rows.x)[0] - rows.y).square()[:, 0]
         torch.testing.assert_close(errors_TR[:, region], expected_T, rtol=1e-3, atol=1e-4)
+
+
+def test_borders_of_patches_are_placed_as_well(rows):
+    """The third expert has two of five patches, which do not touch."""
+    ids = torch.tensor([0, 1, 2, 3, 2])
+    centers = torch.cat([CENTERS, torch.tensor([[0.1, -0.9]])])
+    nearest = torch.cdist(rows.x, centers).argmin(1)
+    rows = replace(rows, y=ANSWERS[ids][nearest][:, None])
+    net = MoENetwork(2, 1, n_experts=4, gate=part("patch", n_regions=5), expert="constant")
+    moved = centers + 0.1 * torch.tensor([[1, 0], [0, 1], [-1, 1], [1, 0], [0, 1]])
+    borders = 2 * moved[None], -moved.square().sum(1)[None]
+    with torch.no_grad():
+        net.layer.gate.set_regions(ids[None], borders)
+        net.layer.gate.log_temperature.fill_(-np.log(2000.0))
+        net.layer.experts.set_output_map(ANSWERS[:, None, None])
+    assert wrong(net, rows) > 0.05
+    place(net, rows)
+    assert wrong(net, rows) < 0.005
 
 
 def test_borders_are_placed_a_few_times_in_a_fit(displaced, rows, monkeypatch):

@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from skmoe import DeepMoERegressor, part
+from skmoe import DeepMoERegressor, MoERegressor, part
 from skmoe.batches import Rows
 from skmoe.estimators import _blocks, _regions
 from skmoe.estimators._combinations import product_of_factors, sum_of_factors
-from skmoe.estimators._regions import start_at_regions, start_layer_at_regions
+from skmoe.estimators._regions import (
+    start_at_regions,
+    start_layer_at_pieces,
+    start_layer_at_regions,
+)
 from skmoe.model import Architecture, FittedModel
 from skmoe.scaling import Scaling
 from skmoe.structure import Blocks
@@ -103,9 +107,9 @@ def test_gates_start_at_the_borders(rows):
 
 
 @pytest.mark.parametrize(
-    ("n_experts", "most", "found"), [(4, None, 4), (1, 8, 2), (1, None, 0)]
+    ("n_experts", "given", "found"), [(4, {}, 4), (1, {}, 2), (1, {"n_experts": 1}, 0)]
 )
-def test_one_layer_starts_at_the_borders_on_its_axes(rows, n_experts, most, found):
+def test_one_layer_starts_at_the_borders_on_its_axes(rows, n_experts, given, found):
     """The function jumps where a step of the gate is, or of a single expert."""
     arguments = {
         "n_inputs": 5,
@@ -125,7 +129,7 @@ def test_one_layer_starts_at_the_borders_on_its_axes(rows, n_experts, most, foun
         net.layer.experts.output.weight[:] = 1.0
     scaling = Scaling(np.zeros(5), np.ones(5))
     rough = FittedModel(architecture, net, scaling, Scaling(*np.eye(2)[:, :1]))
-    model = start_layer_at_regions(rough, rows, seed=0, max_experts=most)
+    model = start_layer_at_regions(rough, rows, 0, 8, given)
     if not found:
         assert model is None
         return
@@ -138,6 +142,18 @@ def test_one_layer_starts_at_the_borders_on_its_axes(rows, n_experts, most, foun
 
 def test_a_smooth_function_gives_no_start(rows):
     assert start_at_regions(rough_model(sharpness=0.1), rows, seed=0) is None
+
+
+def test_low_jumps_alone_give_no_start(rows, monkeypatch):
+    """Cuts at 8 find regions here, and all that differs is that cuts at 30 find none."""
+    find, model = _regions.find_regions, rough_model(sharpness=300.0)
+    assert start_at_regions(model, rows, seed=0) is not None
+
+    def only_low(*view):
+        return None if view[-1] == _regions.CLEAR_CUT_FACTOR else find(*view)
+
+    monkeypatch.setattr(_regions, "find_regions", only_low)
+    assert start_at_regions(model, rows, seed=0) is None
 
 
 @pytest.mark.parametrize("given", [{"n_layers": 2 * N_FACTORS}, {}])
@@ -215,13 +231,17 @@ def test_regions_are_looked_for_where_gates_are_ours_to_choose(
     assert moe._may_have_regions(None) == without
 
 
-@pytest.mark.parametrize(("n_experts", "asked"), [(4, None), (16, 1)])
-def test_brief_fits_ask_all_of_few_experts(rows, monkeypatch, n_experts, asked):
-    """What is trained in the end asks as many as the user said."""
-    asked_in_brief = []
+@pytest.mark.parametrize(("n_experts", "briefly"), [(4, 4), (16, 8)])
+def test_brief_fits_ask_all_of_few_experts(rows, monkeypatch, n_experts, briefly):
+    """What is trained in the end has and asks as many as the user said."""
+    in_brief = []
+
+    def sizes(candidate):
+        arguments = candidate.architecture.arguments
+        return arguments["n_experts"], arguments["top_k"]
 
     def brief_fit(candidate, *_):
-        asked_in_brief.append(candidate.architecture.arguments["top_k"])
+        in_brief.append(sizes(candidate))
         return 1.0
 
     blocks = Blocks(np.eye(5)[:, :4], np.zeros(4), [[0, 1], [2, 3]], np.eye(4))
@@ -231,9 +251,16 @@ def test_brief_fits_ask_all_of_few_experts(rows, monkeypatch, n_experts, asked):
     model = rough.rebuilt({"n_experts": n_experts, "top_k": 1, "n_axes": None}, seed=0)
     given = {"top_k": 1}
     attempts = _blocks.attempts_at_blocks(model, rows, rows, None, 0, given, regions=False)
-    assert [attempt.model.architecture.arguments["top_k"] for attempt in attempts] == [1]
+    assert [sizes(attempt.model) for attempt in attempts] == [(n_experts, 1)]
     # The scout, the blocks, and what the user asked for.
-    assert asked_in_brief == [asked, asked, 1]
+    assert in_brief == [(briefly, None), (briefly, None), (n_experts, 1)]
+
+
+def test_a_start_has_as_many_experts_as_were_asked_for(rows):
+    """The rough fit has fewer."""
+    given = {"n_experts": 3 * N_EXPERTS}
+    model = start_at_regions(rough_model(sharpness=300.0), rows, seed=0, given=given)
+    assert model.net.blocks.experts.n_experts == 3 * N_EXPERTS
 
 
 @pytest.mark.parametrize(
@@ -242,3 +269,64 @@ def test_brief_fits_ask_all_of_few_experts(rows, monkeypatch, n_experts, asked):
 def test_at_regions_two_experts_are_asked_unless_it_was_said(rows, given, asked):
     model = start_at_regions(rough_model(sharpness=300.0), rows, seed=0, given=given)
     assert model.architecture.arguments["top_k"] == asked
+
+
+def layer_on_axes(n_experts) -> FittedModel:
+    """Untrained, on the first two of five features."""
+    arguments = {"n_inputs": 5, "n_outputs": 1, "n_axes": 2, "n_experts": n_experts}
+    architecture = Architecture("shallow", arguments)
+    net = architecture.build(torch.Generator().manual_seed(0)).eval()
+    net.set_axes(torch.eye(5)[:, :2], torch.zeros(2))
+    scaling = Scaling(np.zeros(5), np.ones(5))
+    return FittedModel(architecture, net, scaling, Scaling(*np.eye(2)[:, :1]))
+
+
+def in_quarters(rows) -> Rows:
+    quarter = (rows.x[:, 0] > 0.1) + 2 * (rows.x[:, 1] > -0.2)
+    return replace(rows, y=rows.x[:, :1].sin() + quarter[:, None])
+
+
+@pytest.mark.parametrize(
+    ("n_experts", "given", "gate", "used"),
+    [
+        (8, {}, "region", 8),
+        (2, {}, "region", 4),
+        (2, {"n_experts": 4}, "region", 4),
+        (4, {"n_experts": 2}, "patch", 2),
+    ],
+)
+def test_rows_alone_tell_where_one_layer_starts(rows, n_experts, given, gate, used):
+    """Quarters that touch have other experts, whether there are enough for all or not."""
+    rows = in_quarters(rows)
+    model = start_layer_at_pieces(layer_on_axes(n_experts), rows, 0, 32, given)
+    assert model.architecture.arguments["gate"].name == gate
+    assert model.architecture.arguments["n_experts"] == used
+    expert = model.net(rows.x)[1][0].routing.logits_BTE[0].argmax(1)
+    quarter = (rows.y[:, 0] - rows.x[:, 0].sin()).round().long()
+    shares = torch.zeros(4, used)
+    shares.index_put_((quarter, expert), torch.ones(len(rows)), accumulate=True)
+    owned = shares / shares.sum(1, keepdim=True)
+    if gate == "patch":
+        assert owned.max(1).values.min() > 0.95
+        assert owned.argmax(1).tolist() in ([0, 1, 1, 0], [1, 0, 0, 1])
+    else:
+        assert (owned > 0.05).sum(0).max() == 1
+
+
+@pytest.mark.parametrize("n_experts", [1, 4])
+def test_without_pieces_or_with_one_expert_rows_tell_no_start(rows, n_experts):
+    smooth = replace(rows, y=rows.x[:, :1].sin())
+    of_one_expert = in_quarters(rows) if n_experts == 1 else smooth
+    given = {"n_experts": n_experts}
+    assert start_layer_at_pieces(layer_on_axes(4), of_one_expert, 0, 32, given) is None
+
+
+def test_what_the_rows_tell_is_tried_first_and_deep_gates_as_well(rows):
+    moe = MoERegressor(random_state=0)
+    model, rows = layer_on_axes(4), in_quarters(rows)
+    plan = moe._plan(len(rows), model.net)
+    attempts = list(moe._attempts(model, rows, rows, plan, np.random.RandomState(0)))
+    gates = [attempt.model.architecture.arguments.get("gate") for attempt in attempts]
+    assert [attempt.good_enough for attempt in attempts] == [0.0, float("inf")]
+    assert gates[0].name == "region"
+    assert attempts[1].model is model

@@ -357,3 +357,20 @@ def test_scores_beyond_those_of_experts_are_not_placed(kind, randn, generator):
     with torch.no_grad():
         assert gate.place(randn(1, 4, 3), torch.ones(1, dtype=torch.float64))
     assert_close(gate(x)[..., 4:], before)
+
+
+def test_an_expert_has_the_score_of_its_likeliest_patch(randn, generator):
+    gate = build("patch", generator, n_regions=6)
+    x, ids = randn(1, 50, 3), torch.tensor([[3, 0, 0, 1, 2, 3]])
+    gate.set_regions(ids, (randn(1, 6, 3), randn(1, 6)))
+    scores, logits = gate.regions(x)[0], gate(x)[0]
+    for expert in range(4):
+        assert_close(logits[:, expert], scores[:, ids[0] == expert].amax(1))
+    weights = gate.experts_in_regions(x)[0, 0]
+    assert_close(weights, torch.eye(4, dtype=weights.dtype)[ids[0]])
+
+
+def test_patches_are_at_least_as_many_as_experts(generator):
+    message = "n_regions must be at least n_experts. Got n_regions=3 and n_experts=4"
+    with pytest.raises(ValueError, match=message):
+        build("patch", generator, n_regions=3)

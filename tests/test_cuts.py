@@ -1,0 +1,40 @@
+"""Steps on a graph of neighbours, each on a graph that can be looked through."""
+
+import numpy as np
+
+from skmoe.cuts import grown, merged, with_islands
+
+
+def test_rows_join_along_the_way_of_least_misses():
+    """Row 2 is nearer to the region on its left, but a row that fits leads to the right."""
+    neighbours = np.array([[1], [2], [3], [4], [3]])
+    missed = np.array([[0.1], [1.0], [0.2], [0.9], [0.9]])
+    labels = np.array([0, -1, -1, -1, 1])
+    assert grown(labels, neighbours, missed).tolist() == [0, 0, 1, 1, 1]
+
+
+def test_rows_that_no_edge_reaches_stay_without_a_region():
+    neighbours = np.array([[1], [0], [3], [2], [5], [4]])
+    labels = np.array([0, -1, 1, 1, -1, -1])
+    grown_labels = grown(labels, neighbours, np.zeros((6, 1)))
+    assert grown_labels.tolist() == [0, 0, 1, 1, -1, -1]
+
+
+def test_what_is_connected_without_a_label_is_a_region():
+    neighbours = np.array([[1], [0], [3], [2], [3]])
+    cut = np.array([[False], [False], [False], [False], [True]])
+    # The last row is one of five, which is enough as well.
+    labels = with_islands(np.array([0, -1, -1, -1, -1]), neighbours, cut)
+    assert labels.tolist() == [0, -1, 1, 1, 2]
+
+
+def test_regions_that_hardly_touch_are_not_merged():
+    """0 and 2 touch by one edge of many, which is not cut; all others are."""
+    neighbours = np.repeat([[1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 2, 2], [1, 1, 1, 1, 1, 1]], 2, 0)
+    neighbours *= 2
+    cut = np.ones((6, 6), dtype=bool)
+    labels = np.repeat([0, 1, 2], 2)
+    neighbours[0, 0], cut[0, 0] = 4, False
+    assert merged(labels, neighbours, cut).tolist() == labels.tolist()
+    cut[:2] = cut[2:4, :4] = False
+    assert merged(labels, neighbours, cut).tolist() == [0, 0, 0, 0, 1, 1]
