@@ -116,6 +116,13 @@ class Loop(NeuralNet):
         }
         self.resident = self._resident_epochs(cast(Rows, X))
 
+    def on_train_end(
+        self, net: NeuralNet, X: Rows | None = None, y: None = None, **kwargs: Any
+    ) -> None:
+        super().on_train_end(net, X=X, y=y, **kwargs)
+        if self.resident is not None:
+            self.resident.close()
+
     def _resident_epochs(self, rows: Rows) -> ResidentEpochs | None:
         """Epochs whose steps the device repeats by itself, if nothing comes in between."""
         if not repeats_steps(rows.x.device) or any(self.listeners.values()):

@@ -76,6 +76,10 @@ class ResidentEpochs:
                 self.steps(width, is_full, number % BATCHES_PER_LOOK == 0)
             return {name: total / self.n_rows[name] for name, total in self.sums.items()}
 
+    def close(self) -> None:
+        """Give back the memory of what was recorded, as soon as it is not used any more."""
+        self.steps.recorded.clear()
+
     def _take_one(self, width: int, is_full: bool, look: bool) -> None:
         places = self.index_BMT, self.rows.share_BMT, self.rows.sizes_BM
         index_MT, share_MT, sizes_M = (

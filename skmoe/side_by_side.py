@@ -194,8 +194,11 @@ class _Program:
             return False
         return True
 
+    resident: ResidentEpochs | None = None
+
     def stack(self) -> None:
         """Let autograd see the weights of all models as one, and so their buffers."""
+        self.close()
         self.by_hand = None
         if self.is_known:
             self.by_hand, self.judge = self._by_hand(self.room), self._by_hand(Room())
@@ -216,6 +219,11 @@ class _Program:
             for m, (_, tensor) in enumerate(own):
                 tensor.data = stack[m]
         self.objective = _Objective(networks[0], self.plan)
+
+    def close(self) -> None:
+        """Give back what a device has recorded."""
+        if self.resident is not None:
+            self.resident.close()
 
     def _resident_epochs(self) -> ResidentEpochs | None:
         """Epochs whose steps the device repeats by itself, from this step on."""
@@ -290,6 +298,7 @@ class _Program:
             if stopped:
                 self._let_go(stopped)
             if not self.models:
+                self.close()
                 return
 
     def _train_epoch(self, epoch: int) -> None:

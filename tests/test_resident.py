@@ -130,3 +130,16 @@ def test_a_search_finds_the_same_to_rounding(name, problem, monkeypatch):
     monkeypatch.setattr(sys.modules["skmoe.side_by_side"], "repeats_steps", lambda _: True)
     assert_allclose(scores(), expected, atol=2e-3)
     assert runs
+
+
+def test_what_was_recorded_is_given_back_at_the_end(problem, resident, monkeypatch):
+    closed = []
+    monkeypatch.setattr(ResidentEpochs, "close", lambda self: closed.append(self))
+    resident()
+    fitted("shallow", problem)
+    assert len(closed) == 1
+    monkeypatch.setattr(sys.modules["skmoe.side_by_side"], "repeats_steps", lambda _: True)
+    X, y = problem
+    moe = make("shallow", solver="adam", batch_size=32)
+    BatchedGridSearchCV(moe, {"max_epochs": [2, 3]}, cv=2, refit=False).fit(X, y)
+    assert len(closed) == 3  # of four models, then of two
