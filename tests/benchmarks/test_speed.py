@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 from benchmarks.speed import __main__ as speed
-from benchmarks.speed import layers, race, searches
+from benchmarks.speed import gpu, layers, race, searches
 from benchmarks.speed.case import DID_NOT_GET_THERE, Case, Goal, processor_time, seconds_of
 from benchmarks.store import read_rows
 
@@ -25,6 +26,25 @@ def test_the_shortest_call_counts(monkeypatch):
     monkeypatch.setattr("benchmarks.speed.case.processor_time", lambda: next(times))
     monkeypatch.setattr("torch.get_num_threads", lambda: 1)
     assert seconds_of(lambda: None, 3) == 1.0
+
+
+def test_a_call_may_tell_the_seconds_that_count():
+    assert seconds_of(lambda: 7.0, 2) == 7.0
+
+
+def test_a_clock_counts_what_another_device_does(monkeypatch):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)
+    seconds = [seconds_of(lambda: time.sleep(0.05), 1, wall=wall) for wall in (True, False)]
+    assert seconds[0] >= 0.05 > seconds[1]
+
+
+def test_cases_of_a_gpu_need_one(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert list(gpu.cases()) == []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    cases = list(gpu.cases())  # which are made when they are measured
+    assert all(case.wall and case.goals for case in cases)
+    assert len({case.name for case in cases}) == len(cases)
 
 
 @pytest.mark.parametrize(("at_most", "verdict"), [(1.0, "no"), (4.0, "yes")])
