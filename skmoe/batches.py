@@ -54,7 +54,7 @@ class Batches:
     """
 
     def __init__(self, rows: Rows, size: int, generator: torch.Generator | None):
-        self.rows, self.size, self.generator = rows, size, generator
+        self.rows, self.generator = rows, generator
         self.n_batches = count_batches(len(rows), size)
 
     def __len__(self) -> int:
@@ -65,18 +65,21 @@ class Batches:
         if self.n_batches == 1:
             yield (rows.x, rows.weight), rows.y
             return
-        all_sizes = batch_sizes(len(rows), self.size)
-        together = max(1, GATHERED // (all_sizes[0] * max(rows.x.shape[1], 1)))
-        order, start = self.order(), 0
+        # Equal sizes rather than a short last batch, whose gradient would be mostly noise.
+        size, n_longer = divmod(len(rows), self.n_batches)
+        together = max(1, GATHERED // ((size + 1) * max(rows.x.shape[1], 1)))
+        order, start = self._order(), 0
         for first in range(0, self.n_batches, together):
-            sizes = all_sizes[first : first + together]
+            sizes = [
+                size + (batch < n_longer)
+                for batch in range(first, min(first + together, self.n_batches))
+            ]
             chosen = slice(start, start + sum(sizes))
             start = chosen.stop
             yield from self._cut(chosen if order is None else order[chosen], sizes)
 
-    def order(self) -> Tensor | None:
-        """A new order of the rows for a pass; None if they stay in theirs."""
-        if self.generator is None or self.n_batches == 1:
+    def _order(self) -> Tensor | None:
+        if self.generator is None:
             return None
         device = self.rows.x.device
         return torch.randperm(len(self.rows), generator=self.generator, device=device)
@@ -100,16 +103,6 @@ def of_rows(weight: Tensor) -> Tensor:
 def count_batches(n_rows: int, size: int) -> int:
     """Number of batches of at most `size` rows."""
     return max(1, math.ceil(n_rows / size))
-
-
-def batch_sizes(n_rows: int, size: int) -> list[int]:
-    """Sizes of batches of at most `size` rows, the longer ones first.
-
-    Equal ones rather than a short last batch, whose gradient would be mostly noise.
-    """
-    n_batches = count_batches(n_rows, size)
-    usual, n_longer = divmod(n_rows, n_batches)
-    return [usual + (batch < n_longer) for batch in range(n_batches)]
 
 
 class Tally:

@@ -51,7 +51,7 @@ class Course:
         for gate, value in zip(self.gates, line[1:], strict=True):
             gate.log_temperature.copy_(value)
 
-    def pass_over(self, n_steps: int) -> None:
+    def skip(self, n_steps: int) -> None:
         """Be where so many steps lead to, which others have taken."""
         self.step += n_steps - 1
         self.follow()

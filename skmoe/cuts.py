@@ -84,8 +84,8 @@ def _distances_to_cuts(
 
     rows, slots = np.nonzero(cut)
     middles = (coordinates[rows] + coordinates[neighbours[rows, slots]]) / 2
-    nearest = NearestNeighbors(n_neighbors=1).fit(middles)
-    distances = nearest.kneighbors(coordinates)[0].ravel()
+    search = NearestNeighbors(n_neighbors=1).fit(middles)
+    distances = search.kneighbors(coordinates)[0].ravel()
     distances[rows] = 0.0
     return distances
 

@@ -258,7 +258,7 @@ class Loop(NeuralNet):
     def _resident_averages(self, epochs: ResidentEpochs) -> dict[str, Any]:
         """Over an epoch that the device goes through by itself."""
         means = epochs.run([self.generator], self.course.step)
-        self.course.pass_over(epochs.rows.n_batches)
+        self.course.skip(epochs.rows.n_batches)
         return {name: mean[0].tolist() for name, mean in means.items()}
 
     def _take_resident_step(

@@ -357,9 +357,8 @@ class _Gate:
         if isinstance(gates[0], MLPGate):
             self.hidden = _Affine(tensors, "layer.gate.hidden")
             self.activation = cast(str, activation_name(gates[0]))
-        start, end = gates[0].schedule
         sharp = torch.cat([gate.log_temperature for gate in gates]).any()
-        self.is_plain = start == end and not bool(sharp)
+        self.is_plain = not (gates[0].is_annealed or bool(sharp))
 
     def logits(self, z_BTD: Tensor, into_BTE: Tensor) -> None:
         self.z_BTD = self.seen = z_BTD

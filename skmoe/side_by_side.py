@@ -122,7 +122,7 @@ class _Model:
     def __post_init__(self) -> None:
         self.network, self.rows = self.request.network, self.request.rows
         self.plan = self.request.plan
-        gates = [g for g in self.network.gates() if g.schedule[0] != g.schedule[1]]
+        gates = [g for g in self.network.gates() if g.is_annealed]
         losses = (term.loss for term in self.plan.auxiliary_losses)
         self.annealed: list[Any] = [*gates, *(x for x in losses if hasattr(x, "anneal"))]
 

@@ -12,7 +12,16 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
 from benchmarks.speed.case import Case, Contestants, Goal
-from benchmarks.speed.layers import Step, _textbook
+from benchmarks.speed.layers import Step, textbook_layer
+from benchmarks.speed.searches import (
+    BATCHED,
+    GRID,
+    N_FOLDS,
+    N_ROWS,
+    PLAIN,
+    searching,
+    small_and_default,
+)
 from skmoe import DeepMoERegressor, MoERegressor
 from skmoe.datasets import make_compositional_regression
 from skmoe.precision import products_in
@@ -23,7 +32,6 @@ REPLAYED, CALLED = "skmoe", "skmoe, operation by operation"
 BLOCKS, ALL, TEXTBOOK = "rows in blocks", "all experts on all rows", "textbook loop"
 GPU, CPU = "on the GPU", "on the CPU"
 FIT, EPOCHS, PRODUCTS = "fit", "its epochs", "its arithmetic as large products"
-PLAIN, BATCHED = "GridSearchCV", "BatchedGridSearchCV"
 # Steps within a call, of which slow contestants take few, and the side of a large product.
 INNER, FEW, SIDE = 100, 4, 4096
 
@@ -64,7 +72,7 @@ def _step(n_rows: int, n_experts: int, n_inputs: int, width: int) -> Case:
         step.optimizer.rate = torch.tensor(1e-4, device="cuda")
 
         def textbook() -> None:
-            step.by_autograd(_textbook)
+            step.by_autograd(textbook_layer)
             step.optimizer.step()
 
         return {
@@ -219,43 +227,25 @@ def _device(n_rows: int, name: str, net: Any) -> Case:
 
 def _searches() -> Iterator[Case]:
     """Twelve candidates in five folds, and in twenty."""
-    small = MoERegressor(hidden_dim=16, embedding=None, solver="adam", max_epochs=20)
-    for name, net in {
-        "experts of 16 units, no embedding": small,
-        "default MoERegressor, 20 epochs": MoERegressor(max_epochs=20),
-    }.items():
-        yield _search(name, net, 5)
-    yield _search("experts of 16 units, no embedding", small, 20, plain=False)
+    nets = small_and_default()
+    for name, net in nets.items():
+        yield _search(name, net, N_FOLDS)
+    name, net = next(iter(nets.items()))
+    yield _search(name, net, 4 * N_FOLDS, plain=False)
 
 
 def _search(name: str, net: Any, n_folds: int, plain: bool = True) -> Case:
-    grid = {"n_experts": [2, 4, 8, 16], "learning_rate": [0.003, 0.01, 0.03]}
-    n_fits = 12 * n_folds
-
     def make(seed: int) -> Contestants:
-        X, y = make_compositional_regression(5000, n_blocks=2, random_state=seed)
-        X, y = X.astype(np.float32), y.astype(np.float32)
-        scores: dict[str, np.ndarray] = {}
-
-        def run(kind: Any, folds: int) -> None:
-            search = kind(
-                net.set_params(device="cuda", random_state=seed), grid, cv=folds, refit=False
-            )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                search.fit(X, y)
-            scores[kind.__name__] = search.cv_results_["mean_test_score"]
-            if len(scores) == 2:
-                np.testing.assert_allclose(*scores.values(), atol=0.05)
-
+        *_, run = searching(net.set_params(device="cuda"), GRID, seed)
         return {
             PLAIN: lambda: run(GridSearchCV, n_folds),
             BATCHED: lambda: run(BatchedGridSearchCV, n_folds),
-            "60 of them": lambda: run(BatchedGridSearchCV, 5),
+            "60 of them": lambda: run(BatchedGridSearchCV, N_FOLDS),
         }
 
     goal = Goal(PLAIN, BATCHED, at_least=15) if plain else Goal(BATCHED, "60 of them")
-    return _case(f"search, {n_fits} fits of 5,000 rows, {name}", make, [goal], turns=2)
+    work = f"search, {12 * n_folds} fits of {N_ROWS:,} rows, {name}"
+    return _case(work, make, [goal], turns=2)
 
 
 def _rows(n_rows: int, n_inputs: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

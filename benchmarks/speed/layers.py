@@ -42,8 +42,10 @@ def _step(n_inputs, width, n_outputs, n_experts, goals, textbook=False, n_rows=1
         step = Step(n_inputs, width, n_outputs, n_experts, n_rows, seed)
         found = {OURS: _often(step.by_hand)}
         if textbook:
-            assert_close(step.answers(_textbook), step.answers(_layer), rtol=1e-4, atol=1e-5)
-            found[TEXTBOOK] = _often(lambda: step.by_autograd(_textbook))
+            assert_close(
+                step.answers(textbook_layer), step.answers(_layer), rtol=1e-4, atol=1e-5
+            )
+            found[TEXTBOOK] = _often(lambda: step.by_autograd(textbook_layer))
         else:
             found[AUTOGRAD] = _often(lambda: step.by_autograd(_layer))
             found[PRODUCTS] = _often(_products(step.layer, step.x_BTD))
@@ -129,7 +131,7 @@ def _often(call: Callable[[], object], times: int = INNER) -> Callable[[], None]
     return calls
 
 
-def _textbook(layer: MoELayer, x_BTD: Tensor) -> Tensor:
+def textbook_layer(layer: MoELayer, x_BTD: Tensor) -> Tensor:
     """Expert by expert: rows that ask it, its answers, added to the sum."""
     weights_BTK, ids_BTK, *_ = layer.router(layer.gate(x_BTD))
     w_hidden, b_hidden, w_output, b_output = layer.experts.stacked()

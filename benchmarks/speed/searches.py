@@ -1,7 +1,7 @@
 """A grid search: batched, plain, and over a net of skorch."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -21,20 +21,47 @@ PLAIN, BATCHED = "GridSearchCV", "BatchedGridSearchCV"
 SKORCH = "GridSearchCV over skorch"
 N_ROWS, N_FOLDS = 5000, 5
 EXPERTS, RATES = [2, 4, 8, 16], [0.003, 0.01, 0.03]
+GRID = {"n_experts": EXPERTS, "learning_rate": RATES}
 WIDTH, EPOCHS, BATCH = 16, 20, 128
 
 
 def cases() -> Iterator[Case]:
     """Twelve candidates in five folds: sixty fits."""
-    grid = {"n_experts": EXPERTS, "learning_rate": RATES}
-    small = MoERegressor(hidden_dim=WIDTH, embedding=None, solver="adam", max_epochs=EPOCHS)
-    small_case = f"experts of {WIDTH} units, no embedding"
-    yield _search(small_case, small, grid, at_least=3, skorch_at_least=20)
-    default = MoERegressor(max_epochs=EPOCHS)
-    yield _search(f"default MoERegressor, {EPOCHS} epochs", default, grid, at_least=3)
+    (small_case, small), (default_case, default) = small_and_default().items()
+    yield _search(small_case, small, GRID, at_least=3, skorch_at_least=20)
+    yield _search(default_case, default, GRID, at_least=3)
     deep = DeepMoERegressor(arrangement="ensemble", max_epochs=10)
     grid = {"n_experts": [2, 4], "learning_rate": [0.01, 0.02, 0.04], "weight_decay": [0, 0.01]}
     yield _search("ensemble of 8, 10 epochs", deep, grid)
+
+
+def small_and_default() -> dict[str, MoERegressor]:
+    """By name: one that takes little beside calls, and the usual one."""
+    small = MoERegressor(hidden_dim=WIDTH, embedding=None, solver="adam", max_epochs=EPOCHS)
+    return {
+        f"experts of {WIDTH} units, no embedding": small,
+        f"default MoERegressor, {EPOCHS} epochs": MoERegressor(max_epochs=EPOCHS),
+    }
+
+
+def searching(
+    estimator: Any, grid: dict, seed: int
+) -> tuple[np.ndarray, np.ndarray, Callable[..., None]]:
+    """Data, and a function that runs a search of a kind on them; all kinds find the same."""
+    X, y = make_compositional_regression(N_ROWS, n_blocks=2, random_state=seed)
+    X, y = X.astype(np.float32), y.astype(np.float32)
+    scores: dict[str, np.ndarray] = {}
+
+    def run(kind: Any, n_folds: int = N_FOLDS) -> None:
+        search = kind(estimator.set_params(random_state=seed), grid, cv=n_folds, refit=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            search.fit(X, y)
+        scores[kind.__name__] = search.cv_results_["mean_test_score"]
+        if len(scores) == 2:  # the same models, up to rounding that training magnifies
+            np.testing.assert_allclose(*scores.values(), atol=0.05)
+
+    return X, y, run
 
 
 def _search(
@@ -45,21 +72,7 @@ def _search(
     skorch_at_least: float | None = None,
 ) -> Case:
     def make(seed: int) -> Contestants:
-        X, y = make_compositional_regression(N_ROWS, n_blocks=2, random_state=seed)
-        X, y = X.astype(np.float32), y.astype(np.float32)
-        scores: dict[str, np.ndarray] = {}
-
-        def run(kind) -> None:
-            search = kind(
-                estimator.set_params(random_state=seed), grid, cv=N_FOLDS, refit=False
-            )
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                search.fit(X, y)
-            scores[kind.__name__] = search.cv_results_["mean_test_score"]
-            if len(scores) == 2:  # the same models, up to rounding that training magnifies
-                np.testing.assert_allclose(*scores.values(), atol=0.05)
-
+        X, y, run = searching(estimator, grid, seed)
         return {
             PLAIN: lambda: run(GridSearchCV),
             BATCHED: lambda: run(BatchedGridSearchCV),
