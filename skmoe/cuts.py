@@ -19,9 +19,10 @@ SADDLE = 0.5
 SMALLEST_REGION = 0.01
 # Rows beside a border have no region at first. If those are too many, there are no regions.
 SMALLEST_COVER = 0.5
-# Least share of cut edges between two regions, unless they touch along less than this share of
-# a border of theirs.
-REAL, CONTACT = 0.3, 0.1
+# Regions are one if less than this share of the edges between them is cut, or if there are too
+# many regions and less than that share is. Where they touch along less than a share of their
+# borders, they stay two.
+HARDLY_ANY, FEW, CONTACT = 0.1, 0.3, 0.1
 NOWHERE = -1
 
 
@@ -214,9 +215,12 @@ def _chain(n: int) -> NDArray[np.intp]:
 
 
 def merged(
-    labels: NDArray[np.intp], neighbours: np.ndarray, cut: np.ndarray
+    labels: NDArray[np.intp], neighbours: np.ndarray, cut: np.ndarray, most: int = 1
 ) -> NDArray[np.intp]:
-    """Labels in which regions are one unless many of the edges between them are cut.
+    """Labels in which regions are one if hardly any of the edges between them are cut.
+
+    If there are more than `most` regions, also if few are. A piece cut in two only asks for one
+    more expert, where two in one leave an expert with a jump.
 
     Examples
     --------
@@ -235,7 +239,7 @@ def merged(
         between = edges > CONTACT * np.minimum(around[:, None], around)
         share = np.where(between, cuts / np.maximum(edges, 1), 1.0)
         kept, gone = sorted(np.unravel_index(share.argmin(), share.shape))
-        if share[kept, gone] >= REAL:
+        if share[kept, gone] >= (FEW if n_regions > most else HARDLY_ANY):
             return labels
         labels = np.where(labels == gone, kept, labels)
         labels = labels - (labels > gone)

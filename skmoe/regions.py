@@ -50,6 +50,7 @@ def find_regions(
     values: np.ndarray,
     slopes: np.ndarray,
     cut_factor: float = CUT_FACTOR,
+    most: int = 1,
 ) -> NDArray[np.intp] | None:
     """The regions in between the jumps of a function.
 
@@ -64,6 +65,9 @@ def find_regions(
     cut_factor : float, default=8.0
         By how many times what gradients fail by on most edges they fail across a border. With
         less, low jumps are found as well, and places where a function bends.
+    most : int, default=1
+        If there are more regions than this, those with a border of which only a part is told
+        are one; else only those with hardly any border.
 
     Returns
     -------
@@ -87,7 +91,7 @@ def find_regions(
     labels = between_cuts(coordinates, neighbours, cut)
     if labels is None:
         return None
-    labels = merged(grown(labels, neighbours, missed), neighbours, cut)
+    labels = merged(grown(labels, neighbours, missed), neighbours, cut, most)
     return largest_first(labels) if labels.max() > 0 else None
 
 

@@ -28,6 +28,17 @@ def test_what_is_connected_without_a_label_is_a_region():
     assert labels.tolist() == [0, -1, 1, 1, 2]
 
 
+def test_a_border_of_which_a_part_is_told_is_given_up_only_if_there_are_too_many_regions():
+    # Regions 0, 1, 2 in a row; a fifth of the edges between 0 and 1 is cut, half of those
+    # between 1 and 2.
+    labels = np.repeat([0, 1, 2], 10)
+    neighbours = np.r_[np.arange(10, 20), np.arange(20, 30), np.arange(10, 20)][:, None]
+    cut = np.zeros((30, 1), dtype=bool)
+    cut[[0, 1, 10, 11, 12, 13, 14, 20, 21, 22, 23, 24]] = True
+    assert merged(labels, neighbours, cut, most=3).tolist() == labels.tolist()
+    assert merged(labels, neighbours, cut, most=2).tolist() == [0] * 20 + [1] * 10
+
+
 def test_regions_that_hardly_touch_are_not_merged():
     """0 and 2 touch by one edge of many, which is not cut; all others are."""
     neighbours = np.repeat([[1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 2, 2], [1, 1, 1, 1, 1, 1]], 2, 0)

@@ -211,7 +211,7 @@ def _few_regions(
     """Regions of a function, of which small ones may be given up if they are too many."""
     labels = None
     for cut_factor in CUT_FACTORS:
-        labels = find_regions(*view, cut_factor)
+        labels = find_regions(*view, cut_factor, most)
         if labels is not None:
             labels = largest_regions(labels, most)
         if _count(labels) <= most:
