@@ -3,6 +3,7 @@
 And predictions, of many rows and of one.
 """
 
+import copy
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,8 +26,12 @@ EPOCHS = {1_000: 100, 10_000: 20, 100_000: 4}
 def cases() -> Iterator[Case]:
     for n_rows, n_epochs in EPOCHS.items():
         yield _fit(n_rows, n_epochs)
-    yield _over_steps("one net of W=64", 20_000, 40, n_experts=1)
-    yield _over_steps("top 2 of 16 experts of W=64", 20_000, 40, n_experts=16, top_k=2)
+    sparse = {"n_experts": 16, "top_k": 2}
+    yield _over_steps("one net", 20_000, 40, BATCH, n_experts=1)
+    yield _over_steps("top 2 of 16 experts", 20_000, 40, BATCH, **sparse)
+    yield _over_steps("top 2 of 16 experts", 40_000, 20, 1024, **sparse)
+    large = {"n_features": 64, "width": 256, "n_outputs": 64}
+    yield _over_steps("top 2 of 16 experts", 20_000, 10, 1024, **large, **sparse)
     yield _prediction(100_000)
     yield _single_row()
 
@@ -73,26 +78,39 @@ def _fit(n_rows: int, n_epochs: int) -> Case:
     return Case(f"fit, {sizes}", make, goals)
 
 
-def _over_steps(name: str, n_rows: int, n_epochs: int, **given) -> Case:
-    """A fit with validation, history and callbacks, and as many steps on one batch."""
+def _over_steps(
+    name: str,
+    n_rows: int,
+    n_epochs: int,
+    batch: int,
+    n_features: int = N_FEATURES,
+    width: int = WIDTH,
+    n_outputs: int = 1,
+    **given,
+) -> Case:
+    """A fit with validation, history and callbacks, and as many steps of the fitted network.
+
+    They are taken on one batch. (At the start of a fit, as many rows ask each expert; at its
+    end some are asked by many, which makes products slower.)
+    """
 
     def make(seed: int) -> Contestants:
-        X, y = _data(n_rows, seed)
+        X, y = _waves(n_rows, n_features, n_outputs, seed)
         moe = MoERegressor(
-            hidden_dim=WIDTH,
+            hidden_dim=width,
             solver="adam",
             embedding=None,
             early_stopping=True,
             max_epochs=n_epochs,
-            batch_size=BATCH,
+            batch_size=batch,
             random_state=seed,
             **given,
         )
-        _quietly(moe.fit, X[:500], y[:500])
+        _quietly(moe.fit, X, y)
         n_learned = n_rows - round(moe.validation_fraction * n_rows)
-        n_steps = n_epochs * -(-n_learned // BATCH)
-        sizes = N_FEATURES, WIDTH, 1, given["n_experts"], BATCH, seed
-        step = Step(*sizes, top_k=given.get("top_k")).with_optimizer
+        n_steps = n_epochs * -(-n_learned // batch)
+        x, target = torch.from_numpy(X[:batch]), torch.from_numpy(y[:batch])
+        step = Step(copy.deepcopy(moe.net_), x, target.view(batch, -1)).with_optimizer
 
         def steps() -> None:
             for _ in range(n_steps):
@@ -101,8 +119,17 @@ def _over_steps(name: str, n_rows: int, n_epochs: int, **given) -> Case:
         return {OURS: lambda: _quietly(moe.fit, X, y), STEPS: steps}
 
     goal = Goal(OURS, STEPS, at_most=1.15)
-    sizes = f"{n_rows:,} rows, D={N_FEATURES}, {n_epochs} epochs, batches of {BATCH}"
-    return Case(f"fit, {name}, {sizes}", make, [goal])
+    sizes = f"D={n_features}, W={width}, O={n_outputs}, {n_epochs} epochs, batches of {batch:,}"
+    return Case(f"fit, {name}, {n_rows:,} rows, {sizes}", make, [goal])
+
+
+def _waves(n_rows: int, n_features: int, n_outputs: int, seed: int):
+    """Outputs that are waves along random directions."""
+    generator = np.random.default_rng(seed)
+    X = generator.standard_normal((n_rows, n_features), dtype=np.float32)
+    directions = generator.standard_normal((n_features, n_outputs), dtype=np.float32)
+    y = np.sin(X @ directions / n_features**0.5)
+    return X, y if n_outputs > 1 else y.ravel()
 
 
 def _skorch(n_epochs: int) -> NeuralNetRegressor:

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
 from benchmarks.speed.case import Case, Contestants, Goal
-from benchmarks.speed.layers import Step, textbook_layer
+from benchmarks.speed.layers import random_step, textbook_layer
 from benchmarks.speed.searches import (
     BATCHED,
     GRID,
@@ -68,7 +68,7 @@ def _step(n_rows: int, n_experts: int, n_inputs: int, width: int) -> Case:
     """Loss, gradients and optimiser, top 2 of some experts."""
 
     def make(seed: int) -> Contestants:
-        step = Step(n_inputs, width, 1, n_experts, n_rows, seed, device="cuda")
+        step = random_step(n_inputs, width, 1, n_experts, n_rows, seed, device="cuda")
         step.optimizer.rate = torch.tensor(1e-4, device="cuda")
 
         def textbook() -> None:
@@ -86,7 +86,7 @@ def _step(n_rows: int, n_experts: int, n_inputs: int, width: int) -> Case:
     return _case(f"step, {sizes}", make, goals)
 
 
-def _replayed(step: Step, sorting: float) -> Callable[[], None]:
+def _replayed(step: random_step, sorting: float) -> Callable[[], None]:
     """A step that is recorded, with rows sorted from so many saved multiply-adds on."""
     recorder = Recorder(step.with_optimizer, torch.device("cuda"))
     with mock.patch("skmoe.nn.dispatch.SORTING_ON_CUDA", sorting):

@@ -39,7 +39,7 @@ def _step(n_inputs, width, n_outputs, n_experts, goals, textbook=False, n_rows=1
     """Forward and backward pass, top 2 of some experts."""
 
     def make(seed: int) -> Contestants:
-        step = Step(n_inputs, width, n_outputs, n_experts, n_rows, seed)
+        step = random_step(n_inputs, width, n_outputs, n_experts, n_rows, seed)
         found = {OURS: _often(step.by_hand)}
         if textbook:
             assert_close(
@@ -62,7 +62,7 @@ def _more_experts(n_rows: Callable[[int], int], most: float, name: str) -> Case:
     def make(seed: int) -> Contestants:
         found = {}
         for n_experts in (many, few):
-            step = Step(16, 64, 1, n_experts, n_rows(n_experts), seed)
+            step = random_step(16, 64, 1, n_experts, n_rows(n_experts), seed)
             times = INNER * n_rows(many) // n_rows(n_experts)
             found[f"{n_experts} experts"] = _often(step.with_optimizer, times)
         return found
@@ -74,22 +74,10 @@ def _more_experts(n_rows: Callable[[int], int], most: float, name: str) -> Case:
 class Step:
     """A batch and a network of one layer, and ways to find its gradients."""
 
-    def __init__(
-        self, n_inputs, width, n_outputs, n_experts, n_rows, seed, top_k=2, device="cpu"
-    ):
-        generator = torch.Generator().manual_seed(seed)
-        self.network = MoENetwork(
-            n_inputs,
-            n_outputs,
-            n_experts=n_experts,
-            top_k=top_k,
-            hidden_dim=width,
-            generator=generator,
-        ).to(device)
-        self.layer = self.network.layer
-        self.x = torch.randn(n_rows, n_inputs, generator=generator).to(device)
-        self.y = torch.randn(n_rows, n_outputs, generator=generator).to(device)
-        self.weight = torch.ones(n_rows, device=device)
+    def __init__(self, network: MoENetwork, x: Tensor, y: Tensor):
+        self.network, self.layer = network, network.layer
+        self.x, self.y = x, y
+        self.weight = torch.ones(len(x), device=x.device)
         self.x_BTD = self.x.unsqueeze(0)
         self.optimizer = FlatAdamW(self.network, 1e-4, 1e-2)
         by_hand = gradient_by_hand(self.network, SquaredError(), (), Room())
@@ -117,6 +105,24 @@ class Step:
     @torch.no_grad()
     def answers(self, forward: Callable[[MoELayer, Tensor], Tensor]) -> Tensor:
         return forward(self.layer, self.x_BTD)
+
+
+def random_step(
+    n_inputs, width, n_outputs, n_experts, n_rows, seed, top_k=2, device="cpu"
+) -> Step:
+    """Of a network as it starts, whose experts are asked by about as many rows each."""
+    generator = torch.Generator().manual_seed(seed)
+    network = MoENetwork(
+        n_inputs,
+        n_outputs,
+        n_experts=n_experts,
+        top_k=top_k,
+        hidden_dim=width,
+        generator=generator,
+    )
+    x = torch.randn(n_rows, n_inputs, generator=generator)
+    y = torch.randn(n_rows, n_outputs, generator=generator)
+    return Step(network.to(device), x.to(device), y.to(device))
 
 
 def _layer(layer: MoELayer, x_BTD: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from skorch.callbacks import Callback
@@ -14,7 +15,10 @@ from benchmarks.speed.case import DID_NOT_GET_THERE, Case, Contestants, Goal
 from benchmarks.tasks import Task, folder
 from skmoe import MoERegressor
 
-TREES, OURS, BRIEF = "LightGBM", "skmoe, default", "skmoe, 10 epochs"
+TREES, OURS = "LightGBM", "skmoe, default"
+# Features as they are, and rates that fall sooner: the cheapest way to a fair error, where the
+# default is made for a low one.
+BRIEF = "skmoe, no embedding, 5 epochs"
 LEAST_ROWS = 10_000
 # The data's splits are numbered from 0, seeds of turns from here.
 FIRST_SEED = 1000
@@ -64,9 +68,7 @@ def _race(task: Task) -> Case:
             return DID_NOT_GET_THERE
 
         moe = MoERegressor(callbacks=[finish], solver="adam", random_state=seed)
-        brief = MoERegressor(
-            callbacks=[finish], solver="adam", max_epochs=10, random_state=seed
-        )
+        brief = clone(moe).set_params(embedding=None, max_epochs=5)
         race(MoERegressor(2, callbacks=[Finish(np.inf)], solver="adam"))  # late imports
         return {
             OURS: lambda: race(moe),
