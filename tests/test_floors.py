@@ -45,7 +45,7 @@ FLOORS = [
     },
     {"nn.base_experts", "nn.sparse_mixture"},
     {"nn.mlp_experts", "datasets._cells"},
-    {"nn.factorized", "nn.patches"},
+    {"nn.factorized", "nn.patches", "nn.region_gates"},
     {"nn.gates", "nn.routers", "nn.embeddings", "datasets.manifolds", "datasets.targets"},
     {"datasets.iterated"},
     {
