@@ -45,7 +45,7 @@ FLOORS = [
     },
     {"nn.base_experts", "nn.sparse_mixture"},
     {"nn.mlp_experts", "datasets._cells"},
-    {"nn.factorized", "nn.patches", "nn.region_gates"},
+    {"nn.factorized", "nn.patches", "nn.region_gates", "nn.expert_choice"},
     {"nn.gates", "nn.routers", "nn.embeddings", "datasets.manifolds", "datasets.targets"},
     {"datasets.iterated"},
     {
