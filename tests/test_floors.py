@@ -61,7 +61,7 @@ FLOORS = [
     {"nn.networks"},
     {"nn.adapters"},
     {"batches", "optimizer", "objective", "checkpoint"},
-    {"short_memory", "stacked_rows"},
+    {"short_memory", "stacked_rows", "stacked_optimizer"},
     {"model", "plan", "shallow_gradient", "resident"},
     {"course", "kinds"},
     {"loop"},
