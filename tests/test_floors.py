@@ -62,7 +62,7 @@ FLOORS = [
     {"nn.adapters"},
     {"batches", "optimizer", "objective", "checkpoint"},
     {"short_memory", "stacked_rows", "stacked_optimizer"},
-    {"model", "plan", "shallow_gradient", "resident"},
+    {"model", "plan", "shallow_gradient", "resident", "normal_equations"},
     {"course", "kinds"},
     {"loop"},
     {
