@@ -103,6 +103,8 @@ FLOORS = [
         "estimators._views",
         "estimators._saving",
         "estimators._exporting",
+        "estimators._pickling",
+        "estimators._starting",
     },
     {"estimators._base"},
     {"estimators.shallow", "estimators.deep"},
