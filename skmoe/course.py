@@ -24,7 +24,7 @@ class Course:
         if self.plan.scheduled:
             progress = self.step / self.last
             for group in self.optimizer.param_groups:
-                group["lr"] = self.plan.learning_rate * schedule(progress)
+                group["lr"] = self._rate(progress)
             for part in self.annealed:
                 part.anneal(progress)
         self.step += 1
@@ -35,13 +35,9 @@ class Course:
             return None
         scheduled = self.plan.scheduled
         self.gates = [gate for gate in self.annealed if scheduled and gate.is_annealed]
-        shares = (torch.arange(self.last + 1, dtype=torch.float64) / self.last).tolist()
         lines = [
-            [
-                self.plan.learning_rate * (schedule(share) if scheduled else 1.0),
-                *(gate.log_temperature_at(share) for gate in self.gates),
-            ]
-            for share in shares
+            [self._rate(progress), *(gate.log_temperature_at(progress) for gate in self.gates)]
+            for progress in (step / self.last for step in range(self.last + 1))
         ]
         return torch.tensor(lines, dtype=torch.float32, device=device)
 
@@ -55,3 +51,7 @@ class Course:
         """Be where so many steps lead to, which others have taken."""
         self.step += n_steps - 1
         self.follow()
+
+    def _rate(self, progress: float) -> float:
+        share = schedule(progress) if self.plan.scheduled else 1.0
+        return self.plan.learning_rate * share

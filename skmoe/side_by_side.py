@@ -40,10 +40,11 @@ from skmoe.nn.losses import FitLoss
 from skmoe.nn.networks import MoENetwork
 from skmoe.nn.soft_mixture import Room
 from skmoe.objective import auxiliary_losses, fit_loss, validation_loss
-from skmoe.optimizer import StackedAdamW, schedule
+from skmoe.optimizer import schedule
 from skmoe.plan import TrainingPlan, TrainingResult
 from skmoe.resident import ResidentEpochs, repeats_steps
 from skmoe.shallow_gradient import ShallowGradient
+from skmoe.stacked_optimizer import StackedAdamW
 from skmoe.stacked_rows import StackedBatch, StackedRows
 from skmoe.threads import threads
 from skmoe.training import train_alone

@@ -17,9 +17,9 @@ from skmoe._registry import Part
 from skmoe.model import Architecture
 from skmoe.model_file import ModelFileError, check_keys
 from skmoe.nn.base import Network
-from skmoe.nn.gates import RegionGate
+from skmoe.nn.expert_choice import ExpertChoiceRouter
 from skmoe.nn.patches import PatchGate
-from skmoe.nn.routers import ExpertChoiceRouter
+from skmoe.nn.region_gates import RegionGate
 from skmoe.optimizer import by_decay
 from skmoe.stored_values import Reader, Writer
 

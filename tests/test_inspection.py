@@ -2,11 +2,9 @@
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LinearRegression
 
 from skmoe import DeepMoERegressor, MoERegressor
 from skmoe.inspection import (
-    error_by_region,
     expert_usage,
     jain_fairness,
     router_saturation,
@@ -146,39 +144,3 @@ def test_one_layer_has_no_paths(random):
     for kind in (MoERegressor(2, solver="ridge"), DeepMoERegressor(1, 2, max_epochs=2)):
         with pytest.raises(ValueError, match="Paths need two layers or more"):
             routing_flow(kind.fit(X, X[:, 0]), X)
-
-
-@pytest.mark.parametrize("n_outputs", [0, 2])
-def test_errors_of_regions_are_those_of_their_rows(n_outputs, random):
-    X = random.normal(size=(N, 3))
-    y = np.column_stack([X[:, 0], X[:, 1]]) if n_outputs else X[:, 0]
-    linear, weight = (
-        LinearRegression().fit(X, y + random.normal(size=y.shape)),
-        random.random(N),
-    )
-    labels = random.choice(["a", "b", "c"], N)
-    errors = error_by_region(linear, X, y, labels, sample_weight=weight)
-    assert errors.names.tolist() == ["a", "b", "c"]
-    off = linear.predict(X) - y
-    for name, rmse, bias, share in zip(*errors[:4], strict=True):
-        some = labels == name
-        mean_square = np.average(off[some] ** 2, axis=0, weights=weight[some])
-        np.testing.assert_allclose(rmse, np.sqrt(mean_square))
-        np.testing.assert_allclose(bias, np.average(off[some], axis=0, weights=weight[some]))
-        assert share == pytest.approx(weight[some].sum() / weight.sum())
-    total = np.sqrt(np.average(off**2, axis=0, weights=weight))
-    np.testing.assert_allclose(errors.total_rmse, total)
-
-
-def test_errors_of_experts_are_those_of_the_rows_that_they_answer(fitted):
-    moe, X = fitted
-    top = moe.apply(X).reshape(N, -1)[:, -1]
-    layer = 0 if isinstance(moe, MoERegressor) else 1
-    errors = error_by_region(moe, X, X[:, 0], layer=layer)
-    assert errors.names.tolist() == sorted(set(top))
-    for name, share in zip(errors.names, errors.share, strict=True):
-        assert share == pytest.approx((top == name).mean())
-    with pytest.raises(ValueError, match=r"layer must be in \[0, .\]. Got 9"):
-        error_by_region(moe, X, X[:, 0], layer=9)
-    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
-        error_by_region(moe, X, X[:, 0], np.zeros(N - 1))

@@ -3,61 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from last_maps import OUT, N, build, design_matrix, draw, every_network
 from torch.testing import assert_close
 
-from skmoe._registry import part
 from skmoe.batches import Rows
-from skmoe.linear_solve import BIAS_SCALE, TOLERANCE, solve_output
-from skmoe.nn.base_experts import Experts
-from skmoe.nn.experts import EXPERTS
-from skmoe.nn.networks import MoENetwork, ParallelMoENetwork, StackMoENetwork
-
-N, D, OUT = 150, 3, 2
-NETWORKS = {
-    "soft": (MoENetwork, {"n_experts": 3}),
-    "top-1": (MoENetwork, {"n_experts": 4, "top_k": 1}),
-    "sparse": (MoENetwork, {"n_experts": 7, "top_k": 2}),
-    "nearly all": (MoENetwork, {"n_experts": 4, "top_k": 3}),
-    "shared": (MoENetwork, {"n_experts": 9, "top_k": 2, "n_shared_experts": 2}),
-    "linear": (MoENetwork, {"n_experts": 5, "top_k": 2, "expert": "linear"}),
-    "constant": (MoENetwork, {"n_experts": 5, "expert": "constant"}),
-    "latent": (
-        MoENetwork,
-        {"n_experts": 5, "top_k": 2, "expert": part("latent", latent_dim=2)},
-    ),
-    "parallel": (ParallelMoENetwork, {"n_experts": 3, "n_layers": 2, "model_dim": 6}),
-    "stack": (StackMoENetwork, {"n_experts": 3, "n_layers": 2, "model_dim": 6}),
-}
-every_network = pytest.mark.parametrize("name", NETWORKS)
-
-
-def build(name, seed=0):
-    cls, settings = NETWORKS[name]
-    generator = torch.Generator().manual_seed(seed)
-    network = cls(D, OUT, hidden_dim=4, generator=generator, **settings)
-    return network.double().eval()
-
-
-def draw(n=N, seed=1):
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(n, D, generator=generator, dtype=torch.float64)
-    noise = 0.1 * torch.randn(n, OUT, generator=generator, dtype=torch.float64)
-    y = torch.stack([x[:, 0] * x[:, 1], x[:, 2].abs()], 1) + noise
-    return Rows(x, y, 0.5 + torch.rand(n, generator=generator, dtype=torch.float64))
-
-
-@torch.no_grad()
-def design_matrix(network, x):
-    """Columns are the answers to unit maps: built from predictions alone."""
-    kept = network.output_map()
-    columns = []
-    for index in range(kept[..., 0].numel()):
-        unit = torch.zeros_like(kept)
-        unit.view(-1, OUT)[index, 0] = 1.0
-        network.set_output_map(unit)
-        columns.append(network(x)[0][:, 0])
-    network.set_output_map(kept)
-    return torch.stack(columns, 1).numpy()
+from skmoe.linear_solve import TOLERANCE, solve_output
+from skmoe.normal_equations import BIAS_SCALE
 
 
 def naive_change(network, rows, alpha):
@@ -74,18 +25,10 @@ def naive_change(network, rows, alpha):
 
 
 @every_network
-def test_prediction_is_linear_in_the_output_map(name):
-    network, x = build(name), draw().x
-    by_hand = design_matrix(network, x) @ network.output_map().flatten(0, 1).numpy()
-    with torch.no_grad():
-        assert_close(torch.from_numpy(by_hand), network(x)[0])
-
-
-@every_network
 @pytest.mark.parametrize("block_values", [8_000_000, 500])
 def test_solution_is_that_of_the_explicit_regression(name, block_values, monkeypatch):
-    monkeypatch.setattr("skmoe.linear_solve.BLOCK_VALUES", block_values)
-    monkeypatch.setattr("skmoe.linear_solve.GRAM_ROWS", 4)
+    monkeypatch.setattr("skmoe.normal_equations.BLOCK_VALUES", block_values)
+    monkeypatch.setattr("skmoe.normal_equations.GRAM_ROWS", 4)
     network, rows = build(name), draw()
     before = network.output_map()
     solution = solve_output(network, rows, draw(80, seed=2))
@@ -176,29 +119,3 @@ def test_of_nearly_equal_scores_the_strongest_penalty_is_taken(monkeypatch):
     best = solve_output(build("soft"), rows, held_out)
     assert chosen.alpha >= best.alpha
     assert best.score <= chosen.score <= TOLERANCE * best.score
-
-
-def test_a_network_without_a_last_map_is_refused():
-    class Sines(Experts):
-        def __init__(self, n_blocks, n_experts, n_inputs, n_outputs):
-            super().__init__(n_blocks, n_experts, n_inputs, n_outputs)
-            self.phase = torch.nn.Parameter(torch.zeros(n_blocks * n_experts, 1, n_outputs))
-
-        def stacked(self):
-            return (self.phase,)
-
-        def evaluate(self, x_GCD, *stacked):
-            return torch.sin(x_GCD.sum(-1, keepdim=True) + stacked[0])
-
-    network = MoENetwork(D, OUT, n_experts=3, expert=Sines).double()
-    assert network.output_map() is None
-    with pytest.raises(ValueError, match="last step is a linear map"):
-        solve_output(network, draw())
-
-
-def test_all_kinds_of_experts_that_are_not_one_tensor_end_in_a_map():
-    for kind in EXPERTS:
-        if not EXPERTS[kind].asks_some:
-            continue
-        network = MoENetwork(D, OUT, n_experts=3, expert=kind)
-        assert network.output_map() is not None

@@ -1,13 +1,12 @@
 """What both estimators share: fit, predict, views of the routing, state that travels.
 
-`fit` reads as its own table of contents; each step is a short method below it. A fit builds
-a new `FittedModel` and puts it in place at the very end, so an estimator holds either the
-old model or the new one.
+`fit` reads as its own table of contents; each step is a short method below it, and what it
+starts from is in `_starting`. A fit builds a new `FittedModel` and puts it in place at the very
+end, so an estimator holds either the old model or the new one.
 """
 
-import copy
 import warnings
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,13 +24,11 @@ from skmoe._callbacks import CallbackSupportMixin
 from skmoe._registry import Part
 from skmoe._validation import (
     SEEN,
-    check_outputs,
     check_rows,
     check_validation_rows,
     fit_context,
     validate_parameters,
 )
-from skmoe._version import __version__
 from skmoe.batches import Rows
 from skmoe.estimators import _auto, _closed_form, _second_order
 from skmoe.estimators._attempts import Attempt, first_good
@@ -45,30 +42,24 @@ from skmoe.estimators._parameters import (
     auxiliary_losses,
     check_gate_and_router,
     check_gates_can_learn,
-    check_is_distribution,
 )
+from skmoe.estimators._pickling import Pickling
 from skmoe.estimators._saving import Saving
+from skmoe.estimators._starting import Starting
 from skmoe.estimators._surgery import AfterFit
 from skmoe.estimators._tasks import fit_tasks, watched
 from skmoe.estimators._views import Views
 from skmoe.folds import leave_out
 from skmoe.gradients import gradients
-from skmoe.initialization import INITS, with_bins
 from skmoe.loop import count_dead
-from skmoe.model import Architecture, FittedModel
+from skmoe.model import FittedModel
 from skmoe.monitors import check_callbacks
 from skmoe.nn.base import Network
 from skmoe.nn.losses import LOSSES
 from skmoe.plan import TrainingPlan, TrainingResult
 from skmoe.precision import products_in
-from skmoe.scaling import Scaling
-from skmoe.stored_values import with_parts, without_parts
 from skmoe.threads import threads
 from skmoe.training import train
-from skmoe.upcycling import dense_net_of, upcycle
-
-# In a pickle: by which version it was made.
-VERSION = "_skmoe_version"
 
 
 class BaseMoERegressor(
@@ -77,6 +68,8 @@ class BaseMoERegressor(
     Exporting,
     Views,
     Glance,
+    Starting,
+    Pickling,
     CallbackSupportMixin,
     MultiOutputMixin,
     RegressorMixin,
@@ -87,12 +80,7 @@ class BaseMoERegressor(
 
     _parameter_constraints: dict[str, Any] = CONSTRAINTS
 
-    _hidden_dims: dict[str, int]  # what hidden_dim="auto" means
     _networks: tuple[str, ...]  # that it may have
-
-    @abstractmethod
-    def _network(self, n_rows: int) -> tuple[str, dict[str, Any]]:
-        """Name of the network and the arguments that are its own."""
 
     @fit_context
     def fit(
@@ -261,47 +249,6 @@ class BaseMoERegressor(
             model = model.calibrated(*judges)
         return model, result
 
-    def _start(
-        self,
-        X: np.ndarray,
-        y: np.ndarray,
-        weight: np.ndarray,
-        random: np.random.RandomState,
-        solver: str,
-        keep: bool,
-    ) -> tuple[FittedModel, Rows]:
-        """An untrained model, or a copy of the fitted one to go on from; and scaled rows."""
-        seed = int(random.randint(2**31 - 1))
-        device = _auto.device(self.device, len(X))
-        dtype = _auto.trained_dtype(self.dtype, len(X), device)
-        if keep and hasattr(self, "_model"):
-            check_outputs(y, len(self._model.y_scaling.center))
-            net = copy.deepcopy(self._model.net).to(device, dtype)
-            model = replace(self._model, net=net)
-            return model, model.rows(X, y, weight)
-        x_scaling = Scaling.of_features(X, weight)
-        name, arguments = self._network(len(X))
-        scaled = x_scaling.apply_softly(X)
-        axes = self._axes(scaled, weight)
-        arguments |= self._shared_arguments(scaled, weight, y.shape[1], solver, axes)
-        dense = dense_net_of(self.init) if isinstance(self.init, BaseEstimator) else None
-        if dense is not None:
-            arguments |= dense.arguments()
-        architecture = Architecture(name, arguments)
-        net = architecture.build(torch.Generator().manual_seed(seed)).to(device, dtype)
-        if axes is not None:
-            net.set_axes(*map(torch.as_tensor, axes))
-        model = FittedModel(architecture, net, x_scaling, Scaling.of_targets(y, weight))
-        if model.is_distribution:
-            check_is_distribution(net)
-        rows = model.rows_of(scaled, y, weight)
-        if dense is not None:
-            upcycle(model, dense)
-            return model, rows
-        start, settings = INITS.resolve(_auto.init(self.init, solver))
-        start(net, rows, seed, **settings)
-        return model, rows
-
     def _descend(
         self,
         model: FittedModel,
@@ -334,10 +281,6 @@ class BaseMoERegressor(
         """What to train and how, after a look at what there is to learn."""
         yield Attempt(model, plan)
 
-    def _is_ensemble(self, n_rows: int) -> bool:
-        """Whether there are several nets, to be averaged."""
-        return False
-
     def _folds(
         self,
         model: FittedModel,
@@ -351,39 +294,6 @@ class BaseMoERegressor(
             generator = torch.Generator(model.device).manual_seed(seed)
             return leave_out(rows, model.net.n_members, generator) or (rows, None)
         return rows, held_out
-
-    def _axes(self, X: np.ndarray, weight: np.ndarray) -> Any:
-        """Coordinates of the scaled features that the network is to see in their place."""
-        return None
-
-    def _shared_arguments(
-        self, X: np.ndarray, weight: np.ndarray, n_outputs: int, solver: str, axes: Any
-    ) -> dict[str, Any]:
-        """Arguments that all networks take."""
-        n_seen = X.shape[1] if axes is None else axes[0].shape[1]
-        arguments = {
-            "n_inputs": X.shape[1],
-            "n_outputs": n_outputs * _auto.outputs_per_target(self.loss),
-            "n_shared_experts": self.n_shared_experts,
-            "gate": self.gate,
-            "router": self.router,
-            **self._sizes(len(X), n_seen, solver),
-        }
-        if axes is not None:
-            return arguments | {"n_axes": n_seen, "embedding": None}
-        return arguments | {"embedding": with_bins(arguments["embedding"], X, weight)}
-
-    def _sizes(self, n_rows: int, n_features: int, solver: str) -> dict[str, Any]:
-        """What depends on the number of rows and features, and on the solver."""
-        usual = _auto.ENSEMBLE_EXPERTS if self._is_ensemble(n_rows) else _auto.USUAL_EXPERTS
-        n_experts = _auto.n_experts(self, usual)
-        return {
-            "n_experts": n_experts,
-            "top_k": _auto.top_k(self, n_experts, _auto.max_soft_experts(n_rows)),
-            "expert": self.expert,
-            "hidden_dim": _auto.width(self.hidden_dim, n_rows, **self._hidden_dims),
-            "embedding": _auto.embedding(self.embedding, n_features),
-        }
 
     def _plan(self, n_rows: int, network: Network) -> TrainingPlan:
         return TrainingPlan(
@@ -450,32 +360,6 @@ class BaseMoERegressor(
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_model")
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = {**super().__getstate__(), VERSION: __version__}
-        if "_model" in state:
-            state["_model"] = state["_model"].to_arrays()
-        return without_parts(state)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = with_parts(state)
-        _warn_of_other_version(type(self).__name__, state.pop(VERSION, None))
-        if "_model" in state:
-            cuda = str(state["device"]).startswith("cuda") and torch.cuda.is_available()
-            device = state["device"] if cuda else "cpu"
-            state["_model"] = FittedModel.from_arrays(state["_model"], device)
-        super().__setstate__(state)
-
-
-def _warn_of_other_version(name: str, version: str | None) -> None:
-    if version != __version__:
-        warnings.warn(
-            f"This pickle of {name} was made by version {version} of skmoe, and is read by "
-            f"{__version__}: it may not work as it did. Use save_model for files that are read "
-            "by all later versions.",
-            UserWarning,
-            stacklevel=3,
-        )
 
 
 def _warn_of_dead_experts(usage: np.ndarray, top_k: int | str | None) -> None:

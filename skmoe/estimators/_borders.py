@@ -19,9 +19,9 @@ from torch import Tensor
 
 from skmoe.batches import Rows
 from skmoe.nn.base import Network
-from skmoe.nn.gates import RegionGate
 from skmoe.nn.networks import MoENetwork
 from skmoe.nn.patches import PatchGate
+from skmoe.nn.region_gates import RegionGate
 from skmoe.plan import is_due
 from skmoe.regions import typical_difference
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from skmoe.batches import Batches, Rows, Tally
-from skmoe.linear_solve import Solution, output_map_of, solve_output
+from skmoe.linear_solve import Solution, solve_output
 from skmoe.loop import count_dead
 from skmoe.nn.base import Network
+from skmoe.normal_equations import output_map_of
 from skmoe.plan import TrainingPlan, TrainingResult
 
 # Up to here, rows are compared with each other to count the different ones.

@@ -20,10 +20,10 @@ from skmoe._registry import Part, part
 from skmoe.batches import Rows
 from skmoe.model import FittedModel
 from skmoe.nn.base_experts import with_one
-from skmoe.nn.gates import RegionGate
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
 from skmoe.nn.patches import PatchGate
+from skmoe.nn.region_gates import RegionGate
 from skmoe.pieces import find_pieces
 from skmoe.regions import (
     CUT_FACTOR,

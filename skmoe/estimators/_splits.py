@@ -13,8 +13,8 @@ from torch import Tensor
 
 from skmoe.batches import Rows
 from skmoe.nn.base import Network
-from skmoe.nn.gates import RegionGate
 from skmoe.nn.layers import MoELayer
+from skmoe.nn.region_gates import RegionGate
 from skmoe.plan import is_due
 
 # Rows that usage is measured on; the share of an even one below which an expert is idle; and

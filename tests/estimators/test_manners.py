@@ -19,7 +19,7 @@ from small import make
 
 import skmoe
 from skmoe import DeepMoERegressor, MoERegressor, part
-from skmoe.estimators import _base
+from skmoe.estimators import _pickling
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -205,7 +205,7 @@ def test_a_pickle_of_another_version_is_read_with_a_warning(problem, monkeypatch
     moe = make("shallow", solver="ridge").fit(X, y)
     data = pickle.dumps(moe)
     assert vars(pickle.loads(data)).keys() == vars(moe).keys()
-    monkeypatch.setattr(_base, "__version__", "99.0")
+    monkeypatch.setattr(_pickling, "__version__", "99.0")
     with pytest.warns(UserWarning, match=r"made by version .* is read by 99\.0.*save_model"):
         again = pickle.loads(data)
     np.testing.assert_array_equal(again.predict(X), moe.predict(X))

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from skmoe._registry import part
-from skmoe.nn.gates import GATES, LinearGate, RegionGate
+from skmoe.nn.gates import GATES, LinearGate
 
 every_gate = pytest.mark.parametrize("kind", GATES)
 learning = pytest.mark.parametrize("kind", [kind for kind in GATES if kind != "hash"])
@@ -286,38 +286,6 @@ def test_quadratic_gate_is_its_quadratic_form(rank, randn, generator):
     assert_close(gate(x_BTD), affine + quadratic)
 
 
-def region_gate(randn, generator, temperature):
-    """Experts 0, 1 and 2 in region 0, expert 3 in region 1."""
-    gate = RegionGate(1, 2, 4, temperature=temperature, generator=generator).double()
-    maps = ((randn(1, 4, 2), randn(1, 4)) for _ in range(2))
-    gate.set_regions(torch.tensor([[0, 0, 0, 1]]), *maps)
-    return gate
-
-
-def test_temperature_of_a_region_gate_sharpens_regions_only(randn, generator):
-    gate = region_gate(randn, generator, temperature=(1.0, 0.1))
-    x = randn(1, 50, 2)
-    soft = gate(x)
-    gate.anneal(1.0)
-    sharp = gate(x)
-    within = torch.softmax(soft[..., :3], -1)
-    assert_close(torch.softmax(sharp[..., :3], -1), within)
-    difference = gate.regions(x)[..., 1] - gate.regions(x)[..., 0]
-    assert_close((sharp - soft)[..., 3] - (sharp - soft)[..., 0], 9 * difference)
-
-
-def test_a_split_shares_rows_with_another_expert(randn, generator):
-    gate = region_gate(randn, generator, temperature=0.1)
-    x = randn(1, 50, 2)
-    slope, middle = randn(2), randn(1)[0]
-    before = gate(x)
-    gate.split(0, 1, 3, slope, middle)
-    after = gate(x)
-    assert_close(after[..., [0, 2]], before[..., [0, 2]])
-    assert_close(after[..., 1] - after[..., 3], 2 * (x @ slope - middle))
-    assert_close((after[..., 1] + after[..., 3]) / 2 + math.log(2), before[..., 1])
-
-
 def test_rows_of_one_cell_have_the_same_hash(randn, generator):
     gate = build("hash", generator, n_projections=2)
     x = randn(1, 50, 3)
@@ -357,20 +325,3 @@ def test_scores_beyond_those_of_experts_are_not_placed(kind, randn, generator):
     with torch.no_grad():
         assert gate.place(randn(1, 4, 3), torch.ones(1, dtype=torch.float64))
     assert_close(gate(x)[..., 4:], before)
-
-
-def test_an_expert_has_the_score_of_its_likeliest_patch(randn, generator):
-    gate = build("patch", generator, n_regions=6)
-    x, ids = randn(1, 50, 3), torch.tensor([[3, 0, 0, 1, 2, 3]])
-    gate.set_regions(ids, (randn(1, 6, 3), randn(1, 6)))
-    scores, logits = gate.regions(x)[0], gate(x)[0]
-    for expert in range(4):
-        assert_close(logits[:, expert], scores[:, ids[0] == expert].amax(1))
-    weights = gate.experts_in_regions(x)[0, 0]
-    assert_close(weights, torch.eye(4, dtype=weights.dtype)[ids[0]])
-
-
-def test_patches_are_at_least_as_many_as_experts(generator):
-    message = "n_regions must be at least n_experts. Got n_regions=3 and n_experts=4"
-    with pytest.raises(ValueError, match=message):
-        build("patch", generator, n_regions=3)

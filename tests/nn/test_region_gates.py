@@ -1,0 +1,40 @@
+"""Gates of two levels: borders between regions, and shares within them."""
+
+import math
+
+import torch
+from torch.testing import assert_close
+
+from skmoe.nn.region_gates import RegionGate
+
+
+def region_gate(randn, generator, temperature):
+    """Experts 0, 1 and 2 in region 0, expert 3 in region 1."""
+    gate = RegionGate(1, 2, 4, temperature=temperature, generator=generator).double()
+    maps = ((randn(1, 4, 2), randn(1, 4)) for _ in range(2))
+    gate.set_regions(torch.tensor([[0, 0, 0, 1]]), *maps)
+    return gate
+
+
+def test_temperature_of_a_region_gate_sharpens_regions_only(randn, generator):
+    gate = region_gate(randn, generator, temperature=(1.0, 0.1))
+    x = randn(1, 50, 2)
+    soft = gate(x)
+    gate.anneal(1.0)
+    sharp = gate(x)
+    within = torch.softmax(soft[..., :3], -1)
+    assert_close(torch.softmax(sharp[..., :3], -1), within)
+    difference = gate.regions(x)[..., 1] - gate.regions(x)[..., 0]
+    assert_close((sharp - soft)[..., 3] - (sharp - soft)[..., 0], 9 * difference)
+
+
+def test_a_split_shares_rows_with_another_expert(randn, generator):
+    gate = region_gate(randn, generator, temperature=0.1)
+    x = randn(1, 50, 2)
+    slope, middle = randn(2), randn(1)[0]
+    before = gate(x)
+    gate.split(0, 1, 3, slope, middle)
+    after = gate(x)
+    assert_close(after[..., [0, 2]], before[..., [0, 2]])
+    assert_close(after[..., 1] - after[..., 3], 2 * (x @ slope - middle))
+    assert_close((after[..., 1] + after[..., 3]) / 2 + math.log(2), before[..., 1])
