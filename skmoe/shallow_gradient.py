@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from skmoe.nn.base import Network
 from skmoe.nn.base_gates import Gate
 from skmoe.nn.base_routers import Routing, softmax_over_experts
-from skmoe.nn.dispatch import multiply_adds, pays_to_sort
+from skmoe.nn.block_mixture import BlockMixed
+from skmoe.nn.dispatch import multiply_adds, pays_to_sort, sorts_in_blocks
 from skmoe.nn.embeddings import NoEmbedding
 from skmoe.nn.gates import LinearGate, MLPGate
 from skmoe.nn.layers import MoELayer
@@ -264,7 +265,7 @@ class _Some(_Mixture):
 
     def __init__(self, layers: Sequence[MoELayer], tensors: Tensors, room: Room):
         super().__init__(layers, tensors, room)
-        self.mixed: Mixed | SparselyMixed
+        self.mixed: Mixed | SparselyMixed | BlockMixed
         self.gate = _Gate(tensors, layers, self.blocks, room)
         self.per_row = multiply_adds(layers[0].experts)
         top_ks = [cast(int, layer.router.top_k) for layer in layers]
@@ -290,13 +291,15 @@ class _Some(_Mixture):
         self.mixed = mixed(z_BTD)
         return self.mixed.y_BTO
 
-    def _sorted(self, z_BTD: Tensor) -> SparselyMixed:
+    def _sorted(self, z_BTD: Tensor) -> SparselyMixed | BlockMixed:
         ids_BTK = self.ids_BTK
         if self.too_many_B1K is not None:  # they have no weight, whoever they are
             ids_BTK = ids_BTK.masked_fill(self.too_many_B1K, 0)
         plan: Sorting | BlockSorting
-        if z_BTD.is_cuda:
+        if sorts_in_blocks(z_BTD.device):
             plan = BlockSorting(self.blocks.numbered(ids_BTK), self.blocks.n_groups)
+            if self.activation == "relu" and self.maps[2].shape[2] == 1:
+                return BlockMixed.of(z_BTD, self.weights_BTK, plan, self.maps, self.room)
         else:
             plan = Sorting(ids_BTK, self.blocks.counts, self.per_row)
         x_SD = z_BTD.flatten(0, 1).index_select(0, plan.rows_S)
@@ -311,7 +314,10 @@ class _Some(_Mixture):
         return Mixed.of(*given, self.blocks)
 
     def pull_back(self, dy_BTO: Tensor) -> None:
-        dweights = self.mixed.pull_back(dy_BTO, self.gradients, self.room)
+        if isinstance(self.mixed, BlockMixed):
+            dweights = self.mixed.pull_back(dy_BTO, self.gradients)
+        else:
+            dweights = self.mixed.pull_back(dy_BTO, self.gradients, self.room)
         ids_BKT, weights_BKT = self.ids_BTK.mT, self.weights_BTK.mT
         if isinstance(self.mixed, Mixed):
             dweights_BKT = self.blocks.join(dweights).gather(1, ids_BKT)
