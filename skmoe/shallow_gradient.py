@@ -343,10 +343,16 @@ class _Affine:
         self.bias, self.dbias = tensors[f"{name}.bias"]
 
     def apply(self, x_BTD: Tensor, into: Tensor) -> None:
-        torch.baddbmm(self.bias, x_BTD, self.weight, out=into)
+        if x_BTD.is_cuda and len(x_BTD) == 1:  # adds the bias within the product
+            torch.addmm(self.bias[0, 0], x_BTD[0], self.weight[0], out=into[0])
+        else:
+            torch.baddbmm(self.bias, x_BTD, self.weight, out=into)
 
     def pull_back(self, x_BTD: Tensor, dout: Tensor) -> None:
-        torch.bmm(x_BTD.mT, dout, out=self.dweight)
+        if x_BTD.is_cuda and len(x_BTD) == 1:  # cuts a sum over many rows into parts
+            torch.mm(x_BTD[0].mT, dout[0], out=self.dweight[0])
+        else:
+            torch.bmm(x_BTD.mT, dout, out=self.dweight)
         torch.sum(dout, 1, keepdim=True, out=self.dbias)
 
 

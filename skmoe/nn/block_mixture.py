@@ -85,13 +85,11 @@ class BlockMixed(NamedTuple):
         danswers_S.index_copy_(0, self.slots_N, (self.weights_BTK * dy_BTO).flatten())
         danswers_GC1 = danswers_S.view(*self.tier.shape, 1)
         products_GZH = torch.bmm(self.z_GCZ.mul_(danswers_GC1).mT, self.hidden_GCH.sign_())
-        products_EZH = torch.zeros_like(self.map_EZH)
-        self.tier.add_up(products_GZH, products_EZH)
+        products_EZH = self.tier.summed(products_GZH)
         dw_hidden, db_hidden, dw_output, db_output = gradients
         n_inputs, v_E1H = dw_hidden.shape[1], self.maps[2].mT
         torch.mul(products_EZH[:, :n_inputs], v_E1H, out=dw_hidden)
         torch.mul(products_EZH[:, n_inputs : n_inputs + 1], v_E1H, out=db_hidden)
         torch.sum(products_EZH.mul_(self.map_EZH), 1, out=dw_output[..., 0])
-        db_output.zero_()
-        self.tier.add_up(danswers_GC1.sum(1, keepdim=True), db_output)
+        db_output.copy_(self.tier.summed(danswers_GC1.sum(1, keepdim=True)))
         return self.asked_BTK * dy_BTO

@@ -146,6 +146,8 @@ class Blocks:
 
     def numbered(self, ids_BTK: Tensor) -> Tensor:
         """From numbers of experts in their blocks, those among all experts."""
+        if len(self.counts) == 1:
+            return ids_BTK
         if self.are_even:
             firsts_B = torch.arange(0, self.n_groups, self.n_experts, device=ids_BTK.device)
         else:
