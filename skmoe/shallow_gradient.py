@@ -315,17 +315,20 @@ class _Some(_Mixture):
 
     def pull_back(self, dy_BTO: Tensor) -> None:
         if isinstance(self.mixed, BlockMixed):
-            dweights = self.mixed.pull_back(dy_BTO, self.gradients)
+            dkept_BTK, dgate_GZ = self.mixed.pull_back(dy_BTO, self.gradients)
+            if self.gate.hidden is None and self.balancing is None:
+                self.gate.fill_in(self.blocks.join(dgate_GZ))
+                return
         else:
             dweights = self.mixed.pull_back(dy_BTO, self.gradients, self.room)
-        ids_BKT, weights_BKT = self.ids_BTK.mT, self.weights_BTK.mT
-        if isinstance(self.mixed, Mixed):
-            dweights_BKT = self.blocks.join(dweights).gather(1, ids_BKT)
-        else:
-            dweights_BKT = dweights.mT.contiguous()
-        dkept_BKT = softmax_backward(dweights_BKT, weights_BKT, 1, dy_BTO.dtype)
+            ids_BKT, weights_BKT = self.ids_BTK.mT, self.weights_BTK.mT
+            if isinstance(self.mixed, Mixed):
+                dweights_BKT = self.blocks.join(dweights).gather(1, ids_BKT)
+            else:
+                dweights_BKT = dweights.mT.contiguous()
+            dkept_BTK = softmax_backward(dweights_BKT, weights_BKT, 1, dy_BTO.dtype).mT
         dlogits_BTE = self.room.take("dlogits", self.logits_BTE.shape, dy_BTO).zero_()
-        dlogits_BTE.scatter_(2, self.ids_BTK, dkept_BKT.mT)
+        dlogits_BTE.scatter_(2, self.ids_BTK, dkept_BTK)
         if self.balancing is not None:
             dlogits_BTE += softmax_backward(*self.balancing, 2, dy_BTO.dtype)
         self.gate.pull_back(dlogits_BTE)
@@ -397,6 +400,14 @@ class _Gate:
             torch.bmm(dlogits_BTE, self.linear.weight.mT, out=dhidden)
             GRADIENTS[self.activation].pull_back(dhidden, self.known)
             self.hidden.pull_back(self.z_BTD, dhidden)
+
+    def fill_in(self, dmaps_BEZ: Tensor) -> None:
+        """Take gradients of the linear map, and then of its bias, from elsewhere."""
+        if not self.is_plain:
+            dmaps_BEZ = dmaps_BEZ * self.sharpness_B11
+        n_inputs = self.linear.dweight.shape[1]
+        self.linear.dweight.copy_(dmaps_BEZ[..., :n_inputs].mT)
+        self.linear.dbias.copy_(dmaps_BEZ[..., n_inputs : n_inputs + 1].mT)
 
 
 def asks_all(network: MoENetwork) -> bool:

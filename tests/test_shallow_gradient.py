@@ -104,7 +104,9 @@ def blocks(monkeypatch):
 @pytest.mark.parametrize("n_outputs", [1, 2])
 @pytest.mark.parametrize("activation", ["relu", "silu"])
 @pytest.mark.parametrize("top_k", [1, 2, 3])
-@pytest.mark.parametrize("gate", ["linear", part("mlp", hidden_dim=4, temperature=0.3)])
+@pytest.mark.parametrize(
+    "gate", ["linear", part("linear", temperature=0.3), part("mlp", hidden_dim=4)]
+)
 @pytest.mark.parametrize("terms", [(), BALANCED], ids=["plain", "balanced"])
 def test_gradients_of_rows_in_blocks(n_outputs, activation, top_k, gate, terms, blocks):
     given = {"router": part("softmax", renormalize=True), "gate": gate}

@@ -17,6 +17,8 @@ from torch import Tensor
 from skmoe.nn.soft_mixture import Maps, Room
 from skmoe.nn.sorting import BlockSorting, Tier
 
+softmax_backward = torch._softmax_backward_data
+
 # Inputs, with the one, are filled up to a multiple: products of such are faster.
 MULTIPLE = 4
 
@@ -79,17 +81,29 @@ class BlockMixed(NamedTuple):
         made = map_EZH, hidden_GCH, asked_BTK
         return cls(y_BTO, z_GCZ, weights_BTK, plan.slots_N, tier, maps, *made)
 
-    def pull_back(self, dy_BTO: Tensor, gradients: Maps) -> Tensor:
-        """Gradient ``dweights_BTK``; fills in those of the maps. Hidden features are lost."""
-        danswers_S = dy_BTO.new_zeros(self.z_GCZ.shape[0] * self.z_GCZ.shape[1])
-        danswers_S.index_copy_(0, self.slots_N, (self.weights_BTK * dy_BTO).flatten())
-        danswers_GC1 = danswers_S.view(*self.tier.shape, 1)
-        products_GZH = torch.bmm(self.z_GCZ.mul_(danswers_GC1).mT, self.hidden_GCH.sign_())
-        products_EZH = self.tier.summed(products_GZH)
+    def pull_back(self, dy_BTO: Tensor, gradients: Maps) -> tuple[Tensor, Tensor]:
+        """Fill in gradients of the maps; hidden features and rows are lost.
+
+        Returns
+        -------
+        dkept_BTK : Tensor
+            Gradient of the logits of the asked experts, of which the weights are the softmax.
+        dgate_EZ : Tensor
+            Gradient of a linear map to these logits, and of its bias, which comes first after
+            the inputs.
+        """
+        dkept_BTK = softmax_backward(self.asked_BTK * dy_BTO, self.weights_BTK, 2, dy_BTO.dtype)
+        both_N2 = torch.stack([dkept_BTK, self.weights_BTK * dy_BTO], 3).view(-1, 2)
+        n_blocks, n_rows, n_columns = self.z_GCZ.shape
+        both_GC2 = dy_BTO.new_zeros(n_blocks, n_rows, 2)  # zero where no row stands
+        both_GC2.view(-1, 2).index_copy_(0, self.slots_N, both_N2)
+        sums_E2Z = self.tier.summed(torch.bmm(both_GC2.mT, self.z_GCZ))
+        z_GCZ = self.z_GCZ.mul_(both_GC2[..., 1:])
+        products_EZH = self.tier.summed(torch.bmm(z_GCZ.mT, self.hidden_GCH.sign_()))
         dw_hidden, db_hidden, dw_output, db_output = gradients
         n_inputs, v_E1H = dw_hidden.shape[1], self.maps[2].mT
         torch.mul(products_EZH[:, :n_inputs], v_E1H, out=dw_hidden)
         torch.mul(products_EZH[:, n_inputs : n_inputs + 1], v_E1H, out=db_hidden)
         torch.sum(products_EZH.mul_(self.map_EZH), 1, out=dw_output[..., 0])
-        db_output.copy_(self.tier.summed(danswers_GC1.sum(1, keepdim=True)))
-        return self.asked_BTK * dy_BTO
+        db_output.copy_(sums_E2Z[:, 1:, n_inputs : n_inputs + 1])
+        return dkept_BTK, sums_E2Z[:, 0]
