@@ -12,6 +12,7 @@ layer of several blocks that halves the time of a step.
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -175,9 +176,12 @@ class Hidden(NamedTuple):
         by_output = GRADIENTS[activation].by_output
         return cls(known if by_output else room.take("features", shape, like), known)
 
-    def of(self, group: slice) -> "Hidden":
-        """Those of some experts."""
-        return Hidden(self.features[group], self.known[group])
+    def part(self, part_of: Callable[[Tensor], Tensor]) -> "Hidden":
+        """Those of some experts or rows."""
+        known = part_of(self.known)
+        # One tensor stays one: what came out of a nonlinearity is not copied.
+        is_one = self.features is self.known
+        return Hidden(known if is_one else part_of(self.features), known)
 
 
 def make_hidden(x_GTD: Tensor, maps: Maps, activation: str, into: Hidden) -> None:
@@ -271,7 +275,8 @@ class Mixed(NamedTuple):
         hidden = Hidden.empty((n_groups, x_BTD.shape[1], width), activation, x_BTD, room)
         runs = list(blocks.runs(x_BTD))
         for group, x_GTD in runs:
-            make_hidden(x_GTD, some(maps, group), activation, hidden.of(group))
+            own = hidden.part(itemgetter(group))
+            make_hidden(x_GTD, some(maps, group), activation, own)
         answers_GTO = answers_of(hidden.features, maps)
         y_BTO = blocks.join(weights_GT.unsqueeze(2) * answers_GTO).sum(1)
         return cls(y_BTO, runs, weights_GT, maps, activation, hidden, answers_GTO, blocks)
