@@ -1,12 +1,12 @@
-"""The sum of asked experts in blocks of rows, in few passes over their hidden features.
+"""The sum of asked experts in blocks of rows, with few passes over their hidden features.
 
-As `sparse_mixture`, for nets with a rectifier and one output. On a GPU a step of many rows takes
-as long as hidden features are written and read, rather than as their products. So biases are
-rows of the maps, for a column of ones beside the inputs: products do what would be passes of
-their own. And as a rectifier multiplies by 0 or 1, the gradient of all maps is known by one
-product: with ``z`` the inputs and 1, ``s`` the slopes, ``d`` the gradients of the answers,
+As `sparse_mixture`, for nets with a rectifier and one output. With many rows, a GPU takes less
+time for products than for passes over what they make. So a bias is a row of its map, for a
+column of ones beside the inputs: it is added, and its gradient summed up, by products. And as
+a rectifier multiplies by slopes of 0 or 1, one product tells the gradients of all maps of a
+net: with inputs and one ``z`` of rows t, their slopes ``s``, and gradients ``d`` of answers,
 
-    M = sum_t d_t z_t s_t',   dW = M v,   dv = sum_inputs W M.
+    M = sum_t d_t z_t s_t',   dW = M v (by columns),   dv = sum_z W M.
 """
 
 from typing import NamedTuple
@@ -75,7 +75,9 @@ class BlockMixed(NamedTuple):
         z_GCZ = z_SZ.view(*tier.shape, n_columns)
         hidden_GCH = room.take("known", (*tier.shape, width), x_BTD)
         torch.bmm(z_GCZ, tier.own(map_EZH), out=hidden_GCH).relu_()
-        answers_GC = torch.bmm(hidden_GCH, tier.own(w_output))[..., 0] + tier.own(b_output)[..., 0]
+        answers_GC = (
+            torch.bmm(hidden_GCH, tier.own(w_output))[..., 0] + tier.own(b_output)[..., 0]
+        )
         asked_BTK = answers_GC.flatten().index_select(0, plan.slots_N).view_as(weights_BTK)
         y_BTO = (weights_BTK * asked_BTK).sum(2, keepdim=True)
         made = map_EZH, hidden_GCH, asked_BTK
@@ -94,8 +96,7 @@ class BlockMixed(NamedTuple):
         """
         dkept_BTK = softmax_backward(self.asked_BTK * dy_BTO, self.weights_BTK, 2, dy_BTO.dtype)
         both_N2 = torch.stack([dkept_BTK, self.weights_BTK * dy_BTO], 3).view(-1, 2)
-        n_blocks, n_rows, n_columns = self.z_GCZ.shape
-        both_GC2 = dy_BTO.new_zeros(n_blocks, n_rows, 2)  # zero where no row stands
+        both_GC2 = dy_BTO.new_zeros(*self.tier.shape, 2)  # zero where no row stands
         both_GC2.view(-1, 2).index_copy_(0, self.slots_N, both_N2)
         sums_E2Z = self.tier.summed(torch.bmm(both_GC2.mT, self.z_GCZ))
         z_GCZ = self.z_GCZ.mul_(both_GC2[..., 1:])

@@ -46,7 +46,7 @@ class Tier(NamedTuple):
     shape: tuple[int, int]
     """How many experts, and rows of each."""
     ends_G1: Tensor | None = None
-    """Where these are blocks: where those of each of all experts start, and the last ones end."""
+    """Where these are blocks: where those of each of all experts start, and the last end."""
 
     def rows(self, of_all: Tensor) -> Tensor:
         """From what stands at all slots, ``(S, F)``, that of this tier, ``(G, C, F)``."""
