@@ -298,8 +298,9 @@ class _Some(_Mixture):
         plan: Sorting | BlockSorting
         if sorts_in_blocks(z_BTD.device):
             plan = BlockSorting(self.blocks.numbered(ids_BTK), self.blocks.n_groups)
-            if self.activation == "relu" and self.maps[2].shape[2] == 1:
-                return BlockMixed.of(z_BTD, self.weights_BTK, plan, self.maps, self.room)
+            if self.maps[2].shape[2] == 1:
+                own = self.maps, self.activation, self.room
+                return BlockMixed.of(z_BTD, self.weights_BTK, plan, *own)
         else:
             plan = Sorting(ids_BTK, self.blocks.counts, self.per_row)
         x_SD = z_BTD.flatten(0, 1).index_select(0, plan.rows_S)

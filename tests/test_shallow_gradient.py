@@ -12,7 +12,7 @@ from skmoe import MoERegressor, part
 from skmoe.nn.base_routers import Routing
 from skmoe.nn.losses import LOSSES, GaussianNLL, SquaredError, switch, z
 from skmoe.nn.networks import MoENetwork
-from skmoe.nn.soft_mixture import Room
+from skmoe.nn.soft_mixture import GRADIENTS, Room
 from skmoe.objective import AuxiliaryLoss, auxiliary_losses, fit_loss
 from skmoe.optimizer import FlatAdamW
 from skmoe.shallow_gradient import ShallowGradient, gradient_by_hand
@@ -102,7 +102,7 @@ def blocks(monkeypatch):
 
 
 @pytest.mark.parametrize("n_outputs", [1, 2])
-@pytest.mark.parametrize("activation", ["relu", "silu"])
+@pytest.mark.parametrize("activation", list(GRADIENTS))
 @pytest.mark.parametrize("top_k", [1, 2, 3])
 @pytest.mark.parametrize(
     "gate", ["linear", part("linear", temperature=0.3), part("mlp", hidden_dim=4)]

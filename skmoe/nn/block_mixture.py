@@ -1,12 +1,15 @@
 """The sum of asked experts in blocks of rows, with few passes over their hidden features.
 
-As `sparse_mixture`, for nets with a rectifier and one output. With many rows, a GPU takes less
-time for products than for passes over what they make. So a bias is a row of its map, for a
-column of ones beside the inputs: it is added, and its gradient summed up, by products. And as
-a rectifier multiplies by slopes of 0 or 1, one product tells the gradients of all maps of a
-net: with inputs and one ``z`` of rows t, their slopes ``s``, and gradients ``d`` of answers,
+As `sparse_mixture`, for nets with one output. With many rows, a GPU takes less time for
+products than for passes over what they make. So a bias is a row of its map, for a column of
+ones beside the inputs: it is added, and its gradient summed up, by products. And the gradient of
+a hidden feature is a number of the row times one of the feature, but for the slope of the
+nonlinearity: inputs and the sum take these instead. With inputs and one ``z`` of rows t, slopes
+``s``, gradients ``d`` of answers, and the last map v,
 
-    M = sum_t d_t z_t s_t',   dW = M v (by columns),   dv = sum_z W M.
+    M = sum_t d_t z_t s_t',   dW = M v (by columns).
+
+A rectifier is its argument times its slope. So there, ``dv = sum_z W M``.
 """
 
 from typing import NamedTuple
@@ -14,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from skmoe.nn.soft_mixture import Maps, Room
+from skmoe.nn.soft_mixture import GRADIENTS, Hidden, Maps, Room
 from skmoe.nn.sorting import BlockSorting, Tier
 
 softmax_backward = torch._softmax_backward_data
@@ -37,12 +40,19 @@ class BlockMixed(NamedTuple):
     tier: Tier
     maps: Maps
     map_EZH: Tensor
-    hidden_GCH: Tensor
+    activation: str
+    hidden_GCH: Hidden
     asked_BTK: Tensor
 
     @classmethod
     def of(
-        cls, x_BTD: Tensor, weights_BTK: Tensor, plan: BlockSorting, maps: Maps, room: Room
+        cls,
+        x_BTD: Tensor,
+        weights_BTK: Tensor,
+        plan: BlockSorting,
+        maps: Maps,
+        activation: str,
+        room: Room,
     ) -> "BlockMixed":
         """Ask the experts.
 
@@ -56,6 +66,8 @@ class BlockMixed(NamedTuple):
             Where these are.
         maps : tuple of Tensor
             Of all experts.
+        activation : {"relu", "gelu", "silu", "tanh"}
+            Nonlinearity of the hidden layer.
         room : Room
             For hidden features and inputs.
         """
@@ -73,14 +85,14 @@ class BlockMixed(NamedTuple):
         map_EZH[:, n_inputs:] = 0
         map_EZH[:, n_inputs] = b_hidden[:, 0]
         z_GCZ = z_SZ.view(*tier.shape, n_columns)
-        hidden_GCH = room.take("known", (*tier.shape, width), x_BTD)
-        torch.bmm(z_GCZ, tier.own(map_EZH), out=hidden_GCH).relu_()
-        answers_GC = (
-            torch.bmm(hidden_GCH, tier.own(w_output))[..., 0] + tier.own(b_output)[..., 0]
-        )
-        asked_BTK = answers_GC.flatten().index_select(0, plan.slots_N).view_as(weights_BTK)
+        hidden_GCH = Hidden.empty((*tier.shape, width), activation, x_BTD, room)
+        torch.bmm(z_GCZ, tier.own(map_EZH), out=hidden_GCH.known)
+        hidden_GCH.fill(activation)
+        answers_GC1 = torch.bmm(hidden_GCH.features, tier.own(w_output))
+        answers_GC1 += tier.own(b_output)
+        asked_BTK = answers_GC1.flatten().index_select(0, plan.slots_N).view_as(weights_BTK)
         y_BTO = (weights_BTK * asked_BTK).sum(2, keepdim=True)
-        made = map_EZH, hidden_GCH, asked_BTK
+        made = map_EZH, activation, hidden_GCH, asked_BTK
         return cls(y_BTO, z_GCZ, weights_BTK, plan.slots_N, tier, maps, *made)
 
     def pull_back(self, dy_BTO: Tensor, gradients: Maps) -> tuple[Tensor, Tensor]:
@@ -98,13 +110,20 @@ class BlockMixed(NamedTuple):
         both_N2 = torch.stack([dkept_BTK, self.weights_BTK * dy_BTO], 3).view(-1, 2)
         both_GC2 = dy_BTO.new_zeros(*self.tier.shape, 2)  # zero where no row stands
         both_GC2.view(-1, 2).index_copy_(0, self.slots_N, both_N2)
+        dw_hidden, db_hidden, dw_output, db_output = gradients
+        features_GCH, known_GCH = self.hidden_GCH
+        is_rectifier = self.activation == "relu"
+        if not is_rectifier:
+            dlast_G1H = torch.bmm(both_GC2[..., 1:].mT, features_GCH)
+            dw_output.copy_(self.tier.summed(dlast_G1H).mT)
         sums_E2Z = self.tier.summed(torch.bmm(both_GC2.mT, self.z_GCZ))
         z_GCZ = self.z_GCZ.mul_(both_GC2[..., 1:])
-        products_EZH = self.tier.summed(torch.bmm(z_GCZ.mT, self.hidden_GCH.sign_()))
-        dw_hidden, db_hidden, dw_output, db_output = gradients
+        slopes_GCH = GRADIENTS[self.activation].slopes(known_GCH)
+        products_EZH = self.tier.summed(torch.bmm(z_GCZ.mT, slopes_GCH))
         n_inputs, v_E1H = dw_hidden.shape[1], self.maps[2].mT
         torch.mul(products_EZH[:, :n_inputs], v_E1H, out=dw_hidden)
         torch.mul(products_EZH[:, n_inputs : n_inputs + 1], v_E1H, out=db_hidden)
-        torch.sum(products_EZH.mul_(self.map_EZH), 1, out=dw_output[..., 0])
+        if is_rectifier:
+            torch.sum(products_EZH.mul_(self.map_EZH), 1, out=dw_output[..., 0])
         db_output.copy_(sums_E2Z[:, 1:, n_inputs : n_inputs + 1])
         return dkept_BTK, sums_E2Z[:, 0]
