@@ -2,9 +2,9 @@
 
 As `sparse_mixture`, for nets with one output. With many rows, a GPU takes less time for
 products than for passes over what they make. So a bias is a row of its map, for a column of
-ones beside the inputs: it is added, and its gradient summed up, by products. And the gradient of
-a hidden feature is a number of the row times one of the feature, but for the slope of the
-nonlinearity: inputs and the sum take these instead. With inputs and one ``z`` of rows t, slopes
+ones beside the inputs: it is added, and its gradient summed up, by products. And the gradient
+of a hidden feature is the slope of its nonlinearity, times a number of the row and one of the
+feature: inputs and the sum take these instead. With inputs and one ``z`` of rows t, slopes
 ``s``, gradients ``d`` of answers, and the last map v,
 
     M = sum_t d_t z_t s_t',   dW = M v (by columns).
