@@ -81,11 +81,14 @@ class ResidentEpochs:
         self.steps.recorded.clear()
 
     def _take_one(self, width: int, is_full: bool, look: bool) -> None:
-        places = self.index_BMT, self.rows.share_BMT, self.rows.sizes_BM
-        index_MT, share_MT, sizes_M = (
-            of_all.index_select(0, self.place)[0] for of_all in places
+        index_MT, sizes_M = (
+            of_all.index_select(0, self.place)[0]
+            for of_all in (self.index_BMT, self.rows.sizes_BM)
         )
-        batch = self.rows.batch(index_MT, share_MT, sizes_M, width, is_full)
+        share_BMT = self.rows.share_BMT
+        if not is_full:  # else nobody reads it
+            share_BMT = share_BMT.index_select(0, self.place)
+        batch = self.rows.batch(index_MT, share_BMT[0], sizes_M, width, is_full)
         told = self.take_step(batch, self.table.index_select(0, self.step)[0], look)
         self.place.add_(1)
         self.step.add_(1)

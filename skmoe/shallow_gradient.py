@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from skmoe.nn.base import Network
 from skmoe.nn.base_gates import Gate
 from skmoe.nn.base_routers import Routing, softmax_over_experts
-from skmoe.nn.dispatch import multiply_adds, pays_to_sort
+from skmoe.nn.block_mixture import BlockMixed
+from skmoe.nn.dispatch import multiply_adds, pays_to_sort, sorts_in_blocks
 from skmoe.nn.embeddings import NoEmbedding
 from skmoe.nn.gates import LinearGate, MLPGate
 from skmoe.nn.layers import MoELayer
@@ -264,7 +265,7 @@ class _Some(_Mixture):
 
     def __init__(self, layers: Sequence[MoELayer], tensors: Tensors, room: Room):
         super().__init__(layers, tensors, room)
-        self.mixed: Mixed | SparselyMixed
+        self.mixed: Mixed | SparselyMixed | BlockMixed
         self.gate = _Gate(tensors, layers, self.blocks, room)
         self.per_row = multiply_adds(layers[0].experts)
         top_ks = [cast(int, layer.router.top_k) for layer in layers]
@@ -290,13 +291,16 @@ class _Some(_Mixture):
         self.mixed = mixed(z_BTD)
         return self.mixed.y_BTO
 
-    def _sorted(self, z_BTD: Tensor) -> SparselyMixed:
+    def _sorted(self, z_BTD: Tensor) -> SparselyMixed | BlockMixed:
         ids_BTK = self.ids_BTK
         if self.too_many_B1K is not None:  # they have no weight, whoever they are
             ids_BTK = ids_BTK.masked_fill(self.too_many_B1K, 0)
         plan: Sorting | BlockSorting
-        if z_BTD.is_cuda:
+        if sorts_in_blocks(z_BTD.device):
             plan = BlockSorting(self.blocks.numbered(ids_BTK), self.blocks.n_groups)
+            if self.maps[2].shape[2] == 1:
+                own = self.maps, self.activation, self.room
+                return BlockMixed.of(z_BTD, self.weights_BTK, plan, *own)
         else:
             plan = Sorting(ids_BTK, self.blocks.counts, self.per_row)
         x_SD = z_BTD.flatten(0, 1).index_select(0, plan.rows_S)
@@ -311,15 +315,21 @@ class _Some(_Mixture):
         return Mixed.of(*given, self.blocks)
 
     def pull_back(self, dy_BTO: Tensor) -> None:
-        dweights = self.mixed.pull_back(dy_BTO, self.gradients, self.room)
-        ids_BKT, weights_BKT = self.ids_BTK.mT, self.weights_BTK.mT
-        if isinstance(self.mixed, Mixed):
-            dweights_BKT = self.blocks.join(dweights).gather(1, ids_BKT)
+        if isinstance(self.mixed, BlockMixed):
+            dkept_BTK, dgate_GZ = self.mixed.pull_back(dy_BTO, self.gradients)
+            if self.gate.hidden is None and self.balancing is None:
+                self.gate.fill_in(self.blocks.join(dgate_GZ))
+                return
         else:
-            dweights_BKT = dweights.mT.contiguous()
-        dkept_BKT = softmax_backward(dweights_BKT, weights_BKT, 1, dy_BTO.dtype)
+            dweights = self.mixed.pull_back(dy_BTO, self.gradients, self.room)
+            ids_BKT, weights_BKT = self.ids_BTK.mT, self.weights_BTK.mT
+            if isinstance(self.mixed, Mixed):
+                dweights_BKT = self.blocks.join(dweights).gather(1, ids_BKT)
+            else:
+                dweights_BKT = dweights.mT.contiguous()
+            dkept_BTK = softmax_backward(dweights_BKT, weights_BKT, 1, dy_BTO.dtype).mT
         dlogits_BTE = self.room.take("dlogits", self.logits_BTE.shape, dy_BTO).zero_()
-        dlogits_BTE.scatter_(2, self.ids_BTK, dkept_BKT.mT)
+        dlogits_BTE.scatter_(2, self.ids_BTK, dkept_BTK)
         if self.balancing is not None:
             dlogits_BTE += softmax_backward(*self.balancing, 2, dy_BTO.dtype)
         self.gate.pull_back(dlogits_BTE)
@@ -337,10 +347,16 @@ class _Affine:
         self.bias, self.dbias = tensors[f"{name}.bias"]
 
     def apply(self, x_BTD: Tensor, into: Tensor) -> None:
-        torch.baddbmm(self.bias, x_BTD, self.weight, out=into)
+        if x_BTD.is_cuda and len(x_BTD) == 1:  # adds the bias within the product
+            torch.addmm(self.bias[0, 0], x_BTD[0], self.weight[0], out=into[0])
+        else:
+            torch.baddbmm(self.bias, x_BTD, self.weight, out=into)
 
     def pull_back(self, x_BTD: Tensor, dout: Tensor) -> None:
-        torch.bmm(x_BTD.mT, dout, out=self.dweight)
+        if x_BTD.is_cuda and len(x_BTD) == 1:  # cuts a sum over many rows into parts
+            torch.mm(x_BTD[0].mT, dout[0], out=self.dweight[0])
+        else:
+            torch.bmm(x_BTD.mT, dout, out=self.dweight)
         torch.sum(dout, 1, keepdim=True, out=self.dbias)
 
 
@@ -385,6 +401,14 @@ class _Gate:
             torch.bmm(dlogits_BTE, self.linear.weight.mT, out=dhidden)
             GRADIENTS[self.activation].pull_back(dhidden, self.known)
             self.hidden.pull_back(self.z_BTD, dhidden)
+
+    def fill_in(self, dmaps_BEZ: Tensor) -> None:
+        """Take gradients of the linear map, and then of its bias, from elsewhere."""
+        if not self.is_plain:
+            dmaps_BEZ = dmaps_BEZ * self.sharpness_B11
+        n_inputs = self.linear.dweight.shape[1]
+        self.linear.dweight.copy_(dmaps_BEZ[..., :n_inputs].mT)
+        self.linear.dbias.copy_(dmaps_BEZ[..., n_inputs : n_inputs + 1].mT)
 
 
 def asks_all(network: MoENetwork) -> bool:

@@ -5,6 +5,7 @@ Nothing here runs without such a device.
 
 import sys
 import warnings
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -13,12 +14,17 @@ from sklearn.model_selection import GridSearchCV
 from small import make
 from test_resident import FITS, GRIDS
 
-from skmoe import MoERegressor
+from skmoe import MoERegressor, part
 from skmoe.nn.dispatch import dispatch
 from skmoe.nn.experts import EXPERTS
+from skmoe.nn.losses import SquaredError
+from skmoe.nn.networks import MoENetwork
 from skmoe.nn.routers import ROUTERS
+from skmoe.nn.soft_mixture import Room
+from skmoe.optimizer import FlatAdamW
 from skmoe.resident import Recorder
 from skmoe.search import BatchedGridSearchCV
+from skmoe.shallow_gradient import gradient_by_hand
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU"),
@@ -126,6 +132,28 @@ def test_sorted_rows_and_blocks_agree_with_all_experts():
     )
     for other in others:
         torch.testing.assert_close(other, dense)
+
+
+@pytest.mark.parametrize("gate", ["linear", "mlp"])
+@pytest.mark.parametrize("activation", ["relu", "silu"])
+def test_gradients_of_sorted_rows_are_those_of_all_experts(gate, activation, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    net = MoENetwork(
+        5, 1, n_experts=16, top_k=2, hidden_dim=8, gate=gate,
+        expert=part("mlp", activation=activation), generator=generator,
+    ).double()  # fmt: skip
+    given = [torch.randn(1, 300, n, generator=generator).double() for n in (5, 1)]
+    found = []
+    for device, sorting in ((CUDA, -1), (CUDA, float("inf")), (torch.device("cpu"), 0)):
+        monkeypatch.setattr(sys.modules["skmoe.nn.dispatch"], "SORTING_ON_CUDA", sorting)
+        own = deepcopy(net).to(device)
+        optimizer = FlatAdamW(own, 0.01, 0.0)
+        by_hand = gradient_by_hand(own, SquaredError(), (), Room())
+        x, y = (tensor.to(device) for tensor in given)
+        loss = by_hand(x, y, torch.ones(1, 300, device=device, dtype=x.dtype)).losses_B
+        found.append((loss.cpu(), optimizer.gradient.cpu()))
+    for other in found[1:]:
+        torch.testing.assert_close(found[0], other, rtol=1e-10, atol=1e-12)
 
 
 def test_short_memory_halves_batches_and_the_fit_goes_on():

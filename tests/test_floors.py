@@ -43,7 +43,7 @@ FLOORS = [
         "datasets._generation",
         "datasets.loaders",
     },
-    {"nn.base_experts", "nn.sparse_mixture"},
+    {"nn.base_experts", "nn.sparse_mixture", "nn.block_mixture"},
     {"nn.mlp_experts", "datasets._cells"},
     {"nn.factorized", "nn.patches", "nn.region_gates", "nn.expert_choice"},
     {"nn.gates", "nn.routers", "nn.embeddings", "datasets.manifolds", "datasets.targets"},

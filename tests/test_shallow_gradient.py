@@ -12,7 +12,7 @@ from skmoe import MoERegressor, part
 from skmoe.nn.base_routers import Routing
 from skmoe.nn.losses import LOSSES, GaussianNLL, SquaredError, switch, z
 from skmoe.nn.networks import MoENetwork
-from skmoe.nn.soft_mixture import Room
+from skmoe.nn.soft_mixture import GRADIENTS, Room
 from skmoe.objective import AuxiliaryLoss, auxiliary_losses, fit_loss
 from skmoe.optimizer import FlatAdamW
 from skmoe.shallow_gradient import ShallowGradient, gradient_by_hand
@@ -90,6 +90,28 @@ def test_gradients_of_sorted_rows(n_outputs, top_k, tier, terms, monkeypatch):
         monkeypatch.setattr(sys.modules["skmoe.nn.sorting"], cost, tier)
     router = part("softmax", renormalize=True)
     net = network(n_outputs, n_experts=6, top_k=top_k, router=router)
+    check(net, n_outputs=n_outputs, terms=terms)
+
+
+@pytest.fixture
+def blocks(monkeypatch):
+    """Rows are sorted into blocks, as on a GPU."""
+    monkeypatch.setattr(sys.modules["skmoe.nn.dispatch"], "SORTING", -1)
+    for module in ("skmoe.nn.dispatch", "skmoe.shallow_gradient"):
+        monkeypatch.setattr(sys.modules[module], "sorts_in_blocks", lambda device: True)
+
+
+@pytest.mark.parametrize("n_outputs", [1, 2])
+@pytest.mark.parametrize("activation", list(GRADIENTS))
+@pytest.mark.parametrize("top_k", [1, 2, 3])
+@pytest.mark.parametrize(
+    "gate", ["linear", part("linear", temperature=0.3), part("mlp", hidden_dim=4)]
+)
+@pytest.mark.parametrize("terms", [(), BALANCED], ids=["plain", "balanced"])
+def test_gradients_of_rows_in_blocks(n_outputs, activation, top_k, gate, terms, blocks):
+    given = {"router": part("softmax", renormalize=True), "gate": gate}
+    expert = part("mlp", activation=activation)
+    net = network(n_outputs, n_experts=6, top_k=top_k, expert=expert, **given)
     check(net, n_outputs=n_outputs, terms=terms)
 
 
@@ -209,18 +231,25 @@ def test_routing_of_one_expert_is_certain():
 
 
 @pytest.mark.parametrize("given", [(1, None), (4, None), (4, 2)], ids=str)
-@pytest.mark.parametrize("sorting", [-1, 10**9], ids=["sorted", "unsorted"])
+@pytest.mark.parametrize("n_outputs", [1, 2])
+@pytest.mark.parametrize("dispatcher", ["sorted", "blocks", "dense"])
 @pytest.mark.parametrize("terms", [(), BALANCED], ids=["plain", "balanced"])
-def test_networks_side_by_side_are_networks_one_by_one(terms, given, sorting, monkeypatch):
-    monkeypatch.setattr(sys.modules["skmoe.nn.dispatch"], "SORTING", sorting)
+def test_networks_side_by_side_are_networks_one_by_one(
+    terms, given, dispatcher, n_outputs, monkeypatch, request
+):
+    monkeypatch.setattr(
+        sys.modules["skmoe.nn.dispatch"], "SORTING", 10**9 if dispatcher == "dense" else -1
+    )
+    if dispatcher == "blocks":
+        request.getfixturevalue("blocks")
     n_experts, top_k = given
     gates = [part("mlp", hidden_dim=4, temperature=t) for t in (1.0, 0.5, 2.0)]
-    nets = [network(2, n_experts=n_experts, top_k=top_k, gate=gate) for gate in gates]
+    nets = [network(n_outputs, n_experts=n_experts, top_k=top_k, gate=gate) for gate in gates]
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for weight in (w for net in nets for w in net.parameters()):
             weight.copy_(torch.randn(weight.shape, generator=generator))
-    batches = [tuple(tensor + m for tensor in batch(2)) for m in range(3)]
+    batches = [tuple(tensor + m for tensor in batch(n_outputs)) for m in range(3)]
     alone, routings = [], []
     for net, (x, y, weight) in zip(nets, batches, strict=True):
         by_hand = gradient_by_hand(net, SquaredError(), terms, Room())

@@ -51,7 +51,8 @@ def dispatch(experts: Experts, x_BTD: Tensor, routing: Routing, how: str = "auto
     n_saved = routing.logits_BTE.numel() - routing.weights_BTK.numel()
     if not pays_to_sort(n_saved, multiply_adds(experts), x_BTD.device):
         return dense(experts, x_BTD, routing)
-    return (by_blocks if x_BTD.is_cuda else by_sorting)(experts, x_BTD, routing)
+    by_expert = by_blocks if sorts_in_blocks(x_BTD.device) else by_sorting
+    return by_expert(experts, x_BTD, routing)
 
 
 def multiply_adds(experts: Experts) -> int:
@@ -62,6 +63,11 @@ def multiply_adds(experts: Experts) -> int:
 def pays_to_sort(n_saved: int, per_row: int, device: torch.device) -> bool:
     """Whether rows should be sorted to save experts from answering so many."""
     return n_saved * per_row > (SORTING_ON_CUDA if device.type == "cuda" else SORTING)
+
+
+def sorts_in_blocks(device: torch.device) -> bool:
+    """Whether rows are sorted into blocks, as to count them would be to wait for the device."""
+    return device.type == "cuda"
 
 
 def dense(experts: Experts, x_BTD: Tensor, routing: Routing) -> Tensor:

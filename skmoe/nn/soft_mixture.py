@@ -12,6 +12,7 @@ layer of several blocks that halves the time of a step.
 import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -38,33 +39,47 @@ class Activation(NamedTuple):
 
     apply: Callable[[Tensor], Tensor]
     """From ``W x + b`` to hidden features; overwrites its argument if `by_output`."""
-    pull_back: Callable[[Tensor, Tensor], Tensor]
-    """From (gradient, what it is known by) to the gradient before; overwrites the gradient."""
-    by_output: bool
-    """Whether its gradient is known by what came out; else by what went in."""
+    pull_back: Callable[..., Tensor]
+    """From (gradient, what it is known by) to the gradient before; overwrites the gradient, or
+    another tensor `into`."""
+    fill: Callable[..., Tensor] | None = None
+    """As `apply`, into `out`; None if its gradient is known by what came out, which then takes
+    the place of what went in."""
+
+    @property
+    def by_output(self) -> bool:
+        """Whether its gradient is known by what came out; else by what went in."""
+        return self.fill is None
+
+    def slopes(self, known: Tensor) -> Tensor:
+        """Its derivatives, in the place of what they are known by."""
+        return self.pull_back(known.new_ones(()), known, known)
 
 
-def _relu_back(grad: Tensor, output: Tensor) -> Tensor:
-    return aten.threshold_backward.grad_input(grad, output, 0, grad_input=grad)
+def _relu_back(grad: Tensor, output: Tensor, into: Tensor | None = None) -> Tensor:
+    into = grad if into is None else into
+    return aten.threshold_backward.grad_input(grad, output, 0, grad_input=into)
 
 
-def _tanh_back(grad: Tensor, output: Tensor) -> Tensor:
-    return aten.tanh_backward.grad_input(grad, output, grad_input=grad)
+def _tanh_back(grad: Tensor, output: Tensor, into: Tensor | None = None) -> Tensor:
+    return aten.tanh_backward.grad_input(
+        grad, output, grad_input=grad if into is None else into
+    )
 
 
-def _silu_back(grad: Tensor, given: Tensor) -> Tensor:
-    return aten.silu_backward.grad_input(grad, given, grad_input=grad)
+def _silu_back(grad: Tensor, given: Tensor, into: Tensor | None = None) -> Tensor:
+    return aten.silu_backward.grad_input(grad, given, grad_input=grad if into is None else into)
 
 
-def _gelu_back(grad: Tensor, given: Tensor) -> Tensor:
-    return aten.gelu_backward.grad_input(grad, given, grad_input=grad)
+def _gelu_back(grad: Tensor, given: Tensor, into: Tensor | None = None) -> Tensor:
+    return aten.gelu_backward.grad_input(grad, given, grad_input=grad if into is None else into)
 
 
 GRADIENTS = {
-    "relu": Activation(torch.relu_, _relu_back, True),
-    "tanh": Activation(torch.tanh_, _tanh_back, True),
-    "silu": Activation(torch.nn.functional.silu, _silu_back, False),
-    "gelu": Activation(torch.nn.functional.gelu, _gelu_back, False),
+    "relu": Activation(torch.relu_, _relu_back),
+    "tanh": Activation(torch.tanh_, _tanh_back),
+    "silu": Activation(torch.nn.functional.silu, _silu_back, aten.silu.out),
+    "gelu": Activation(torch.nn.functional.gelu, _gelu_back, aten.gelu.out),
 }
 
 
@@ -146,6 +161,8 @@ class Blocks:
 
     def numbered(self, ids_BTK: Tensor) -> Tensor:
         """From numbers of experts in their blocks, those among all experts."""
+        if len(self.counts) == 1:
+            return ids_BTK
         if self.are_even:
             firsts_B = torch.arange(0, self.n_groups, self.n_experts, device=ids_BTK.device)
         else:
@@ -173,17 +190,26 @@ class Hidden(NamedTuple):
         by_output = GRADIENTS[activation].by_output
         return cls(known if by_output else room.take("features", shape, like), known)
 
-    def of(self, group: slice) -> "Hidden":
-        """Those of some experts."""
-        return Hidden(self.features[group], self.known[group])
+    def fill(self, activation: str) -> None:
+        """Fill in features, from what goes into the nonlinearity."""
+        apply, _, fill = GRADIENTS[activation]
+        if fill is None:
+            apply(self.known)
+        else:
+            fill(self.known, out=self.features)
+
+    def part(self, part_of: Callable[[Tensor], Tensor]) -> "Hidden":
+        """Those of some experts or rows."""
+        known = part_of(self.known)
+        # One tensor stays one: what came out of a nonlinearity is not copied.
+        is_one = self.features is self.known
+        return Hidden(known if is_one else part_of(self.features), known)
 
 
 def make_hidden(x_GTD: Tensor, maps: Maps, activation: str, into: Hidden) -> None:
     """Fill in the hidden features of these rows."""
     torch.baddbmm(maps[1], x_GTD, maps[0], out=into.known)
-    made = GRADIENTS[activation].apply(into.known)
-    if into.features is not into.known:
-        into.features.copy_(made)
+    into.fill(activation)
 
 
 def answers_of(features_GTH: Tensor, maps: Maps) -> Tensor:
@@ -269,7 +295,8 @@ class Mixed(NamedTuple):
         hidden = Hidden.empty((n_groups, x_BTD.shape[1], width), activation, x_BTD, room)
         runs = list(blocks.runs(x_BTD))
         for group, x_GTD in runs:
-            make_hidden(x_GTD, some(maps, group), activation, hidden.of(group))
+            own = hidden.part(itemgetter(group))
+            make_hidden(x_GTD, some(maps, group), activation, own)
         answers_GTO = answers_of(hidden.features, maps)
         y_BTO = blocks.join(weights_GT.unsqueeze(2) * answers_GTO).sum(1)
         return cls(y_BTO, runs, weights_GT, maps, activation, hidden, answers_GTO, blocks)

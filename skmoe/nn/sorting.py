@@ -45,8 +45,8 @@ class Tier(NamedTuple):
     """The first of their slots, which they fill one after the other."""
     shape: tuple[int, int]
     """How many experts, and rows of each."""
-    repeats_G: Tensor | None = None
-    """Where these are blocks: how many of them each of all experts has."""
+    ends_G1: Tensor | None = None
+    """Where these are blocks: where those of each of all experts start, and the last end."""
 
     def rows(self, of_all: Tensor) -> Tensor:
         """From what stands at all slots, ``(S, F)``, that of this tier, ``(G, C, F)``."""
@@ -58,7 +58,7 @@ class Tier(NamedTuple):
         """From a stacked tensor of all experts, that of this tier's."""
         if self.experts is None:
             return of_all
-        if self.repeats_G is not None and torch.is_grad_enabled():
+        if self.ends_G1 is not None and torch.is_grad_enabled():
             return _Own.apply(of_all, self)
         return of_all.index_select(0, self.experts)
 
@@ -66,12 +66,15 @@ class Tier(NamedTuple):
         """Add to a stacked tensor of all experts what there is for this tier's."""
         if self.experts is None:
             into.add_(own)
-        elif self.repeats_G is None:
+        elif self.ends_G1 is None:
             into.index_add_(0, self.experts, own)
         else:
-            # In their order, so that sums are the same each time.
-            lengths_G = self.repeats_G
-            into.add_(torch.segment_reduce(own, "sum", lengths=lengths_G, unsafe=True))
+            into.add_(self.summed(own))
+
+    def summed(self, own: Tensor) -> Tensor:
+        """What there is for blocks, added up by expert."""
+        # In their order, so that sums are the same each time.
+        return torch.segment_reduce(own, "sum", offsets=self.ends_G1, unsafe=True)
 
 
 class _Own(Function):
@@ -181,14 +184,14 @@ class BlockSorting:
         if n_rows is None:
             n_rows = block_rows(n_assigned, n_groups)
         sorted_N, order_N = groups_BTK.flatten().to(short).sort(stable=True)
-        numbers_G = torch.arange(n_groups, dtype=short, device=device)
-        starts_G = torch.searchsorted(sorted_N, numbers_G)
-        ends_G = torch.searchsorted(sorted_N, numbers_G, right=True)
-        repeats_G = (ends_G - starts_G + n_rows - 1) // n_rows
-        last_G = repeats_G.cumsum(0)
+        numbers_G1 = torch.arange(n_groups + 1, dtype=short, device=device)
+        starts_G1 = torch.searchsorted(sorted_N, numbers_G1)
+        ends_G1 = torch.zeros_like(starts_G1)
+        n_blocks_G = (starts_G1.diff() + (n_rows - 1)).floor_divide_(n_rows)
+        torch.cumsum(n_blocks_G, 0, out=ends_G1[1:])
         # Moves the place of an assignment among the sorted ones to its slot.
-        moved_G = (last_G - repeats_G) * n_rows - starts_G
-        slots = moved_G.index_select(0, sorted_N.int()) + torch.arange(
+        moved_G1 = torch.add(ends_G1 * n_rows, starts_G1, alpha=-1)
+        slots = moved_G1.index_select(0, sorted_N.int()) + torch.arange(
             n_assigned, device=device
         )
         self.slots_N = torch.empty_like(slots).scatter_(0, order_N, slots)
@@ -196,9 +199,10 @@ class BlockSorting:
         n_blocks = (n_assigned + min(n_groups, n_assigned) * (n_rows - 1)) // n_rows
         self.rows_S = torch.zeros(n_blocks * n_rows, dtype=torch.long, device=device)
         self.rows_S.scatter_(0, slots, order_N // n_kept)
-        experts = torch.searchsorted(last_G, torch.arange(n_blocks, device=device), right=True)
+        numbers = torch.arange(n_blocks, device=device)
+        experts = torch.searchsorted(ends_G1[1:], numbers, right=True)
         experts.clamp_(max=n_groups - 1)  # those left over
-        self.tiers = [Tier(experts, 0, (n_blocks, n_rows), repeats_G)]
+        self.tiers = [Tier(experts, 0, (n_blocks, n_rows), ends_G1)]
 
 
 def block_rows(n_assigned: int, n_groups: int) -> int:

@@ -71,7 +71,7 @@ class SparselyMixed(NamedTuple):
         answers_SO = x_SD.new_empty(n_slots, n_outputs)
         for tier in tiers:
             own = tuple(map(tier.own, maps))
-            into = Hidden(tier.rows(hidden.features), tier.rows(hidden.known))
+            into = hidden.part(tier.rows)
             make_hidden(tier.rows(x_SD), own, activation, into)
             tier.rows(answers_SO).copy_(answers_of(into.features, own))
         asked_BTKO = answers_SO.index_select(0, slots_N).view(*weights_BTK.shape, n_outputs)

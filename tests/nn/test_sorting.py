@@ -49,8 +49,9 @@ def test_each_assignment_has_a_slot_in_a_block_of_its_expert(n_experts, power, n
     assert len(plan.rows_S) == math.prod(tier.shape)
     experts = tier.experts.repeat_interleave(tier.shape[1])
     assert torch.equal(experts[plan.slots_N], groups_BTK.flatten())
-    used = int(tier.repeats_G.sum())
-    assert torch.equal(tier.experts[:used].bincount(minlength=2 * n_experts), tier.repeats_G)
+    used = int(tier.ends_G1[-1])
+    counts = tier.experts[:used].bincount(minlength=2 * n_experts)
+    assert torch.equal(counts, tier.ends_G1.diff())
 
 
 @pytest.mark.parametrize("n_experts", [2, 16, 300])
@@ -70,7 +71,7 @@ def test_what_blocks_say_is_added_up_by_expert(shape):
     own = torch.randn(tier.shape[0], *shape, dtype=torch.float64)
     into = torch.ones(16, *shape, dtype=torch.float64)
     tier.add_up(own, into)
-    used = int(tier.repeats_G.sum())
+    used = int(tier.ends_G1[-1])
     expected = torch.ones_like(into).index_add_(0, tier.experts[:used], own[:used])
     torch.testing.assert_close(into, expected)
 
