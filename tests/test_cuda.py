@@ -164,7 +164,7 @@ def test_gradients_of_sorted_rows_are_those_of_all_experts(
 def test_steps_where_all_experts_are_asked_are_those_of_the_cpu(many_rows, monkeypatch):
     monkeypatch.setattr(sys.modules["skmoe.shallow_gradient"], "MANY_ROWS", many_rows)
     generator = torch.Generator().manual_seed(0)
-    # More weights than one block of threads is given.
+    # Its weights are cut into parts.
     net = MoENetwork(70, 1, n_experts=8, hidden_dim=64, generator=generator).double()
     x, y = (torch.randn(1, 254, n, generator=generator).double() for n in (70, 1))
     found = []
