@@ -20,6 +20,9 @@ WARMUP = 0.05
 MAX_GRADIENT_NORM = 1.0
 # Those of torch.
 BETAS, EPSILON = (0.9, 0.999), 1e-8
+# On a GPU, a block of threads takes so many numbers at once, and torch's fused step gives it up
+# to 65,536 of a tensor. So a vector comes in parts, about as many as there are multiprocessors.
+AT_ONCE, N_PARTS = 2048, 128
 
 
 class FlatAdamW(torch.optim.AdamW):
@@ -70,8 +73,13 @@ class FlatAdamW(torch.optim.AdamW):
                 "exp_avg": torch.zeros_like(part),
                 "exp_avg_sq": torch.zeros_like(part),
             }
+        self.pieces: list[list[tuple[Tensor, ...]]] = []
         if state is not None:
             load_arrays(self, state)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.pieces.clear()  # the moments are others now
 
     def zero_grad(self, set_to_none: bool = False) -> None:
         # Never to None: the weights' gradients are views of the vector's gradient.
@@ -79,22 +87,52 @@ class FlatAdamW(torch.optim.AdamW):
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # needs no loss
         """One step on all weights."""
-        _clip(self.gradient)
-        for group in self.param_groups:
+        length = None
+        if is_cuda(self.gradient.device):
+            length = (_norm(self.gradient) / MAX_GRADIENT_NORM).clamp_(min=1.0).float()
+        else:
+            _clip(self.gradient)
+        self.pieces = self.pieces or [self._pieces_of(group) for group in self.param_groups]
+        for group, pieces in zip(self.param_groups, self.pieces, strict=True):
             (part,) = group["params"]
-            state = self.state[part]
-            tensors = part.data, part.grad, state["exp_avg"], state["exp_avg_sq"]
-            state["step"].add_(self.one)  # a number would be made a tensor each time
+            n_steps = self.state[part]["step"]
+            n_steps.add_(self.one)  # a number would be made a tensor each time
             rate = group["lr"] if self.rate is None else self.rate
-            pass_over([tensors], state["step"], rate, group["weight_decay"])
+            pass_over(pieces, n_steps, rate, group["weight_decay"], length)
 
     step.hooked = True  # type: ignore[attr-defined]  # torch would wrap it in a profiler's mark
 
+    def _pieces_of(self, group: dict[str, Any]) -> list[tuple[Tensor, ...]]:
+        """Weights, gradients and moments, which stay where they are."""
+        (part,) = group["params"]
+        state = self.state[part]
+        tensors = part.data, part.grad, state["exp_avg"], state["exp_avg_sq"]
+        return cut(tensors) if is_cuda(part.device) else [tensors]
+
+
+def is_cuda(device: torch.device) -> bool:
+    """Whether torch's fused step is that of CUDA devices."""
+    return device.type == "cuda"
+
+
+def cut(vectors: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+    """The same parts of vectors of one length, as many as keep a GPU busy."""
+    n_at_once = math.ceil(len(vectors[0]) / (AT_ONCE * N_PARTS))
+    parts = (vector.split(AT_ONCE * n_at_once) for vector in vectors)
+    return list(zip(*parts, strict=True))
+
 
 def pass_over(
-    tensors: Sequence[tuple[Tensor, ...]], step: Tensor, rate: float | Tensor, decay: float
+    tensors: Sequence[tuple[Tensor, ...]],
+    step: Tensor,
+    rate: float | Tensor,
+    decay: float,
+    length: Tensor | None = None,
 ) -> None:
-    """AdamW in one pass over weights, gradients and moments, without torch's many checks."""
+    """AdamW in one pass over weights, gradients and moments, without torch's many checks.
+
+    Gradients are divided by `length`, a float32, if there is one.
+    """
     weights, gradients, means, squares = zip(*tensors, strict=True)
     torch._fused_adamw_(
         weights,
@@ -110,6 +148,7 @@ def pass_over(
         eps=EPSILON,
         amsgrad=False,
         maximize=False,
+        grad_scale=length,
     )
 
 
@@ -132,9 +171,13 @@ def _clip(gradient: Tensor) -> None:
 
 def clipping(norms: Tensor) -> Tensor:
     """Factor of gradients, from them or the norms of their parts, along the first axis."""
+    return (MAX_GRADIENT_NORM / _norm(norms)).clamp_(max=1.0)
+
+
+def _norm(norms: Tensor) -> Tensor:
+    """Along the first axis."""
     # The sum keeps a gradient of zero from making a factor of infinity.
-    norm = torch.linalg.vector_norm(norms, dim=0)
-    return (MAX_GRADIENT_NORM / (norm + 1e-6)).clamp_(max=1.0)
+    return torch.linalg.vector_norm(norms, dim=0) + 1e-6
 
 
 def by_decay(network: Network) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:

@@ -136,7 +136,11 @@ def test_sorted_rows_and_blocks_agree_with_all_experts():
 
 @pytest.mark.parametrize("gate", ["linear", "mlp"])
 @pytest.mark.parametrize("activation", ["relu", "silu"])
-def test_gradients_of_sorted_rows_are_those_of_all_experts(gate, activation, monkeypatch):
+@pytest.mark.parametrize("many_rows", [1, 1000], ids=["many rows", "few rows"])
+def test_gradients_of_sorted_rows_are_those_of_all_experts(
+    gate, activation, many_rows, monkeypatch
+):
+    monkeypatch.setattr(sys.modules["skmoe.shallow_gradient"], "MANY_ROWS", many_rows)
     generator = torch.Generator().manual_seed(0)
     net = MoENetwork(
         5, 1, n_experts=16, top_k=2, hidden_dim=8, gate=gate,
@@ -154,6 +158,27 @@ def test_gradients_of_sorted_rows_are_those_of_all_experts(gate, activation, mon
         found.append((loss.cpu(), optimizer.gradient.cpu()))
     for other in found[1:]:
         torch.testing.assert_close(found[0], other, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("many_rows", [1, 1000], ids=["many rows", "few rows"])
+def test_steps_where_all_experts_are_asked_are_those_of_the_cpu(many_rows, monkeypatch):
+    monkeypatch.setattr(sys.modules["skmoe.shallow_gradient"], "MANY_ROWS", many_rows)
+    generator = torch.Generator().manual_seed(0)
+    # Its weights are cut into parts.
+    net = MoENetwork(70, 1, n_experts=8, hidden_dim=64, generator=generator).double()
+    x, y = (torch.randn(1, 254, n, generator=generator).double() for n in (70, 1))
+    found = []
+    for device in (CUDA, torch.device("cpu")):
+        own = deepcopy(net).to(device)
+        optimizer = FlatAdamW(own, 0.01, 0.1)
+        by_hand = gradient_by_hand(own, SquaredError(), (), Room())
+        weight = torch.ones(1, 254, device=device, dtype=x.dtype)
+        for _ in range(3):
+            by_hand(x.to(device), 100 * y.to(device), weight)  # a gradient to be clipped
+            optimizer.step()
+        found.append([own_weight.detach().cpu() for own_weight in own.parameters()])
+    # What a gradient is divided by is a float32 there.
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-8)
 
 
 def test_short_memory_halves_batches_and_the_fit_goes_on():

@@ -115,6 +115,18 @@ def test_gradients_of_rows_in_blocks(n_outputs, activation, top_k, gate, terms, 
     check(net, n_outputs=n_outputs, terms=terms)
 
 
+@pytest.mark.parametrize("top_k", [1, 2])
+@pytest.mark.parametrize("terms", [(), BALANCED], ids=["plain", "balanced"])
+def test_gradients_with_logits_by_expert(top_k, terms, blocks, monkeypatch):
+    def room_of_logits(self, z_BTD):
+        return z_BTD.new_empty(len(z_BTD), self.n_experts, z_BTD.shape[1]).mT
+
+    mixture = sys.modules["skmoe.shallow_gradient"]._Some
+    monkeypatch.setattr(mixture, "_room_of_logits", room_of_logits)
+    router = part("softmax", renormalize=True)
+    check(network(n_experts=6, top_k=top_k, router=router), terms=terms)
+
+
 @pytest.mark.parametrize("gate", ["linear", part("mlp", hidden_dim=4, temperature=0.3)])
 @pytest.mark.parametrize("n_outputs", [1, 3])
 @pytest.mark.parametrize("given", [(1, None), (4, None), (4, 4), (4, 2), (5, 3)], ids=str)

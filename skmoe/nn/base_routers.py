@@ -133,8 +133,11 @@ def largest(values_BTE: Tensor, k: int) -> Tensor:
     first = _argmax(values_BTE)
     if k == 1:
         return first
-    second = _argmax(values_BTE.scatter(-1, first, -torch.inf))
-    return torch.cat([first, second], -1)
+    if values_BTE.stride(-1) == 1:
+        rest_BTE = values_BTE.scatter(-1, first, -torch.inf)
+    else:  # experts come first in memory, and in that of the rest
+        rest_BTE = values_BTE.mT.scatter(-2, first.mT, -torch.inf).mT
+    return torch.cat([first, _argmax(rest_BTE)], -1)
 
 
 def _argmax(values_BTE: Tensor) -> Tensor:

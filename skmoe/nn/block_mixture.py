@@ -9,7 +9,8 @@ feature: inputs and the sum take these instead. With inputs and one ``z`` of row
 
     M = sum_t d_t z_t s_t',   dW = M v (by columns).
 
-A rectifier is its argument times its slope. So there, ``dv = sum_z W M``.
+The row of M of the one is a product of its own: with it, that of the inputs would take half as
+long again. A rectifier is its argument times its slope. So there, ``dv = sum_z W M``.
 """
 
 from typing import NamedTuple
@@ -21,9 +22,6 @@ from skmoe.nn.soft_mixture import GRADIENTS, Hidden, Maps, Room
 from skmoe.nn.sorting import BlockSorting, Tier
 
 softmax_backward = torch._softmax_backward_data
-
-# Inputs, with the one, are filled up to a multiple: products of such are faster.
-MULTIPLE = 4
 
 
 class BlockMixed(NamedTuple):
@@ -74,17 +72,13 @@ class BlockMixed(NamedTuple):
         (tier,) = plan.tiers
         w_hidden, b_hidden, w_output, b_output = maps
         n_experts, n_inputs, width = w_hidden.shape
-        n_columns = MULTIPLE * (n_inputs // MULTIPLE + 1)
-        z_NZ = room.take("with one", (x_BTD.shape[0] * x_BTD.shape[1], n_columns), x_BTD)
-        z_NZ[:, :n_inputs] = x_BTD.flatten(0, 1)
-        z_NZ[:, n_inputs:] = 1
-        z_SZ = room.take("sorted", (len(plan.rows_S), n_columns), x_BTD)
-        torch.index_select(z_NZ, 0, plan.rows_S, out=z_SZ)
-        map_EZH = room.take("with bias", (n_experts, n_columns, width), x_BTD)
+        z_SZ = room.take("sorted", (len(plan.rows_S), n_inputs + 1), x_BTD)
+        torch.index_select(x_BTD.flatten(0, 1), 0, plan.rows_S, out=z_SZ[:, :n_inputs])
+        z_SZ[:, n_inputs:] = 1
+        map_EZH = room.take("with bias", (n_experts, n_inputs + 1, width), x_BTD)
         map_EZH[:, :n_inputs] = w_hidden
-        map_EZH[:, n_inputs:] = 0
-        map_EZH[:, n_inputs] = b_hidden[:, 0]
-        z_GCZ = z_SZ.view(*tier.shape, n_columns)
+        map_EZH[:, n_inputs:] = b_hidden
+        z_GCZ = z_SZ.view(*tier.shape, n_inputs + 1)
         hidden_GCH = Hidden.empty((*tier.shape, width), activation, x_BTD, room)
         torch.bmm(z_GCZ, tier.own(map_EZH), out=hidden_GCH.known)
         hidden_GCH.fill(activation)
@@ -103,27 +97,36 @@ class BlockMixed(NamedTuple):
         dkept_BTK : Tensor
             Gradient of the logits of the asked experts, of which the weights are the softmax.
         dgate_EZ : Tensor
-            Gradient of a linear map to these logits, and of its bias, which comes first after
-            the inputs.
+            Gradient of a linear map to these logits, and of its bias, which comes last.
         """
         dkept_BTK = softmax_backward(self.asked_BTK * dy_BTO, self.weights_BTK, 2, dy_BTO.dtype)
-        both_N2 = torch.stack([dkept_BTK, self.weights_BTK * dy_BTO], 3).view(-1, 2)
-        both_GC2 = dy_BTO.new_zeros(*self.tier.shape, 2)  # zero where no row stands
-        both_GC2.view(-1, 2).index_copy_(0, self.slots_N, both_N2)
+        n_inputs, n_blocks = self.z_GCZ.shape[2] - 1, len(self.z_GCZ)
+        both_2N = torch.stack([dkept_BTK, self.weights_BTK * dy_BTO]).view(2, -1)
+        both_2GC = dy_BTO.new_zeros(2, *self.tier.shape)  # zero where no row stands
+        both_2GC.view(2, -1).index_copy_(1, self.slots_N, both_2N)
+        dkept_G1C, d_G1C = both_2GC.unsqueeze(2)
         dw_hidden, db_hidden, dw_output, db_output = gradients
         features_GCH, known_GCH = self.hidden_GCH
         is_rectifier = self.activation == "relu"
         if not is_rectifier:
-            dlast_G1H = torch.bmm(both_GC2[..., 1:].mT, features_GCH)
+            dlast_G1H = torch.bmm(d_G1C, features_GCH)
             dw_output.copy_(self.tier.summed(dlast_G1H).mT)
-        sums_E2Z = self.tier.summed(torch.bmm(both_GC2.mT, self.z_GCZ))
-        z_GCZ = self.z_GCZ.mul_(both_GC2[..., 1:])
-        slopes_GCH = GRADIENTS[self.activation].slopes(known_GCH)
-        products_EZH = self.tier.summed(torch.bmm(z_GCZ.mT, slopes_GCH))
-        n_inputs, v_E1H = dw_hidden.shape[1], self.maps[2].mT
+        # Of the gate, and behind them the sums of d.
+        sums_G1S = dy_BTO.new_empty(n_blocks, 1, n_inputs + 2)
+        torch.bmm(dkept_G1C, self.z_GCZ, out=sums_G1S[..., :-1])
+        torch.sum(d_G1C, 2, keepdim=True, out=sums_G1S[..., -1:])
+        sums_E1S = self.tier.summed(sums_G1S)
+        dx_GCD = self.z_GCZ[..., :n_inputs].mul_(d_G1C.mT)
+        # The sign of what came out of a rectifier is its slope, in less time.
+        slopes_of = Tensor.sign_ if is_rectifier else GRADIENTS[self.activation].slopes
+        slopes_GCH = slopes_of(known_GCH)
+        products_GZH = dy_BTO.new_empty(n_blocks, n_inputs + 1, known_GCH.shape[2])
+        torch.bmm(dx_GCD.mT, slopes_GCH, out=products_GZH[:, :n_inputs])
+        torch.bmm(d_G1C, slopes_GCH, out=products_GZH[:, n_inputs:])
+        products_EZH, v_E1H = self.tier.summed(products_GZH), self.maps[2].mT
         torch.mul(products_EZH[:, :n_inputs], v_E1H, out=dw_hidden)
-        torch.mul(products_EZH[:, n_inputs : n_inputs + 1], v_E1H, out=db_hidden)
+        torch.mul(products_EZH[:, n_inputs:], v_E1H, out=db_hidden)
         if is_rectifier:
             torch.sum(products_EZH.mul_(self.map_EZH), 1, out=dw_output[..., 0])
-        db_output.copy_(sums_E2Z[:, 1:, n_inputs : n_inputs + 1])
-        return dkept_BTK, sums_E2Z[:, 0]
+        db_output.copy_(sums_E1S[..., -1:])
+        return dkept_BTK, sums_E1S[:, 0, :-1]

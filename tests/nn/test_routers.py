@@ -73,6 +73,16 @@ def test_the_asked_experts_are_those_with_the_largest_logits(kind, top_k, randn)
     assert torch.equal(asked(route(kind, logits, top_k)), largest_logits)
 
 
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_the_largest_are_found_where_experts_come_first_in_memory(k, randn):
+    logits = randn(2, 9, E)
+    ids = largest(logits.mT.contiguous().mT, k)
+    if k == 3:  # in no particular order
+        assert torch.equal(ids.sort(-1)[0], largest(logits, k).sort(-1)[0])
+    else:
+        assert torch.equal(ids, largest(logits, k))
+
+
 @every_router
 @pytest.mark.parametrize("top_k", [E, E + 3])
 def test_top_k_of_all_experts_is_dense(kind, top_k, randn):
