@@ -51,7 +51,7 @@ def cases() -> Iterator[Case]:
     ):
         yield _step(n_rows, n_experts, n_inputs, width)
     yield from _small_fits()
-    for batch_size in (4096, 16_384, 65_536):
+    for batch_size in (4096, 16_384, 65_536, 131_072):
         for dtype in ("float32", "tf32"):
             yield _large_fit(batch_size, dtype)
     yield from _devices()
