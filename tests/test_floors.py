@@ -20,6 +20,7 @@ FLOORS = [
         "_fork",
         "threads",
         "gradients",
+        "shared_work",
         "_features",
         "_callbacks",
     },

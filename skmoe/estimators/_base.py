@@ -18,7 +18,6 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
 from skmoe._callbacks import CallbackSupportMixin
@@ -51,7 +50,7 @@ from skmoe.estimators._saving import Saving
 from skmoe.estimators._surgery import AfterFit
 from skmoe.estimators._tasks import fit_tasks, watched
 from skmoe.estimators._views import Views
-from skmoe.folds import leave_out
+from skmoe.folds import hold_out, leave_out
 from skmoe.gradients import gradients
 from skmoe.initialization import INITS, with_bins
 from skmoe.loop import count_dead
@@ -62,6 +61,7 @@ from skmoe.nn.losses import LOSSES
 from skmoe.plan import TrainingPlan, TrainingResult
 from skmoe.precision import products_in
 from skmoe.scaling import Scaling
+from skmoe.shared_work import once
 from skmoe.stored_values import with_parts, without_parts
 from skmoe.threads import threads
 from skmoe.training import train
@@ -211,10 +211,7 @@ class BaseMoERegressor(
         """Split off validation rows if there is to be early stopping."""
         if not _auto.early_stopping(self, len(X), self._is_ensemble(len(X))) or len(X) < 2:
             return X, y, weight, None
-        rows = train_test_split(
-            X, y, weight, test_size=self.validation_fraction, random_state=random
-        )
-        return *rows[0::2], tuple(rows[1::2])
+        return hold_out(X, y, weight, self.validation_fraction, random)
 
     def _solve(
         self,
@@ -279,9 +276,9 @@ class BaseMoERegressor(
             net = copy.deepcopy(self._model.net).to(device, dtype)
             model = replace(self._model, net=net)
             return model, model.rows(X, y, weight)
-        x_scaling = Scaling.of_features(X, weight)
+        x_scaling = once(Scaling.of_features, X, weight)
         name, arguments = self._network(len(X))
-        scaled = x_scaling.apply_softly(X)
+        scaled = once(Scaling.apply_softly, x_scaling, X)
         axes = self._axes(scaled, weight)
         arguments |= self._shared_arguments(scaled, weight, y.shape[1], solver, axes)
         dense = dense_net_of(self.init) if isinstance(self.init, BaseEstimator) else None
@@ -291,7 +288,8 @@ class BaseMoERegressor(
         net = architecture.build(torch.Generator().manual_seed(seed)).to(device, dtype)
         if axes is not None:
             net.set_axes(*map(torch.as_tensor, axes))
-        model = FittedModel(architecture, net, x_scaling, Scaling.of_targets(y, weight))
+        y_scaling = once(Scaling.of_targets, y, weight)
+        model = FittedModel(architecture, net, x_scaling, y_scaling)
         if model.is_distribution:
             check_is_distribution(net)
         rows = model.rows_of(scaled, y, weight)
