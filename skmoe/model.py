@@ -154,7 +154,11 @@ class FittedModel:
 
     def gates(self, X: np.ndarray) -> list[NDArray[np.float64]]:
         """Weights ``(n, E)`` of the experts, for each layer."""
-        return self._per_layer(X, lambda step: step.routing.dense_weights())
+
+        def look(x: torch.Tensor) -> list[torch.Tensor]:
+            return [b for routing in self.net.routings(x) for b in routing.dense_weights()]
+
+        return self._collect_from(X, look)
 
     def top_experts(self, X: np.ndarray) -> NDArray[np.intp]:
         """The expert with the largest weight, ``(n, n_layers)``."""
