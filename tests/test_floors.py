@@ -65,7 +65,8 @@ FLOORS = [
     {"short_memory", "stacked_rows"},
     {"model", "plan", "shallow_gradient", "resident"},
     {"course", "kinds"},
-    {"loop"},
+    {"loop", "embedded_rows"},
+    {"stacked_steps"},
     {
         "training",
         "initialization",
