@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from skmoe.batches import Rows, count_batches
+from skmoe.known_by_hand import common_shape, is_known
 from skmoe.nn.base import Network
 from skmoe.nn.networks import MoENetwork
 from skmoe.plan import TrainingPlan, TrainingResult
-from skmoe.shallow_gradient import common_shape, is_known
 
 
 @dataclass(eq=False)
