@@ -10,7 +10,7 @@ for the change c of the maps and the residual r of the network as it is: however
 penalty, the answer lies between the maps that were there and the least-squares solution.
 
 Up to `MAX_DIRECT` unknowns, the Gram matrix is put together from blocks of rows, in
-O(n (K H)^2) for K asked experts, and its eigenvectors give the solutions for all alphas at
+O(n (K H)^2) for K asked experts, and one reduction of it gives the solutions for all alphas at
 once. Beyond, conjugate gradients with one block per map as preconditioner pass over the rows
 instead. All sums are in float64 and of bounded memory.
 """
@@ -24,10 +24,11 @@ import torch
 from torch import Tensor
 
 from skmoe.batches import Rows
+from skmoe.damped_solve import reduced
 from skmoe.nn.base import Network
 from skmoe.nn.layers import Design
 
-# Unknowns up to which the eigenvectors of the Gram matrix are computed (15 s on one core).
+# Unknowns up to which the Gram matrix is reduced
 MAX_DIRECT = 4096
 # Numbers in the features of one block of rows: 64 MB in float64.
 BLOCK_VALUES = 8_000_000
@@ -178,9 +179,13 @@ class _Features:
         self.scale_P[:, -1] = BIAS_SCALE
         self.scale_P = self.scale_P.flatten()
         self.share_T = rows.weight.double() / rows.weight.double().sum()
+        self.whole: tuple[_Block, Tensor] | None = None  # if one block has all rows
 
     def blocks(self) -> Iterator[tuple["_Block", Tensor]]:
         """Features and scaled residuals ``r_TO`` of one block of rows after the other."""
+        if self.whole is not None:
+            yield self.whole
+            return
         probe = self.network.design(self.rows.x[:1]).values_TKF
         size = max(BLOCK_VALUES // max(probe[0].numel(), 1), 64)
         for start in range(0, len(self.rows), size):
@@ -189,7 +194,10 @@ class _Features:
             root_T1 = self.share_T[part].sqrt()[:, None]
             block = _Block(design, root_T1, self.n_maps)
             y_TO = root_T1 * self.rows.y[part]
-            yield block, y_TO - block.times(self.map_PO)
+            found = block, y_TO - block.times(self.map_PO)
+            if size >= len(self.rows):
+                self.whole = found
+            yield found
 
     def error(self) -> float:
         """Mean squared error of the maps that are there."""
@@ -233,7 +241,7 @@ class _Block:
     """Features of some rows, those of a map next to each other if rows ask few maps."""
 
     def __init__(self, design: Design, root_T1: Tensor, n_maps: int) -> None:
-        values_TKF = design.values_TKF.double() * root_T1[:, None]
+        values_TKF = design.values_TKF * root_T1[:, None]  # in float64, as the root is
         self.n_rows, n_asked, self.n_features = values_TKF.shape
         self.n_maps = n_maps
         self.wide: Tensor | None = None
@@ -314,27 +322,21 @@ def _relative_alphas(smallest: float, per_decade: float) -> list[float]:
 
 
 def _solve_directly(features: _Features, smallest_alpha: float) -> Iterator[_Path]:
-    """All penalties at once, from eigenvectors of the Gram matrix."""
+    """All penalties at once, from one reduction of the Gram matrix."""
     gram, right_PO = features.normal_equations()
-    values_P, vectors = torch.linalg.eigh(gram, UPLO="U")
+    normal = reduced(gram)
     del gram
-    values_P = values_P.clamp_min(0)
-    right_PO = vectors.T @ right_PO
     alphas = [
-        share * float(values_P[-1])
+        share * float(normal.values_P[-1])
         for share in _relative_alphas(smallest_alpha, ALPHAS_PER_DECADE)
     ]
     if not alphas[0] > 0:
         return
-    damped_AP1 = torch.stack([1 / (values_P + alpha) for alpha in alphas]).unsqueeze(-1)
-    coefs_APO = damped_AP1 * right_PO
-    gains = (2 * right_PO - values_P[:, None] * coefs_APO) * coefs_APO
-    yield _Path(
-        alphas,
-        torch.stack([vectors @ coefs_PO for coefs_PO in coefs_APO]),
-        gains.sum((1, 2)) / features.n_outputs,
-        (values_P * damped_AP1.squeeze(-1)).sum(1),
-    )
+    changes_APO = normal.solve(right_PO, alphas)
+    # c' (2 b - A'A c) with A'A c = b - alpha c.
+    alphas_A11 = right_PO.new_tensor(alphas)[:, None, None]
+    gains_A = (changes_APO * (right_PO + alphas_A11 * changes_APO)).sum((1, 2))
+    yield _Path(alphas, changes_APO, gains_A / features.n_outputs, normal.freedom(alphas))
 
 
 def _solve_iteratively(features: _Features, smallest_alpha: float) -> Iterator[_Path]:

@@ -31,6 +31,7 @@ FLOORS = [
         "model_file",
         "distribution",
         "voronoi",
+        "damped_solve",
         "monitors",
     },
     {"stored_values"},
