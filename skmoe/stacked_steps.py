@@ -6,7 +6,7 @@ and the norm that its gradient is clipped to are each network's own.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, cast
 
 import torch
@@ -22,7 +22,7 @@ from skmoe.batches import (
     of_rows,
     shown_by,
 )
-from skmoe.embedded_rows import embedded, have_room
+from skmoe.embedded_rows import embedded, have_room, sight
 from skmoe.kinds import Request
 from skmoe.nn.base import Network
 from skmoe.nn.base_gates import Gate
@@ -56,9 +56,11 @@ class StackedSteps:
         self.n_batches = count_batches(len(rows[0]), self.plan.batch_size)
         self.step = 0
         self.is_known = all(request.is_known_by_hand for request in group)
-        self.embeds = self.is_known and have_room(self.networks, rows)
-        self.rows = self._stacked(rows, self.n_batches)
-        self.validation = self._validation([request.validation for request in group])
+        sights = [sight(network) for network in self.networks] if self.is_known else []
+        self.embeds = self.is_known and have_room(self.networks, sights, rows)
+        self.rows = self._stacked(rows, sights, self.n_batches)
+        judged = [request.validation for request in group]
+        self.validation = self._validation(judged, sights)
         decays = [plan.weight_decay for plan in self.plans]
         self.optimizer = StackedAdamW(self.networks, decays)
         self.best_RP: list[Tensor] = []
@@ -327,18 +329,23 @@ class StackedSteps:
 
     # Rows.
 
-    def _validation(self, judged: Sequence[Rows | None]) -> StackedRows | None:
+    def _validation(
+        self, judged: Sequence[Rows | None], sights: Sequence[Hashable]
+    ) -> StackedRows | None:
         """Rows to judge by, in batches of the size of those to learn from."""
         rows = [rows for rows in judged if rows is not None]
         if not rows or not self.is_known:
             return None
         size = max(self.rows.widths)
-        return self._stacked(rows, max(count_batches(len(part), size) for part in rows))
+        n_batches = max(count_batches(len(part), size) for part in rows)
+        return self._stacked(rows, sights, n_batches)
 
-    def _stacked(self, all_rows: Sequence[Rows], n_batches: int) -> StackedRows:
+    def _stacked(
+        self, all_rows: Sequence[Rows], sights: Sequence[Hashable], n_batches: int
+    ) -> StackedRows:
         """Rows of all networks, as their layers see them if these have room."""
         if self.embeds:
-            all_rows = embedded(self.networks, all_rows)
+            all_rows = embedded(self.networks, sights, all_rows)
         return StackedRows(all_rows, n_batches)
 
 

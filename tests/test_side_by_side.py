@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from skmoe._registry import part
 from skmoe.batches import Rows
-from skmoe.embedded_rows import _first_alike
+from skmoe.embedded_rows import sight
 from skmoe.kinds import Request, kind_of
 from skmoe.loop import Diverged
 from skmoe.nn.embeddings import PiecewiseLinear
@@ -375,8 +375,8 @@ def test_rows_of_a_fold_are_there_once(monkeypatch):
     assert embedded == [40, 20]
     assert (len(steps.rows.x), len(steps.validation.x)) == (40, 20)
     assert_same_as_alone(requests[:3])
-    first = _first_alike([r.network for r in requests], [r.rows for r in requests])
-    assert first == [0, 0, 0, 3]
+    sights = [sight(asked.network) for asked in requests]
+    assert sights[0] == sights[1] == sights[2] != sights[3]
 
 
 def test_networks_share_no_memory_afterwards():
