@@ -7,6 +7,7 @@ alone, up to rounding. Where the gradient is known by hand, they may have more o
 of which more or fewer are asked, and a few rows more or less.
 """
 
+import gc
 import math
 import time
 import warnings
@@ -43,27 +44,31 @@ def train_requests(requests: Sequence[Request]) -> None:
 
 def _train_group(group: list[Request]) -> None:
     """Together if that can be; fewer at once if memory does not suffice for all of them."""
-    if len(group) > 1 and StackedSteps.can_be_taken(group):
-        starts = [_Start(request) for request in group]
-        try:
-            _train_together(group)
-        except torch.OutOfMemoryError:
-            pass
-        else:
-            return
-        # Not in the handler: until it ends, there are still the tensors of what failed.
-        half = (len(group) + 1) // 2
-        for start in starts:
-            start.restore()
-        warnings.warn(
-            f"Memory does not suffice to train {len(group)} networks at once: they are now "
-            f"trained in groups of {half}.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        _train_group(group[:half])
-        _train_group(group[half:])
+    if len(group) == 1 or not StackedSteps.can_be_taken(group):
+        _train_in_turn(group)
         return
+    starts = [_Start(request) for request in group]
+    try:
+        _train_together(group)
+        return
+    except torch.OutOfMemoryError:
+        pass
+    # Not in the handler: until it ends, there are still the tensors of what failed.
+    gc.collect()
+    for start in starts:
+        start.restore()
+    half = (len(group) + 1) // 2
+    warnings.warn(
+        f"Memory does not suffice to train {len(group)} networks at once: they are now "
+        f"trained in groups of {half}.",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    _train_group(group[:half])
+    _train_group(group[half:])
+
+
+def _train_in_turn(group: Sequence[Request]) -> None:
     for request in group:
         try:
             request.outcome = train_alone(
@@ -144,10 +149,21 @@ class _Model:
 
 def _train_together(group: Sequence[Request]) -> None:
     """Train networks of one kind, each until its fit has ended."""
-    models, steps = [_Model(request) for request in group], StackedSteps(group)
+    steps = StackedSteps(group)
+    try:
+        _run([_Model(request) for request in group], steps)
+    finally:
+        steps.close()
+    for request in group:
+        request.together = len(group)
+
+
+def _run(models: list[_Model], steps: StackedSteps) -> None:
+    """Epoch by epoch, with those that have not ended."""
+    judged = models[0].request.validation is not None
     for epoch in count(1):
         _train_epoch(models, steps, epoch)
-        if group[0].validation is not None:
+        if judged:
             _judge(models, steps, epoch)
         ended = [m for m, model in enumerate(models) if model.has_ended]
         if ended:
@@ -155,11 +171,8 @@ def _train_together(group: Sequence[Request]) -> None:
             kept = [m for m in range(len(models)) if m not in ended]
             models = [models[m] for m in kept]
             if not models:
-                break
+                return
             steps.keep(kept)
-    steps.close()
-    for request in group:
-        request.together = len(group)
 
 
 def _train_epoch(models: Sequence[_Model], steps: StackedSteps, epoch: int) -> None:

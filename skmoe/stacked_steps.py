@@ -203,6 +203,7 @@ class StackedSteps:
         """Give back what a device has recorded."""
         if self.resident is not None:
             self.resident.close()
+            self.resident = None
 
     # How a step is taken.
 
