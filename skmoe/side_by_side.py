@@ -24,6 +24,7 @@ from skmoe.kinds import Request, kind_of
 from skmoe.loop import DIVERGED_LOSS, VALIDATION_BATCH, Diverged, count_dead, looks_now
 from skmoe.objective import validation_loss
 from skmoe.plan import TrainingResult
+from skmoe.stacked_objective import can_be_taken
 from skmoe.stacked_steps import StackedSteps
 from skmoe.threads import threads
 from skmoe.training import train_alone
@@ -44,7 +45,7 @@ def train_requests(requests: Sequence[Request]) -> None:
 
 def _train_group(group: list[Request]) -> None:
     """Together if that can be; fewer at once if memory does not suffice for all of them."""
-    if len(group) == 1 or not StackedSteps.can_be_taken(group):
+    if len(group) == 1 or not can_be_taken(group):
         _train_in_turn(group)
         return
     starts = [_Start(request) for request in group]

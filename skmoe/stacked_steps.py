@@ -5,22 +5,17 @@ through the same operations, and the optimiser steps on the whole matrix. Learni
 and the norm that its gradient is clipped to are each network's own.
 """
 
-import warnings
 from collections.abc import Hashable, Sequence
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
 from skmoe.batches import (
     BATCHES_PER_LOOK,
-    Batches,
     Rows,
     count_batches,
     entropies,
-    of_rows,
-    shown_by,
 )
 from skmoe.embedded_rows import embedded, have_room, sight
 from skmoe.kinds import Request
@@ -29,11 +24,11 @@ from skmoe.nn.base_gates import Gate
 from skmoe.nn.losses import FitLoss
 from skmoe.nn.networks import MoENetwork
 from skmoe.nn.soft_mixture import Room
-from skmoe.objective import auxiliary_losses, fit_loss
 from skmoe.optimizer import StackedAdamW, schedule
 from skmoe.plan import TrainingPlan
 from skmoe.resident import ResidentEpochs, repeats_steps
 from skmoe.shallow_gradient import ShallowGradient
+from skmoe.stacked_objective import Objective, run
 from skmoe.stacked_rows import EpochMeans, StackedBatch, StackedRows
 
 
@@ -67,27 +62,6 @@ class StackedSteps:
         self.best_of_others: list[list[Tensor]] = [[] for _ in group]
         self.room = Room()
         self._stack()
-
-    @staticmethod
-    def can_be_taken(group: Sequence[Request]) -> bool:
-        """Whether the parts of these networks can be run side by side: some draw numbers."""
-        if all(request.is_known_by_hand for request in group):
-            return True
-        probe = _Objective(group[0].network.train(), group[0].plan)
-        weights, buffers = (
-            {name: tensor.detach()[None].clone() for name, tensor in named}
-            for named in (probe.named_parameters(), probe.named_buffers())
-        )
-        # A batch of the usual size: with more rows, few experts are asked in another way.
-        batches = Batches(group[0].rows, group[0].plan.batch_size, None)
-        (x, weight), y = next(iter(batches))
-        try:
-            # What has no rule to be run side by side fails, or warns that it is slow.
-            with torch.no_grad(), warnings.catch_warnings(action="error"):
-                _run(probe, weights, buffers, (x[None], y[None], weight[None]), look=True)
-        except (RuntimeError, NotImplementedError, UserWarning):
-            return False
-        return True
 
     def epoch(self) -> dict[str, list[Any]]:
         """Take the steps of an epoch; means over it, for each network."""
@@ -245,7 +219,7 @@ class StackedSteps:
             self.buffers[f"network.{name}"] = stack
             for m, (_, tensor) in enumerate(own):
                 tensor.data = stack[m]
-        self.objective = _Objective(self.networks[0], self.plan)
+        self.objective = Objective(self.networks[0], self.plan)
 
     def _resident_epochs(self) -> ResidentEpochs | None:
         """Epochs whose steps the device repeats by itself, from this step on."""
@@ -293,7 +267,7 @@ class StackedSteps:
         if not self.is_known:
             self.optimizer.zero_grad()
             tensors = batch.x_MTD, batch.y_MTO, batch.weight_MT
-            losses, record = _run(self.objective, self.parameters, self.buffers, tensors, look)
+            losses, record = run(self.objective, self.parameters, self.buffers, tensors, look)
             losses.sum().backward()
             return record
         record = self.by_hand(batch.x_MTD, batch.y_MTO, batch.weight_MT).record()
@@ -348,48 +322,6 @@ class StackedSteps:
         if self.embeds:
             all_rows = embedded(self.networks, sights, all_rows)
         return StackedRows(all_rows, n_batches)
-
-
-class _Objective(nn.Module):
-    """A network with its losses, so that one call of it is a step's forward pass."""
-
-    def __init__(self, network: Network, plan: TrainingPlan):
-        super().__init__()
-        self.network, self.criterion = network, plan.fit_loss
-        self.terms = plan.auxiliary_losses
-
-    def forward(
-        self, x: Tensor, y: Tensor, weight: Tensor, look: bool
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss to follow, and what to keep a record of."""
-        answers, steps = self.network.answers(x)
-        loss = fit_loss(self.criterion, self.network, answers, steps, y, weight)
-        extra = auxiliary_losses(self.terms, steps, of_rows(weight))
-        record = {"loss": loss, **{f"{name}_loss": value for name, value in extra.items()}}
-        if look:
-            record |= shown_by([step.routing for step in steps], of_rows(weight))
-        return sum(extra.values(), loss), {name: v.detach() for name, v in record.items()}
-
-
-def _run(
-    objective: nn.Module,
-    parameters: dict[str, Tensor],
-    buffers: dict[str, Tensor],
-    batch: tuple[Tensor, ...],
-    look: bool,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Losses of all models, and their records."""
-
-    def one(
-        parameters: dict[str, Tensor],
-        buffers: dict[str, Tensor],
-        x: Tensor,
-        y: Tensor,
-        weight: Tensor,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        return functional_call(objective, (parameters, buffers), (x, y, weight, look))
-
-    return torch.vmap(one)(parameters, buffers, *batch)
 
 
 def _annealed(network: Network, plan: TrainingPlan) -> list[Any]:

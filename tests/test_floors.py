@@ -67,7 +67,7 @@ FLOORS = [
     {"model", "plan", "layer_gradient", "resident"},
     {"shallow_gradient"},
     {"course", "kinds"},
-    {"loop", "embedded_rows"},
+    {"loop", "embedded_rows", "stacked_objective"},
     {"stacked_steps"},
     {
         "training",
