@@ -23,6 +23,7 @@ from sklearn.utils.validation import (
 )
 
 from skmoe._registry import Part, Registry, did_you_mean
+from skmoe.shared_work import same
 
 __all__ = [
     "SEEN",
@@ -180,7 +181,7 @@ def check_rows(
     kept = weight > 0
     if not kept.all():
         X, y, weight = X[kept], y[kept], weight[kept]
-    return X, y.reshape(len(y), -1), weight, seen
+    return same(X), same(y.reshape(len(y), -1)), same(weight), seen
 
 
 def _remembering(estimator: Any, seen: dict[str, Any]) -> Any:

@@ -13,8 +13,8 @@ from sklearn.pipeline import Pipeline
 from skmoe.kinds import Request
 from skmoe.together import Fit, TogetherBackend
 
-# Fits at the same time, and bytes that the rows of all of them may take: these are there twice,
-# as each fit has its own, and for training they are joined.
+# Fits at the same time, and bytes that the rows of all of them may take: each fit has its own,
+# although those of a fold are scaled, and trained on, once.
 MOST_FITS = 256
 MOST_BYTES = 2**30
 
@@ -33,7 +33,8 @@ class BatchedGridSearchCV(GridSearchCV):
     What cannot be trained together is trained one after the other, as with callbacks, noise in
     gates, or rows that are sorted by expert as few of many wide experts are asked;
     ``verbose=1`` tells how much that was. In a `Pipeline`, each transformer is fitted once for
-    each fold, unless candidates change it.
+    each fold, unless candidates change it. Where memory does not suffice for all networks at
+    once, half as many are trained together, with a warning.
 
     Parameters
     ----------

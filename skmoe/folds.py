@@ -1,4 +1,4 @@
-"""Rows that each member of a network leaves out, and is judged by.
+"""Rows that a network, or each of its members, leaves out, and is judged by.
 
 Member m learns from all rows but those of fold m, so that for each row there is an answer of
 a member that has not seen it. The mean loss of these answers is an honest one: the best
@@ -6,10 +6,14 @@ moment to stop is known although no row is lost to the prediction, the mean of a
 """
 
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
+from sklearn.model_selection import train_test_split
 
 from skmoe.batches import Rows
+from skmoe.shared_work import once
 
 # Different rows in a fold, at least.
 MIN_ROWS = 2
@@ -50,3 +54,34 @@ def leave_out(
         replace(rows, weight=learned_TM / learned_TM.mean(0)),
         replace(rows, weight=judged_TM),
     )
+
+
+def hold_out(
+    X: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray,
+    share: float,
+    random: np.random.RandomState,
+) -> Any:
+    """Rows to learn from, ``X, y, weight``, and as many arrays of the rows held out."""
+    state: Any = random.get_state()
+    name, numbers, *more = state
+    parts, after = once(_hold_out, X, y, weight, share, name, numbers.tobytes(), *more)
+    random.set_state(after)
+    return *parts[0::2], tuple(parts[1::2])
+
+
+def _hold_out(
+    X: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray,
+    share: float,
+    name: str,
+    numbers: bytes,
+    *more: Any,
+) -> Any:
+    """The parts, and the state of the generator after it has drawn them."""
+    random = np.random.RandomState()
+    random.set_state((name, np.frombuffer(numbers, np.uint32), *more))
+    parts = train_test_split(X, y, weight, test_size=share, random_state=random)
+    return parts, random.get_state()

@@ -20,6 +20,7 @@ from skmoe.nn.base import Network
 from skmoe.nn.base_experts import Experts
 from skmoe.nn.embeddings import N_BINS
 from skmoe.scaling import weighted_quantiles
+from skmoe.shared_work import once, same
 
 # Edges closer than this, in scaled units, would make a bin so steep that it is noise.
 MIN_BIN_WIDTH = 1e-3
@@ -93,7 +94,7 @@ def with_bins(embedding: Any, X: np.ndarray, weight: np.ndarray) -> Any:
     if not isinstance(spec, Part) or spec.name != "piecewise_linear" or "bins" in spec.settings:
         return spec
     n_bins = check_integer("n_bins", spec.settings.get("n_bins", N_BINS))
-    return part(spec.name, bins=quantile_bins(X, weight, n_bins))
+    return part(spec.name, bins=once(quantile_bins, X, weight, n_bins))
 
 
 def _distinct(edges: np.ndarray) -> list[float]:
@@ -157,12 +158,17 @@ def _place_hidden(
 
 def _distinct_rows(rows: Rows, generator: np.random.RandomState) -> tuple[Tensor, np.ndarray]:
     """Different rows in a fixed order, with summed weights; of many rows, a sample."""
-    x, weight = rows.x, rows.weight.double().cpu().numpy()
+    x = rows.x
     if len(x) > MAX_CLUSTERED:
         chosen = np.sort(generator.choice(len(x), MAX_CLUSTERED, replace=False))
-        return x[torch.from_numpy(chosen).to(x.device)], weight[chosen]
+        weight = rows.weight.double().cpu().numpy()[chosen]
+        return x[torch.from_numpy(chosen).to(x.device)], weight
+    return once(_sums_of_equal_rows, x, rows.weight)
+
+
+def _sums_of_equal_rows(x: Tensor, weight: Tensor) -> tuple[Tensor, np.ndarray]:
     values, inverse = np.unique(x.cpu().numpy(), axis=0, return_inverse=True)
-    total = np.bincount(inverse.ravel(), weights=weight)
+    total = np.bincount(inverse.ravel(), weights=weight.double().cpu().numpy())
     return torch.from_numpy(values).to(x), total / total.sum()
 
 
@@ -179,9 +185,13 @@ def _cluster(
     z: np.ndarray, weight: np.ndarray, n_clusters: int, generator: np.random.RandomState
 ) -> Any:
     """Centres and the cluster of each row. With too few rows, centres repeat."""
+    seed = int(generator.randint(2**31 - 1))
+    return once(_found_clusters, same(z), same(weight), n_clusters, seed)
+
+
+def _found_clusters(z: np.ndarray, weight: np.ndarray, n_clusters: int, seed: int) -> Any:
     from sklearn.cluster import KMeans
 
-    seed = generator.randint(2**31 - 1)
     distinct = np.unique(z, axis=0)
     if len(distinct) <= n_clusters:
         centers = distinct[np.arange(n_clusters) % len(distinct)]

@@ -2,17 +2,17 @@
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from skmoe.batches import Rows, count_batches
+from skmoe.known_by_hand import common_shape, is_known
 from skmoe.nn.base import Network
 from skmoe.nn.networks import MoENetwork
 from skmoe.plan import TrainingPlan, TrainingResult
-from skmoe.shallow_gradient import common_shape, is_known
 
 
 @dataclass(eq=False)
@@ -34,6 +34,12 @@ class Request:
     together: int = 1
     """How many were trained as one program."""
 
+    @cached_property
+    def is_known_by_hand(self) -> bool:
+        """Whether the gradient of the network is known by hand."""
+        plan = self.plan
+        return is_known(self.network, plan.fit_loss, plan.auxiliary_losses)
+
 
 def kind_of(request: Request) -> Hashable:
     """What networks must share to be trained together; unique if one must be alone."""
@@ -48,16 +54,16 @@ def kind_of(request: Request) -> Hashable:
     course = plan.batch_size, plan.scheduled, plan.max_epochs if annealed else None
     columns = [(part.shape[1:], part.dtype, part.device) for part in (rows.x, rows.y)]
     data = str(columns), request.validation is None
-    criterion = _describe(plan.fit_loss)
-    if is_known_by_hand(request):
+    criterion = describe(plan.fit_loss)
+    if request.is_known_by_hand:
         n_batches = count_batches(len(rows), plan.batch_size)
         shape = common_shape(cast(MoENetwork, request.network))
         return str((criterion, shape, terms)), course, data, n_batches
-    modules = [_describe(request.network), criterion]
+    modules = [describe(request.network), criterion]
     return str((modules, terms)), course, data, rows.weight.shape
 
 
-def _describe(module: nn.Module) -> list[Any]:
+def describe(module: nn.Module) -> list[Any]:
     """All that decides what a module computes, but for the values of its tensors."""
     tensors = (*module.named_parameters(), *module.named_buffers())
     shapes = [(name, tuple(t.shape), t.dtype, t.requires_grad) for name, t in tensors]
@@ -77,9 +83,3 @@ def _settings(part: Any) -> Any:
 
 
 _NOT_SETTINGS = {*vars(nn.Module()), "generator"}
-
-
-def is_known_by_hand(request: Request) -> bool:
-    """Whether the gradient of a network is known by hand."""
-    plan = request.plan
-    return is_known(request.network, plan.fit_loss, plan.auxiliary_losses)

@@ -10,7 +10,7 @@ for the change c of the maps and the residual r of the network as it is: however
 penalty, the answer lies between the maps that were there and the least-squares solution.
 
 Up to `MAX_DIRECT` unknowns, the Gram matrix is put together from blocks of rows, in
-O(n (K H)^2) for K asked experts, and its eigenvectors give the solutions for all alphas at
+O(n (K H)^2) for K asked experts, and one reduction of it gives the solutions for all alphas at
 once. Beyond, conjugate gradients with one block per map as preconditioner pass over the rows
 instead. The sums over rows are in `normal_equations`.
 """
@@ -23,10 +23,11 @@ import torch
 from torch import Tensor
 
 from skmoe.batches import Rows
+from skmoe.damped_solve import reduced
 from skmoe.nn.base import Network
 from skmoe.normal_equations import Features
 
-# Unknowns up to which the eigenvectors of the Gram matrix are computed (15 s on one core).
+# Unknowns up to which the Gram matrix is reduced.
 MAX_DIRECT = 4096
 # Penalties tried, relative to the largest eigenvalue of the Gram matrix: two per power of ten.
 LARGEST_ALPHA = 1.0
@@ -150,27 +151,21 @@ def _relative_alphas(smallest: float, per_decade: float) -> list[float]:
 
 
 def _solve_directly(features: Features, smallest_alpha: float) -> Iterator[_Path]:
-    """All penalties at once, from eigenvectors of the Gram matrix."""
+    """All penalties at once, from one reduction of the Gram matrix."""
     gram, right_PO = features.normal_equations()
-    values_P, vectors = torch.linalg.eigh(gram, UPLO="U")
+    normal = reduced(gram)
     del gram
-    values_P = values_P.clamp_min(0)
-    right_PO = vectors.T @ right_PO
     alphas = [
-        share * float(values_P[-1])
+        share * float(normal.values_P[-1])
         for share in _relative_alphas(smallest_alpha, ALPHAS_PER_DECADE)
     ]
     if not alphas[0] > 0:
         return
-    damped_AP1 = torch.stack([1 / (values_P + alpha) for alpha in alphas]).unsqueeze(-1)
-    coefs_APO = damped_AP1 * right_PO
-    gains = (2 * right_PO - values_P[:, None] * coefs_APO) * coefs_APO
-    yield _Path(
-        alphas,
-        torch.stack([vectors @ coefs_PO for coefs_PO in coefs_APO]),
-        gains.sum((1, 2)) / features.n_outputs,
-        (values_P * damped_AP1.squeeze(-1)).sum(1),
-    )
+    changes_APO = normal.solve(right_PO, alphas)
+    # c' (2 b - A'A c) with A'A c = b - alpha c.
+    alphas_A11 = right_PO.new_tensor(alphas)[:, None, None]
+    gains_A = (changes_APO * (right_PO + alphas_A11 * changes_APO)).sum((1, 2))
+    yield _Path(alphas, changes_APO, gains_A / features.n_outputs, normal.freedom(alphas))
 
 
 def _solve_iteratively(features: Features, smallest_alpha: float) -> Iterator[_Path]:

@@ -22,6 +22,7 @@ from skmoe.nn.base_routers import Routing
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.losses import GaussianNLL
 from skmoe.scaling import Scaling
+from skmoe.shared_work import once
 from skmoe.short_memory import MAX_HALVINGS
 
 # Rows go through a network in chunks, so that memory stays bounded however many there are, and
@@ -102,33 +103,18 @@ class FittedModel:
 
     def tensor(self, X: np.ndarray) -> torch.Tensor:
         """Scaled features on the network's device."""
-        scaled = torch.empty(0)
-        device, dtype = self.device, self.dtype
-        size = max(SCALED_AT_ONCE // X.shape[1], 1)
-        if len(X) <= size:
-            return torch.as_tensor(self.x_scaling.apply_softly(X), dtype=dtype, device=device)
-        for start in range(0, len(X), size):
-            rows = slice(start, start + size)
-            part = torch.as_tensor(self.x_scaling.apply_softly(X[rows]), dtype=dtype)
-            if start == 0:
-                scaled = part.new_empty((len(X), part.shape[1]), device=device)
-            scaled[rows] = part
-        return scaled
+        return _scaled_tensor(X, self.x_scaling, self.dtype, self.device)
 
     def rows(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> Rows:
         """Scaled rows on the network's device."""
-        return self.rows_of(self.tensor(X), y, weight)
+        scaled = once(_scaled_tensor, X, self.x_scaling, self.dtype, self.device)
+        return self.rows_of(scaled, y, weight)
 
     def rows_of(
         self, scaled: np.ndarray | torch.Tensor, y: np.ndarray, weight: np.ndarray
     ) -> Rows:
         """Likewise, of features that are scaled already."""
-
-        def tensor(values: np.ndarray | torch.Tensor) -> torch.Tensor:
-            return torch.as_tensor(values, dtype=self.dtype, device=self.device)
-
-        parts = scaled, self.y_scaling.apply(y), weight / weight.mean()
-        return Rows(*map(tensor, parts))
+        return once(_rows_of, scaled, y, weight, self.y_scaling, self.dtype, self.device)
 
     @property
     def is_distribution(self) -> bool:
@@ -168,7 +154,11 @@ class FittedModel:
 
     def gates(self, X: np.ndarray) -> list[NDArray[np.float64]]:
         """Weights ``(n, E)`` of the experts, for each layer."""
-        return self._per_layer(X, lambda step: step.routing.dense_weights())
+
+        def look(x: torch.Tensor) -> list[torch.Tensor]:
+            return [b for routing in self.net.routings(x) for b in routing.dense_weights()]
+
+        return self._collect_from(X, look)
 
     def top_experts(self, X: np.ndarray) -> NDArray[np.intp]:
         """The expert with the largest weight, ``(n, n_layers)``."""
@@ -303,3 +293,32 @@ class FittedModel:
             arrays["block_directions"],
             arrays["std_factor"],
         )
+
+
+def _scaled_tensor(
+    X: np.ndarray, scaling: Scaling, dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
+    """Scaled features, some rows after the other."""
+    scaled = torch.empty(0)
+    size = max(SCALED_AT_ONCE // X.shape[1], 1)
+    if len(X) <= size:
+        return torch.as_tensor(scaling.apply_softly(X), dtype=dtype, device=device)
+    for start in range(0, len(X), size):
+        rows = slice(start, start + size)
+        part = torch.as_tensor(scaling.apply_softly(X[rows]), dtype=dtype)
+        if start == 0:
+            scaled = part.new_empty((len(X), part.shape[1]), device=device)
+        scaled[rows] = part
+    return scaled
+
+
+def _rows_of(
+    scaled: np.ndarray | torch.Tensor,
+    y: np.ndarray,
+    weight: np.ndarray,
+    y_scaling: Scaling,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> Rows:
+    parts = scaled, y_scaling.apply(y), weight / weight.mean()
+    return Rows(*(torch.as_tensor(part, dtype=dtype, device=device) for part in parts))

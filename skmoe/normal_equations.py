@@ -51,9 +51,13 @@ class Features:
         self.scale_P[:, -1] = BIAS_SCALE
         self.scale_P = self.scale_P.flatten()
         self.share_T = rows.weight.double() / rows.weight.double().sum()
+        self.whole: tuple[_Block, Tensor] | None = None  # if one block has all rows
 
     def blocks(self) -> Iterator[tuple["_Block", Tensor]]:
         """Features and scaled residuals ``r_TO`` of one block of rows after the other."""
+        if self.whole is not None:
+            yield self.whole
+            return
         probe = self.network.design(self.rows.x[:1]).values_TKF
         size = max(BLOCK_VALUES // max(probe[0].numel(), 1), 64)
         for start in range(0, len(self.rows), size):
@@ -62,7 +66,10 @@ class Features:
             root_T1 = self.share_T[part].sqrt()[:, None]
             block = _Block(design, root_T1, self.n_maps)
             y_TO = root_T1 * self.rows.y[part]
-            yield block, y_TO - block.times(self.map_PO)
+            found = block, y_TO - block.times(self.map_PO)
+            if size >= len(self.rows):
+                self.whole = found
+            yield found
 
     def error(self) -> float:
         """Mean squared error of the maps that are there."""
@@ -106,7 +113,7 @@ class _Block:
     """Features of some rows, those of a map next to each other if rows ask few maps."""
 
     def __init__(self, design: Design, root_T1: Tensor, n_maps: int) -> None:
-        values_TKF = design.values_TKF.double() * root_T1[:, None]
+        values_TKF = design.values_TKF * root_T1[:, None]  # in float64, as the root is
         self.n_rows, n_asked, self.n_features = values_TKF.shape
         self.n_maps = n_maps
         self.wide: Tensor | None = None

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from skmoe.batches import BATCHES_PER_LOOK
-from skmoe.stacked_rows import StackedBatch, StackedRows
+from skmoe.stacked_rows import EpochMeans, StackedBatch, StackedRows
 
 # Steps before the first one is recorded: libraries make their plans and memory in them.
 WARM_UP = 3
@@ -58,8 +58,7 @@ class ResidentEpochs:
         self.index_BMT = torch.empty_like(rows.places_BMT)
         self.place = torch.zeros(1, dtype=torch.long, device=table.device)
         self.step = torch.zeros_like(self.place)
-        self.sums: dict[str, Tensor] = {}
-        self.n_rows: dict[str, Tensor] = {}
+        self.told = EpochMeans()
         self.steps = Recorder(self._take_one, table.device, generators)
 
     def run(
@@ -70,11 +69,10 @@ class ResidentEpochs:
             self.index_BMT.copy_(self.rows.index(generators))
             self.place.zero_()
             self.step.fill_(first_step)
-            for total in (*self.sums.values(), *self.n_rows.values()):
-                total.zero_()
+            self.told.clear()
             for number, (width, is_full) in enumerate(self.rows.shapes):
                 self.steps(width, is_full, number % BATCHES_PER_LOOK == 0)
-            return {name: total / self.n_rows[name] for name, total in self.sums.items()}
+            return self.told.means()
 
     def close(self) -> None:
         """Give back the memory of what was recorded, as soon as it is not used any more."""
@@ -92,13 +90,7 @@ class ResidentEpochs:
         told = self.take_step(batch, self.table.index_select(0, self.step)[0], look)
         self.place.add_(1)
         self.step.add_(1)
-        for name, mean in told.items():
-            sizes = batch.sizes_M.view(-1, *[1] * (mean.ndim - 1))
-            if name not in self.sums:
-                self.sums[name] = torch.zeros_like(mean)
-                self.n_rows[name] = torch.zeros_like(sizes)
-            self.sums[name].addcmul_(mean, sizes.to(mean.dtype))
-            self.n_rows[name].add_(sizes)
+        self.told.add(told, batch.sizes_M)
 
 
 class Recorder:

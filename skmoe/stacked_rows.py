@@ -6,7 +6,7 @@ up with rows that count for nothing.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +27,33 @@ class StackedBatch(NamedTuple):
     """Rows of each model's own."""
 
 
+class EpochMeans:
+    """Means over an epoch of what its batches tell, of each model's own rows."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.n_rows: dict[str, Tensor] = {}
+
+    def clear(self) -> None:
+        """Start from nothing, in the same memory."""
+        for total in (*self.sums.values(), *self.n_rows.values()):
+            total.zero_()
+
+    def add(self, told: dict[str, Tensor], sizes_M: Tensor) -> None:
+        """Means over a batch, with the models on their first axis, and its rows."""
+        for name, mean in told.items():
+            sizes = sizes_M.view(-1, *[1] * (mean.ndim - 1))
+            if name not in self.sums:
+                self.sums[name] = torch.zeros_like(mean)
+                self.n_rows[name] = torch.zeros_like(sizes)
+            self.sums[name].addcmul_(mean, sizes.to(mean.dtype))
+            self.n_rows[name].add_(sizes)
+
+    def means(self) -> dict[str, Tensor]:
+        """Of all that was added."""
+        return {name: total / self.n_rows[name] for name, total in self.sums.items()}
+
+
 class StackedRows:
     """Rows of M models in nearly equal batches, as `Batches` would give them to each.
 
@@ -39,13 +66,21 @@ class StackedRows:
     """
 
     def __init__(self, all_rows: Sequence[Rows], n_batches: int):
-        columns = zip(*((rows.x, rows.y, rows.weight) for rows in all_rows), strict=True)
+        # Models that learn from the very same rows share them.
+        places: dict[tuple[Any, ...], int] = {}
+        different, stop, self.starts = list[tuple[Tensor, ...]](), 0, list[int]()
+        for rows in all_rows:
+            parts = rows.x, rows.y, rows.weight
+            key = tuple(map(id, parts))
+            if key not in places:
+                places[key], stop = stop, stop + len(rows)
+                different.append(parts)
+            self.starts.append(places[key])
         self.x, self.y, self.weight = (
-            torch.cat(column) if len(column) > 1 else column[0] for column in columns
+            torch.cat(column) if len(column) > 1 else column[0]
+            for column in zip(*different, strict=True)
         )
         self.lengths, self.n_batches = [len(rows) for rows in all_rows], n_batches
-        stops = torch.tensor(self.lengths).cumsum(0)
-        self.starts = (stops - torch.tensor(self.lengths)).tolist()
         self._plan()
 
     def keep(self, kept: Sequence[int]) -> None:

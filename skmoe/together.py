@@ -18,6 +18,7 @@ from joblib.parallel import ParallelBackendBase
 
 from skmoe.kinds import Request
 from skmoe.plan import TrainingResult
+from skmoe.shared_work import SHARED, SharedWork
 from skmoe.side_by_side import train_requests
 from skmoe.training import TRAINER
 
@@ -29,6 +30,13 @@ class Abandoned(BaseException):
 class Fit(threading.Thread):
     """One of the fits: a call that may ask for training.
 
+    Parameters
+    ----------
+    call : callable
+        Without arguments.
+    shared : SharedWork
+        Of all fits that run together.
+
     Attributes
     ----------
     outcome : object
@@ -39,9 +47,9 @@ class Fit(threading.Thread):
         Seconds that it waited for others, and its share of the training.
     """
 
-    def __init__(self, call: Callable[[], Any]) -> None:
+    def __init__(self, call: Callable[[], Any], shared: SharedWork) -> None:
         super().__init__(daemon=True)
-        self.call = call
+        self.call, self.shared = call, shared
         self.outcome: Any = None
         self.error: BaseException | None = None
         self.request: Request | None = None
@@ -65,6 +73,7 @@ class Fit(threading.Thread):
 
     def _call(self) -> Any:
         TRAINER.set(self._train)
+        SHARED.set(self.shared)
         return self.call()
 
     def _train(self, *arguments: Any) -> TrainingResult:
@@ -118,7 +127,8 @@ def run_together(
     fits : list of Fit
         With outcomes; if one has an error, others may have been abandoned.
     """
-    fits = [Fit(call) for call in calls]
+    shared = SharedWork()
+    fits = [Fit(call, shared) for call in calls]
     try:
         while running := [fit for fit in fits if not fit.ended]:
             for fit in running:

@@ -1,6 +1,5 @@
 """Training by gradient descent: a fit that diverges starts again with a smaller step."""
 
-import copy
 import math
 import warnings
 from collections.abc import Callable
@@ -70,7 +69,7 @@ def _train_with_restarts(
     generator: torch.Generator,
     optimizer_state: dict[str, Any] | None,
 ) -> TrainingResult:
-    start = copy.deepcopy(network.state_dict())
+    start = {name: value.clone() for name, value in network.state_dict().items()}
     train_once = TRAINER.get()
     progress = plan.checkpoint.take_progress() if plan.checkpoint else None
     for restart in range(progress["restart"] if progress else 0, MAX_RESTARTS + 1):

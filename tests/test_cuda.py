@@ -67,7 +67,7 @@ def test_steps_are_recorded_and_change_nothing(kind, name, problem, graphs, monk
     replayed = fitted(kind, problem, **FITS[name])
     assert graphs["failed"] == 0
     assert graphs["recorded"] > 0 or name == "one batch"
-    monkeypatch.setattr(sys.modules["skmoe.resident"], "repeats_steps", lambda _: False)
+    monkeypatch.setattr(sys.modules["skmoe.loop"], "repeats_steps", lambda _: False)
     run = fitted(kind, problem, **FITS[name])
     X, _ = problem
     np.testing.assert_allclose(replayed.predict(X), run.predict(X), atol=2e-3)
@@ -140,7 +140,7 @@ def test_sorted_rows_and_blocks_agree_with_all_experts():
 def test_gradients_of_sorted_rows_are_those_of_all_experts(
     gate, activation, many_rows, monkeypatch
 ):
-    monkeypatch.setattr(sys.modules["skmoe.shallow_gradient"], "MANY_ROWS", many_rows)
+    monkeypatch.setattr(sys.modules["skmoe.layer_gradient"], "MANY_ROWS", many_rows)
     generator = torch.Generator().manual_seed(0)
     net = MoENetwork(
         5, 1, n_experts=16, top_k=2, hidden_dim=8, gate=gate,
@@ -162,7 +162,7 @@ def test_gradients_of_sorted_rows_are_those_of_all_experts(
 
 @pytest.mark.parametrize("many_rows", [1, 1000], ids=["many rows", "few rows"])
 def test_steps_where_all_experts_are_asked_are_those_of_the_cpu(many_rows, monkeypatch):
-    monkeypatch.setattr(sys.modules["skmoe.shallow_gradient"], "MANY_ROWS", many_rows)
+    monkeypatch.setattr(sys.modules["skmoe.layer_gradient"], "MANY_ROWS", many_rows)
     generator = torch.Generator().manual_seed(0)
     # Its weights are cut into parts.
     net = MoENetwork(70, 1, n_experts=8, hidden_dim=64, generator=generator).double()

@@ -1,11 +1,14 @@
 """Folds: each row is left out by one member, and repeated rows are left out together."""
 
+import numpy as np
 import pytest
 import torch
+from sklearn.model_selection import train_test_split
 from torch.testing import assert_close
 
 from skmoe.batches import Rows
-from skmoe.folds import leave_out
+from skmoe.folds import hold_out, leave_out
+from skmoe.shared_work import SHARED, SharedWork
 
 M = 4
 
@@ -57,3 +60,16 @@ def test_a_weight_of_two_is_a_row_twice(rows):
 def test_too_few_different_rows_are_not_split(rows):
     index = torch.arange(30) % (2 * M - 1)
     assert split(Rows(rows.x[index], rows.y[index], rows.weight[index])) is None
+
+
+def test_rows_held_out_are_those_of_scikit_learn_and_the_same_for_all_that_share_them():
+    X, y, weight = np.arange(40.0).reshape(20, 2), np.arange(20.0)[:, None], np.ones(20)
+    randoms = [np.random.RandomState(3) for _ in range(3)]
+    parts = train_test_split(X, y, weight, test_size=0.2, random_state=randoms[0])
+    token = SHARED.set(SharedWork())
+    found, again = (hold_out(X, y, weight, 0.2, random) for random in randoms[1:])
+    SHARED.reset(token)
+    for array, expected in zip(found[:3] + found[3], parts[0::2] + parts[1::2], strict=True):
+        np.testing.assert_array_equal(array, expected)
+    assert again[0] is found[0]
+    assert len({random.randint(2**31 - 1) for random in randoms}) == 1  # all have gone on

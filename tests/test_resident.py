@@ -127,7 +127,7 @@ def test_a_search_finds_the_same_to_rounding(name, problem, monkeypatch):
     expected, runs = scores(), []
     run = ResidentEpochs.run
     monkeypatch.setattr(ResidentEpochs, "run", lambda *given: runs.append(1) or run(*given))
-    monkeypatch.setattr(sys.modules["skmoe.side_by_side"], "repeats_steps", lambda _: True)
+    monkeypatch.setattr(sys.modules["skmoe.stacked_steps"], "repeats_steps", lambda _: True)
     assert_allclose(scores(), expected, atol=2e-3)
     assert runs
 
@@ -138,7 +138,7 @@ def test_what_was_recorded_is_given_back_at_the_end(problem, resident, monkeypat
     resident()
     fitted("shallow", problem)
     assert len(closed) == 1
-    monkeypatch.setattr(sys.modules["skmoe.side_by_side"], "repeats_steps", lambda _: True)
+    monkeypatch.setattr(sys.modules["skmoe.stacked_steps"], "repeats_steps", lambda _: True)
     X, y = problem
     moe = make("shallow", solver="adam", batch_size=32)
     BatchedGridSearchCV(moe, {"max_epochs": [2, 3]}, cv=2, refit=False).fit(X, y)

@@ -97,7 +97,7 @@ def test_gradients_of_sorted_rows(n_outputs, top_k, tier, terms, monkeypatch):
 def blocks(monkeypatch):
     """Rows are sorted into blocks, as on a GPU."""
     monkeypatch.setattr(sys.modules["skmoe.nn.dispatch"], "SORTING", -1)
-    for module in ("skmoe.nn.dispatch", "skmoe.shallow_gradient"):
+    for module in ("skmoe.nn.dispatch", "skmoe.layer_gradient"):
         monkeypatch.setattr(sys.modules[module], "sorts_in_blocks", lambda device: True)
 
 
@@ -121,7 +121,7 @@ def test_gradients_with_logits_by_expert(top_k, terms, blocks, monkeypatch):
     def room_of_logits(self, z_BTD):
         return z_BTD.new_empty(len(z_BTD), self.n_experts, z_BTD.shape[1]).mT
 
-    mixture = sys.modules["skmoe.shallow_gradient"]._Some
+    mixture = sys.modules["skmoe.layer_gradient"]._Some
     monkeypatch.setattr(mixture, "_room_of_logits", room_of_logits)
     router = part("softmax", renormalize=True)
     check(network(n_experts=6, top_k=top_k, router=router), terms=terms)

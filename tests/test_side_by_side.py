@@ -10,13 +10,16 @@ from torch.testing import assert_close
 
 from skmoe._registry import part
 from skmoe.batches import Rows
+from skmoe.embedded_rows import sight
 from skmoe.kinds import Request, kind_of
 from skmoe.loop import Diverged
+from skmoe.nn.embeddings import PiecewiseLinear
 from skmoe.nn.losses import GaussianNLL, Huber, SquaredError, importance, switch, z
 from skmoe.nn.networks import NETWORKS
 from skmoe.objective import AuxiliaryLoss
 from skmoe.plan import TrainingPlan, TrainingResult
 from skmoe.side_by_side import train_requests
+from skmoe.stacked_steps import StackedSteps
 from skmoe.training import train_alone
 
 LAYER = {"n_experts": 3, "hidden_dim": 5}
@@ -193,6 +196,16 @@ def test_whatever_the_parts(layer):
     assert_same_as_alone([request(seed, **layer) for seed in range(2)])
 
 
+@pytest.mark.parametrize("embedding", [None, "piecewise_linear"])
+def test_autograd_takes_them_together(embedding):
+    requests = [
+        request(seed, embedding=embedding, n_shared_experts=1, validation=True)
+        for seed in range(2)
+    ]
+    assert_same_as_alone(requests)
+    assert [asked.together for asked in requests] == [2, 2]
+
+
 def test_few_of_many_wide_experts():
     """Rows that are sorted by expert are no program for all: such networks take turns."""
     wide = {"n_experts": 16, "hidden_dim": 2000, "top_k": 1, "embedding": None}
@@ -277,7 +290,7 @@ def test_more_or_fewer_rows(n_rows):
 
 
 def test_rows_that_do_not_fit_into_memory_are_embedded_batch_by_batch(monkeypatch):
-    monkeypatch.setattr("skmoe.side_by_side.EMBEDDED", 100)
+    monkeypatch.setattr("skmoe.embedded_rows.EMBEDDED", 100)
     requests = [request(seed, n_experts=2 + seed, validation=True) for seed in range(2)]
     assert_same_as_alone(requests)
 
@@ -306,6 +319,64 @@ def test_frozen_weights_stay_bitwise():
     assert_same_as_alone(requests)
     for asked, state in zip(requests, before, strict=True):
         assert_close(asked.network.layer.gate.state_dict(), state, rtol=0, atol=0)
+
+
+@pytest.fixture
+def memory(monkeypatch):
+    """Room for so many networks at once, from the second step on."""
+    room, find, together = {"networks": 2}, StackedSteps._find_gradients, []
+
+    def limited(self, batch, look):
+        together.append(len(self.networks))
+        if self.step and len(self.networks) > room["networks"]:
+            raise torch.OutOfMemoryError("Tried to allocate 2.00 GiB.")
+        return find(self, batch, look)
+
+    monkeypatch.setattr(StackedSteps, "_find_gradients", limited)
+    return together
+
+
+@pytest.mark.parametrize("kind", ["shallow", "parallel"])
+def test_fewer_at_once_if_memory_does_not_suffice(kind, memory):
+    gate = part("linear", temperature=(2.0, 0.1))
+    requests = [request(seed, kind, validation=True, gate=gate) for seed in range(5)]
+    with pytest.warns(RuntimeWarning) as warned:
+        assert_same_as_alone(requests)
+    told = [str(warning.message) for warning in warned]
+    assert ["5 networks at once" in told[0], "3 networks at once" in told[1]] == [True, True]
+    assert [asked.together for asked in requests] == [2, 2, 1, 2, 2]
+    assert set(memory) == {5, 3, 2}
+
+
+def test_memory_that_does_not_suffice_for_one_is_its_own_matter(monkeypatch):
+    def no_memory(*given):
+        raise torch.OutOfMemoryError("Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(StackedSteps, "_find_gradients", no_memory)
+    requests = [request(seed) for seed in range(2)]
+    with pytest.warns(RuntimeWarning, match="in groups of 1"):
+        assert_same_as_alone(requests)
+    assert [asked.together for asked in requests] == [1, 1]
+
+
+def test_rows_of_a_fold_are_there_once(monkeypatch):
+    embedded = []
+    forward = PiecewiseLinear.forward
+    monkeypatch.setattr(
+        PiecewiseLinear, "forward", lambda self, x: embedded.append(len(x)) or forward(self, x)
+    )
+    requests = [request(seed, n_experts=2 + seed, validation=True) for seed in range(3)]
+    for asked in requests[1:]:
+        asked.rows, asked.validation = requests[0].rows, requests[0].validation
+    other = part("piecewise_linear", n_bins=5)
+    requests.append(request(0, embedding=other, validation=True))
+    requests[3].rows = requests[0].rows
+    steps = StackedSteps(requests[:3])
+    assert embedded == [40, 20]
+    assert (len(steps.rows.x), len(steps.validation.x)) == (40, 20)
+    assert_same_as_alone(requests[:3])
+    sights = [sight(asked.network) for asked in requests]
+    assert sights[0] == sights[1] == sights[2] != sights[3]
 
 
 def test_networks_share_no_memory_afterwards():

@@ -10,6 +10,7 @@ from abc import ABC
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +18,6 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
 from skmoe._callbacks import CallbackSupportMixin
@@ -49,7 +49,7 @@ from skmoe.estimators._starting import Starting
 from skmoe.estimators._surgery import AfterFit
 from skmoe.estimators._tasks import fit_tasks, watched
 from skmoe.estimators._views import Views
-from skmoe.folds import leave_out
+from skmoe.folds import hold_out, leave_out
 from skmoe.gradients import gradients
 from skmoe.loop import count_dead
 from skmoe.model import FittedModel
@@ -199,10 +199,7 @@ class BaseMoERegressor(
         """Split off validation rows if there is to be early stopping."""
         if not _auto.early_stopping(self, len(X), self._is_ensemble(len(X))) or len(X) < 2:
             return X, y, weight, None
-        rows = train_test_split(
-            X, y, weight, test_size=self.validation_fraction, random_state=random
-        )
-        return *rows[0::2], tuple(rows[1::2])
+        return hold_out(X, y, weight, self.validation_fraction, random)
 
     def _solve(
         self,
@@ -358,8 +355,18 @@ class BaseMoERegressor(
 
     # scikit-learn's manners.
 
+    @classmethod
+    def _get_param_names(cls) -> list[str]:
+        # Each fit asks several times, and a look at a signature takes a tenth of a millisecond.
+        return list(_parameter_names(cls))
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_model")
+
+
+@cache
+def _parameter_names(kind: type[BaseMoERegressor]) -> tuple[str, ...]:
+    return tuple(super(BaseMoERegressor, kind)._get_param_names())  # type: ignore[misc]
 
 
 def _warn_of_dead_experts(usage: np.ndarray, top_k: int | str | None) -> None:

@@ -16,6 +16,7 @@ from skmoe.estimators._parameters import check_is_distribution
 from skmoe.initialization import INITS, with_bins
 from skmoe.model import Architecture, FittedModel
 from skmoe.scaling import Scaling
+from skmoe.shared_work import once
 from skmoe.upcycling import dense_net_of, upcycle
 
 
@@ -53,9 +54,9 @@ class Starting(ABC):
             net = copy.deepcopy(self._model.net).to(device, dtype)
             model = replace(self._model, net=net)
             return model, model.rows(X, y, weight)
-        x_scaling = Scaling.of_features(X, weight)
+        x_scaling = once(Scaling.of_features, X, weight)
         name, arguments = self._network(len(X))
-        scaled = x_scaling.apply_softly(X)
+        scaled = once(Scaling.apply_softly, x_scaling, X)
         axes = self._axes(scaled, weight)
         arguments |= self._shared_arguments(scaled, weight, y.shape[1], solver, axes)
         dense = dense_net_of(self.init) if isinstance(self.init, BaseEstimator) else None
@@ -65,7 +66,8 @@ class Starting(ABC):
         net = architecture.build(torch.Generator().manual_seed(seed)).to(device, dtype)
         if axes is not None:
             net.set_axes(*map(torch.as_tensor, axes))
-        model = FittedModel(architecture, net, x_scaling, Scaling.of_targets(y, weight))
+        y_scaling = once(Scaling.of_targets, y, weight)
+        model = FittedModel(architecture, net, x_scaling, y_scaling)
         if model.is_distribution:
             check_is_distribution(net)
         rows = model.rows_of(scaled, y, weight)

@@ -28,6 +28,7 @@ from skmoe.model import FittedModel
 from skmoe.nn.base import Network
 from skmoe.nn.gates import GATES
 from skmoe.plan import TrainingPlan
+from skmoe.shared_work import once
 
 # Regions are looked for so many times, from the second on in a brief fit at those of before.
 READINGS = 3
@@ -190,7 +191,7 @@ class MoERegressor(BaseMoERegressor):
     def _axes(self, X: np.ndarray, weight: np.ndarray) -> Any:
         if not _auto.is_auto(self.embedding) or isinstance(self.init, BaseEstimator):
             return None
-        return principal_axes(X, weight, _auto.MAX_AXES)
+        return once(principal_axes, X, weight, _auto.MAX_AXES)
 
     def _shared_arguments(
         self, X: np.ndarray, weight: np.ndarray, n_outputs: int, solver: str, axes: Any

@@ -67,6 +67,10 @@ class Network(nn.Module, ABC):
         y_MTO, steps = self.answers(x_TD)
         return y_MTO[0] if self.n_members == 1 else y_MTO.mean(0), steps
 
+    def routings(self, x_TD: Tensor) -> list[Routing]:
+        """The routing of each layer; experts are not asked where it does not depend on them."""
+        return [step.routing for step in self.answers(x_TD)[1]]
+
     @torch.no_grad()
     def look(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
         """`forward` as in evaluation, without gradients, amid training."""

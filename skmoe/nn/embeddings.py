@@ -134,7 +134,8 @@ class PiecewiseLinear(Embedding):
             return x_TD
         x_TF = x_TD.index_select(1, self.feature_F)
         linear_TF = torch.addcmul(self.shift_F, self.slope_F, x_TF)
-        return linear_TF.clamp_(self.lowest_F, self.highest_F)
+        # Not in place: that has no rule for networks side by side.
+        return linear_TF.clamp(self.lowest_F, self.highest_F)
 
 
 class Periodic(Embedding):

@@ -106,6 +106,10 @@ class MoELayer(nn.Module):
         y_BTO, routing = self._answer(z_BTD, self._route(x_BTD, z_BTD), how)
         return y_BTO, routing._replace(reconstruction_BT=penalty_BT)
 
+    def route(self, x_BTD: Tensor) -> Routing:
+        """The routing alone."""
+        return self._route(x_BTD, self.experts.encode(x_BTD)[0])
+
     def answer(self, z_BTD: Tensor) -> tuple[Tensor, Routing]:
         """Output and routing for inputs that are encoded already; needs a gate behind."""
         return self._answer(z_BTD, self.router(self.gate(z_BTD)), "auto")

@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from skmoe._registry import Registry, Spec, part
 from skmoe.nn.base import Network, Step
 from skmoe.nn.base_experts import with_one
+from skmoe.nn.base_routers import Routing
 from skmoe.nn.ensemble import EnsembleMoENetwork
 from skmoe.nn.experts import LinearExperts
 from skmoe.nn.gates import LinearGate
@@ -62,6 +63,9 @@ class MoENetwork(Network):
         e_BTF = self._seen(x_TD).unsqueeze(0)
         y_BTO, routing = self.layer(e_BTF)
         return y_BTO, [Step(self.layer, e_BTF, routing, y_BTO)]
+
+    def routings(self, x_TD: Tensor) -> list[Routing]:
+        return [self.layer.route(self._seen(x_TD).unsqueeze(0))]
 
     def mixture(self, answers_MTO: Tensor, steps: list[Step]) -> tuple[Tensor, Tensor]:
         """Components are the experts."""

@@ -127,6 +127,7 @@ class Blocks:
             self.missing_BE = everyone_E >= self.counts_B[:, None]
             self.places_G = (~self.missing_BE).flatten().nonzero()[:, 0]
             self.owners_G = self.places_G // self.n_experts
+            self._joined: dict[tuple[str, tuple[int, ...]], Tensor] = {}
 
     def runs(self, x_BTD: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Groups of experts that are asked together, and their rows ``x_GTD``."""
@@ -150,12 +151,17 @@ class Blocks:
             return of_blocks.index_select(0, self.owners_G)
         return of_blocks.repeat_interleave(self.n_experts, 0)
 
-    def join(self, of_experts: Tensor) -> Tensor:
-        """From what experts have, ``G``, the same by blocks, ``BE``."""
+    def join(self, of_experts: Tensor, name: str = "joined") -> Tensor:
+        """From what experts have, ``G``, the same by blocks, ``BE``.
+
+        It stays what it is until others of its name and shape are joined.
+        """
         if self.are_even:
             return of_experts.unflatten(0, (-1, self.n_experts))
         shape = len(self.counts), self.n_experts, *of_experts.shape[1:]
-        joined = of_experts.new_zeros(shape)
+        joined = self._joined.get((name, shape))
+        if joined is None:  # zeros stay where no expert is
+            joined = self._joined[name, shape] = of_experts.new_zeros(shape)
         joined.flatten(0, 1).index_copy_(0, self.places_G, of_experts)
         return joined
 

@@ -52,6 +52,24 @@ def stir(network, generator):
 
 
 @every_network
+@pytest.mark.parametrize("gate_sees", ["encoded", "input"])
+def test_routings_are_those_of_the_prediction(kind, gate_sees, randn, generator):
+    latent = {"expert": part("latent", latent_dim=2), "gate_sees": gate_sees}
+    network, x_TD = build(kind, generator, **latent), randn(7, D)
+    stir(network, generator)
+    steps = network(x_TD)[1]
+    for routing, step in zip(network.routings(x_TD), steps, strict=True):
+        assert_close(routing.dense_weights(), step.routing.dense_weights(), rtol=0, atol=0)
+
+
+def test_experts_of_a_shallow_network_are_not_asked_for_its_routing(randn, generator):
+    network = build("shallow", generator)
+    network.layer.experts.mix_all = network.layer.experts.mix_sorted = None
+    (routing,) = network.routings(randn(7, D))
+    assert routing.n_experts == E
+
+
+@every_network
 @every_embedding
 def test_prediction_has_a_row_per_sample_and_a_column_per_output(
     kind, embedding, randn, generator

@@ -130,3 +130,8 @@ def test_blocks_may_have_more_or_fewer_experts(counts, n_inputs, randn):
     by_blocks = blocks.join(weights_GT)
     assert by_blocks.shape == (len(counts), max(counts), T)
     assert torch.equal(blocks.part(by_blocks), weights_GT)
+    # Also the next time, in the same memory.
+    again = blocks.join(2 * weights_GT)
+    assert torch.equal(blocks.part(again), 2 * weights_GT)
+    missing = torch.arange(max(counts)) >= torch.tensor(counts)[:, None]
+    assert (again[missing] == 0).all()
