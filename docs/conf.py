@@ -63,7 +63,7 @@ sphinx_gallery_conf = {
 # Estimators that are shown in the gallery link to pages of this site.
 os.environ["SKMOE_DOCS"] = ".."
 
-# Figures of measurements are drawn from the tables in docs/results.
+# Figures of measurements are drawn from the fits in benchmarks/results.
 plot_html_show_source_link = False
 plot_html_show_formats = False
 plot_formats = [("svg", 100)]

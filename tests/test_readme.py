@@ -29,7 +29,7 @@ def test_first_screen_shows_the_two_commands():
 @pytest.fixture(scope="module")
 def medians():
     """Median error of each contestant on each real table."""
-    fits = pd.read_csv(ROOT / "docs" / "results" / "accuracy" / "goal-7.csv")
+    fits = pd.read_csv(ROOT / "benchmarks" / "results" / "accuracy" / "goal-7.csv")
     fits = fits[fits.status == "ok"]
     return fits.pivot_table("nrmse", "contestant", "task", "median", sort=False)
 

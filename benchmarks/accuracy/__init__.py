@@ -1,4 +1,4 @@
-"""Each goal for accuracy as a command, with its committed table in ``docs/results/accuracy``.
+"""Each goal for accuracy as a command, with its table in ``docs/results/accuracy``.
 
     python -m benchmarks.accuracy --goal N --output results/accuracy-goal-N
 

@@ -1,10 +1,10 @@
-"""The tables in ``docs/results``, read for figures: nothing is typed again."""
+"""The fits in ``benchmarks/results``, read for figures: nothing is typed again."""
 
 from pathlib import Path
 
 import pandas as pd
 
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 OURS = {"DeepMoERegressor": "C0", "MoERegressor": "C2"}
 
 
