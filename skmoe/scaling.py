@@ -70,7 +70,7 @@ class Scaling:
         n_at_once = max(VALUES_IN_CACHE // values.shape[1], 1)
         if len(values) <= n_at_once:
             return self._apply_softly(values)
-        n_kept = max(np.count_nonzero(self.scale), 1)
+        n_kept = max(int(np.count_nonzero(self.scale)), 1)
         scaled = np.empty((len(values), n_kept))
         for start in range(0, len(values), n_at_once):
             rows = slice(start, start + n_at_once)
