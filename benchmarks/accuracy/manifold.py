@@ -144,12 +144,9 @@ def _against_others(results: Results) -> list[Line]:
         name = _best_default(results, task)
         if kind == "pieces":
             mine = _ours(results, task)
-            best = results.best(task, [c for c in results.measured(task) if c not in mine])
-            found.append(
-                Line(
-                    f"{task}: {name} / best peer ({best})", results.ratios(task, name, best), 1
-                )
-            )
+            others = [c for c in results.measured(task) if c not in mine]
+            ratios = results.ratios_to_best(task, name, others)
+            found.append(Line(f"{task}: {name} / best peer of each seed", ratios, 1))
         elif kind == "smooth":
             found += _smooth(results, task)
         else:

@@ -77,6 +77,24 @@ class Results:
         below = self.of_seed(task, other, other_column or column)
         return [above[seed] / below[seed] for seed in sorted(above) if seed in below]
 
+    def ratios_to_best(
+        self, task: str, ours: str | None, others: Iterable[str], column: str = "nrmse"
+    ) -> list[float]:
+        """Our number over the lowest that others have for the same seed.
+
+        Not over that of one of them, which may be the best for the few seeds that it has.
+        """
+        if ours is None:
+            return []
+        found = [self.of_seed(task, other, column) for other in others]
+        lowest = {
+            seed: min(values)
+            for seed in self.of_seed(task, ours, column)
+            if (values := [of_seed[seed] for of_seed in found if seed in of_seed])
+        }
+        above = self.of_seed(task, ours, column)
+        return [above[seed] / lowest[seed] for seed in sorted(lowest)]
+
     def cell(self, task: str, contestant: str, column: str = "nrmse") -> str:
         """Median [min, max], or why there is none."""
         values = list(self.of_seed(task, contestant, column).values())

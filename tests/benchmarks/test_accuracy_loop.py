@@ -111,6 +111,12 @@ def test_ratios_are_taken_seed_by_seed():
     assert results.ratios("t", "a", results.best("t", ["c"])) == []
 
 
+def test_ratios_to_the_best_other_of_each_seed():
+    results = Results(rows_of({"a": [1, 2, 3], "b": [2, 1], "c": [1, 4, 6]}))
+    assert results.ratios_to_best("t", "a", ["b", "c", "d"]) == [1.0, 2.0, 0.5]
+    assert results.ratios_to_best("t", None, ["b"]) == []
+
+
 @pytest.mark.parametrize(
     ("values", "verdict"),
     [([0.4, 0.5, 9.0], "**met**"), ([0.5, 0.6], "not met"), ([], "not measured")],
