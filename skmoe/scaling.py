@@ -22,8 +22,6 @@ LINEAR_RANGE = 5.0
 # A spread below this share of the values' size is rounding, not information.
 ROUNDING = 1e-13
 VALUES_AT_ONCE = 2**22
-# As many stay in the nearest caches through several passes.
-VALUES_IN_CACHE = 2**15
 
 
 @dataclass(frozen=True)
@@ -67,17 +65,6 @@ class Scaling:
 
     def apply_softly(self, values: np.ndarray) -> NDArray[np.float64]:
         """Values of columns that vary to scaled values, with far outliers drawn in."""
-        n_at_once = max(VALUES_IN_CACHE // values.shape[1], 1)
-        if len(values) <= n_at_once:
-            return self._apply_softly(values)
-        n_kept = max(int(np.count_nonzero(self.scale)), 1)
-        scaled = np.empty((len(values), n_kept))
-        for start in range(0, len(values), n_at_once):
-            rows = slice(start, start + n_at_once)
-            scaled[rows] = self._apply_softly(values[rows])
-        return scaled
-
-    def _apply_softly(self, values: np.ndarray) -> NDArray[np.float64]:
         scaled = self.apply(values)
         if 0 < (n_varying := np.count_nonzero(self.scale)) < scaled.shape[1]:
             scaled = scaled[:, self.scale > 0]

@@ -11,12 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from skmoe.batches import (
-    BATCHES_PER_LOOK,
-    Rows,
-    count_batches,
-    entropies,
-)
+from skmoe.batches import BATCHES_PER_LOOK, Rows, count_batches, entropies
 from skmoe.embedded_rows import embedded, have_room, sight
 from skmoe.kinds import Request
 from skmoe.nn.base import Network

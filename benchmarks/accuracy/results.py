@@ -86,13 +86,13 @@ class Results:
         """
         if ours is None:
             return []
+        above = self.of_seed(task, ours, column)
         found = [self.of_seed(task, other, column) for other in others]
         lowest = {
             seed: min(values)
-            for seed in self.of_seed(task, ours, column)
+            for seed in above
             if (values := [of_seed[seed] for of_seed in found if seed in of_seed])
         }
-        above = self.of_seed(task, ours, column)
         return [above[seed] / lowest[seed] for seed in sorted(lowest)]
 
     def cell(self, task: str, contestant: str, column: str = "nrmse") -> str:

@@ -56,30 +56,24 @@ class Activation(NamedTuple):
         return self.pull_back(known.new_ones(()), known, known)
 
 
-def _relu_back(grad: Tensor, output: Tensor, into: Tensor | None = None) -> Tensor:
-    into = grad if into is None else into
-    return aten.threshold_backward.grad_input(grad, output, 0, grad_input=into)
+def _by(kernel: Callable[..., Tensor], *settings: float) -> Callable[..., Tensor]:
+    """The gradient that a kernel of torch finds, in place of the one that it is given."""
 
+    def pull_back(grad: Tensor, known: Tensor, into: Tensor | None = None) -> Tensor:
+        return kernel(grad, known, *settings, grad_input=grad if into is None else into)
 
-def _tanh_back(grad: Tensor, output: Tensor, into: Tensor | None = None) -> Tensor:
-    return aten.tanh_backward.grad_input(
-        grad, output, grad_input=grad if into is None else into
-    )
-
-
-def _silu_back(grad: Tensor, given: Tensor, into: Tensor | None = None) -> Tensor:
-    return aten.silu_backward.grad_input(grad, given, grad_input=grad if into is None else into)
-
-
-def _gelu_back(grad: Tensor, given: Tensor, into: Tensor | None = None) -> Tensor:
-    return aten.gelu_backward.grad_input(grad, given, grad_input=grad if into is None else into)
+    return pull_back
 
 
 GRADIENTS = {
-    "relu": Activation(torch.relu_, _relu_back),
-    "tanh": Activation(torch.tanh_, _tanh_back),
-    "silu": Activation(torch.nn.functional.silu, _silu_back, aten.silu.out),
-    "gelu": Activation(torch.nn.functional.gelu, _gelu_back, aten.gelu.out),
+    "relu": Activation(torch.relu_, _by(aten.threshold_backward.grad_input, 0)),
+    "tanh": Activation(torch.tanh_, _by(aten.tanh_backward.grad_input)),
+    "silu": Activation(
+        torch.nn.functional.silu, _by(aten.silu_backward.grad_input), aten.silu.out
+    ),
+    "gelu": Activation(
+        torch.nn.functional.gelu, _by(aten.gelu_backward.grad_input), aten.gelu.out
+    ),
 }
 
 
