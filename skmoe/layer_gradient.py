@@ -189,7 +189,7 @@ class _Some(Mixture):
         else:
             plan = Sorting(ids_BTK, self.blocks.counts, self.per_row)
         x_SD = z_BTD.flatten(0, 1).index_select(0, plan.rows_S)
-        places = self.weights_BTK, plan.slots_N, plan.tiers
+        places = self.weights_BTK, plan.slots_N, plan.layout
         return SparselyMixed.of(x_SD, *places, self.maps, self.activation, self.room)
 
     def _unsorted(self, z_BTD: Tensor) -> Mixed:

@@ -1,5 +1,6 @@
 """The gradient by hand is that of autograd, and left to it where it is not known."""
 
+import math
 import sys
 
 import numpy as np
@@ -82,12 +83,14 @@ def test_gradients_of_all_nonlinearities(activation, top_k):
 
 @pytest.mark.parametrize("n_outputs", [1, 2])
 @pytest.mark.parametrize("top_k", [1, 2])
+@pytest.mark.parametrize("much", [0, math.inf], ids=["one by one", "together"])
 @pytest.mark.parametrize("tier", [0, 10**9], ids=["tiers", "one tier"])
 @pytest.mark.parametrize("terms", [(), BALANCED], ids=["plain", "balanced"])
-def test_gradients_of_sorted_rows(n_outputs, top_k, tier, terms, monkeypatch):
+def test_gradients_of_sorted_rows(n_outputs, top_k, tier, much, terms, monkeypatch):
     monkeypatch.setattr(sys.modules["skmoe.nn.dispatch"], "SORTING", -1)
     for cost in ("TIER", "COPIED"):
         monkeypatch.setattr(sys.modules["skmoe.nn.sorting"], cost, tier)
+    monkeypatch.setattr(sys.modules["skmoe.nn.sorting"], "MUCH", much)
     router = part("softmax", renormalize=True)
     net = network(n_outputs, n_experts=6, top_k=top_k, router=router)
     check(net, n_outputs=n_outputs, terms=terms)

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from skmoe.nn.sorting import Tier
+from skmoe.nn.sorting import Layout
 from skmoe.nn.stacked import StackedLinear
 
 
@@ -67,15 +67,15 @@ class Experts(nn.Module, ABC):
         return torch.einsum("bte,bteo->bto", weights_BTE, self.answer_all(x_BTD))
 
     def mix_sorted(
-        self, x_SD: Tensor, weights_BTK: Tensor, slots_N: Tensor, tiers: list[Tier]
+        self, x_SD: Tensor, weights_BTK: Tensor, slots_N: Tensor, layout: Layout
     ) -> Tensor:
         """Weighted sum ``y_BTO`` of the asked experts' answers to rows sorted by expert.
 
-        ``x_SD`` are the rows at the slots of all tiers, ``slots_N`` those of the weights.
+        ``x_SD`` are the rows at the slots of the layout, ``slots_N`` those of the weights.
         """
         answers = [
-            self.evaluate(tier.rows(x_SD), *map(tier.own, self.stacked())).flatten(0, 1)
-            for tier in tiers
+            self.evaluate(*given).flatten(0, 1)
+            for given in zip(layout.rows(x_SD), *map(layout.own, self.stacked()), strict=True)
         ]
         return weighted_sum(torch.cat(answers).index_select(0, slots_N), weights_BTK)
 

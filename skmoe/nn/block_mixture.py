@@ -69,7 +69,7 @@ class BlockMixed(NamedTuple):
         room : Room
             For hidden features and inputs.
         """
-        (tier,) = plan.tiers
+        tier = plan.tier
         w_hidden, b_hidden, w_output, b_output = maps
         n_experts, n_inputs, width = w_hidden.shape
         z_SZ = room.take("sorted", (len(plan.rows_S), n_inputs + 1), x_BTD)

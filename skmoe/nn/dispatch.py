@@ -5,7 +5,7 @@ compute every routed row (dropless) and agree to rounding; they differ in what t
 
 =========  ===================================================================
 dense      all experts on all rows; the fastest when nearly all are asked
-sorted     rows sorted by expert; a batched product for each tier of `sorting`
+sorted     rows sorted by expert; products of few experts at once, as `sorting` lays out
 blocks     rows sorted by expert; one batched product for blocks of rows, whose
            number is known before the rows are: without a wait for a GPU
 =========  ===================================================================
@@ -101,7 +101,7 @@ def _mix(
     experts: Experts, x_BTD: Tensor, routing: Routing, plan: Sorting | BlockSorting
 ) -> Tensor:
     x_SD = x_BTD.flatten(0, 1).index_select(0, plan.rows_S)
-    return experts.mix_sorted(x_SD, routing.weights_BTK, plan.slots_N, plan.tiers)
+    return experts.mix_sorted(x_SD, routing.weights_BTK, plan.slots_N, plan.layout)
 
 
 DISPATCHERS: Registry = Registry(

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from skmoe._settings import check_integer, check_number
 from skmoe.nn.base_experts import EndInMap, Experts, with_one
 from skmoe.nn.soft_mixture import soft_mixture
-from skmoe.nn.sorting import Tier
+from skmoe.nn.sorting import Layout
 from skmoe.nn.sparse_mixture import sparse_mixture
 from skmoe.nn.stacked import ACTIVATIONS, StackedLinear, StackedResidual
 
@@ -114,12 +114,12 @@ class MLPExperts(EndInMap):
         return soft_mixture(x_BTD, weights_BTE, self.stacked(), self.activation_name)
 
     def mix_sorted(
-        self, x_SD: Tensor, weights_BTK: Tensor, slots_N: Tensor, tiers: list[Tier]
+        self, x_SD: Tensor, weights_BTK: Tensor, slots_N: Tensor, layout: Layout
     ) -> Tensor:
         if not self._has_gradient_by_hand:
-            return super().mix_sorted(x_SD, weights_BTK, slots_N, tiers)
+            return super().mix_sorted(x_SD, weights_BTK, slots_N, layout)
         maps = self.stacked()
-        return sparse_mixture(x_SD, weights_BTK, slots_N, tiers, maps, self.activation_name)
+        return sparse_mixture(x_SD, weights_BTK, slots_N, layout, maps, self.activation_name)
 
     @property
     def _has_gradient_by_hand(self) -> bool:

@@ -212,12 +212,13 @@ def make_hidden(x_GTD: Tensor, maps: Maps, activation: str, into: Hidden) -> Non
     into.fill(activation)
 
 
-def answers_of(features_GTH: Tensor, maps: Maps) -> Tensor:
+def answers_of(features_GTH: Tensor, maps: Maps, into: Tensor | None = None) -> Tensor:
     """What the experts say, ``answers_GTO``."""
     *_, w_output, b_output = maps
-    if w_output.shape[2] < NARROW:
-        return torch.baddbmm(b_output.mT, w_output.mT, features_GTH.mT).mT
-    return torch.baddbmm(b_output, features_GTH, w_output)
+    if w_output.shape[2] >= NARROW:
+        return torch.baddbmm(b_output, features_GTH, w_output, out=into)
+    answers_GTO = torch.baddbmm(b_output.mT, w_output.mT, features_GTH.mT).mT
+    return answers_GTO if into is None else into.copy_(answers_GTO)
 
 
 def pull_back_answers(danswers_GTO: Tensor, features_GTH: Tensor, gradients: Maps) -> None:

@@ -1,9 +1,10 @@
-"""Rows sorted by the expert that they ask, padded in a few tiers, or in blocks on a GPU.
+"""Rows sorted by the expert that they ask: in a few padded tiers, one by one, or in blocks.
 
 A batched product needs as many rows of each expert. Were all experts padded to the busiest one,
 memory would grow with the number of experts, however few rows there are. So the first rows of
 all experts make up a tier; of those experts that have more, the next rows make up another one,
-and so on. There are as many tiers as pay for their calls.
+and so on. There are as many tiers as pay for their calls. Experts with much to do are asked one
+by one: then no row is padded, and no map copied.
 
 How many rows each expert has is known on the GPU only, and to wait for it takes longer than the
 products. There, each expert fills blocks of as many rows, the last of them in part: how many
@@ -12,6 +13,7 @@ its expert.
 """
 
 import math
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Sequence
 from operator import neg
@@ -28,8 +30,8 @@ TIER = 1_500_000
 # So many rows of an expert take as long as copies of its maps, and of their gradients: tiers
 # beyond the first need them.
 COPIED = 16
-
-
+# Experts with so many multiply-adds each, of a forward pass, are asked one by one.
+MUCH = 2_000_000
 # Numbers of experts to sort by: the shorter, the faster.
 KEYS = torch.uint8, torch.int16, torch.int64
 # Rows of a block on a GPU, at least and at most.
@@ -64,10 +66,8 @@ class Tier(NamedTuple):
 
     def add_up(self, own: Tensor, into: Tensor) -> None:
         """Add to a stacked tensor of all experts what there is for this tier's."""
-        if self.experts is None:
-            into.add_(own)
-        elif self.ends_G1 is None:
-            into.index_add_(0, self.experts, own)
+        if self.ends_G1 is None:
+            into.index_add_(0, cast(Tensor, self.experts), own)
         else:
             into.add_(self.summed(own))
 
@@ -92,6 +92,85 @@ class _Own(Function):
         return into, None
 
 
+class Layout(ABC):
+    """Groups of experts that are asked together, and their slots, one group after the other."""
+
+    @abstractmethod
+    def rows(self, of_all: Tensor) -> Sequence[Tensor]:
+        """From what stands at all slots, ``(S, F)``, that of each group, ``(G, C, F)``."""
+
+    @abstractmethod
+    def own(self, of_all: Tensor) -> Sequence[Tensor]:
+        """From a stacked tensor of all experts, those of each group."""
+
+    @abstractmethod
+    def room(self, of_all: Tensor) -> Sequence[Tensor]:
+        """Where to write what `add_up` makes such a stacked tensor of."""
+
+    @abstractmethod
+    def add_up(self, own: Sequence[Tensor], into: Tensor) -> None:
+        """From what each group wrote into its `room`, a stacked tensor of all experts."""
+
+
+class Tiers(Layout):
+    """Experts of a tier are asked together.
+
+    Parameters
+    ----------
+    tiers : sequence of Tier
+        If the first of several is that of all experts, it writes where the sum will be.
+    """
+
+    def __init__(self, tiers: Sequence[Tier]):
+        self.tiers = tiers
+
+    def rows(self, of_all: Tensor) -> list[Tensor]:
+        return [tier.rows(of_all) for tier in self.tiers]
+
+    def own(self, of_all: Tensor) -> list[Tensor]:
+        return [tier.own(of_all) for tier in self.tiers]
+
+    def room(self, of_all: Tensor) -> list[Tensor]:
+        return [
+            of_all
+            if tier.experts is None
+            else of_all.new_empty(tier.shape[0], *of_all.shape[1:])
+            for tier in self.tiers
+        ]
+
+    def add_up(self, own: Sequence[Tensor], into: Tensor) -> None:
+        if self.tiers[0].experts is not None:
+            into.zero_()
+        for tier, part in zip(self.tiers, own, strict=True):
+            if tier.experts is not None:
+                tier.add_up(part, into)
+
+
+class OneByOne(Layout):
+    """Each expert is asked alone, with as many rows as there are.
+
+    Parameters
+    ----------
+    counts : list of int
+        Numbers of the experts' rows.
+    """
+
+    def __init__(self, counts: list[int]):
+        self.counts = counts
+
+    def rows(self, of_all: Tensor) -> Sequence[Tensor]:
+        return of_all.unsqueeze(0).split(self.counts, 1)
+
+    def own(self, of_all: Tensor) -> Sequence[Tensor]:
+        return of_all.split(1)
+
+    def room(self, of_all: Tensor) -> Sequence[Tensor]:
+        return of_all.split(1)
+
+    def add_up(self, own: Sequence[Tensor], into: Tensor) -> None:
+        """Nothing is left to do: each expert's own part was its room."""
+
+
 class Sorting:
     """Where each assignment (row, asked expert) goes when sorted by expert.
 
@@ -108,8 +187,8 @@ class Sorting:
 
     Attributes
     ----------
-    tiers : list of Tier
-        The slots, one tier after the other.
+    layout : Layout
+        Whose the slots are.
     rows_S : Tensor
         Which row, blocks flattened, stands at each slot; any at those that are left over.
     slots_N : Tensor
@@ -138,13 +217,16 @@ class Sorting:
         self.rows_S = torch.from_numpy(rows_S).to(device)
 
     def _lay_out(self, counts_G: np.ndarray, per_row: int, device: torch.device) -> np.ndarray:
-        """The tiers; for each slot, the place of its assignment among the sorted ones."""
+        """The layout; for each slot, the place of its assignment among the sorted ones."""
         n_groups, n_assigned = len(counts_G), counts_G.sum()
+        if counts_G.sum() * per_row >= MUCH * n_groups:
+            self.layout: Layout = OneByOne(counts_G.tolist())
+            return np.arange(n_assigned)
         starts_G = counts_G.cumsum() - counts_G
         # How many experts have more than so many rows: a falling sequence.
         left = (n_groups - np.bincount(counts_G).cumsum()[:-1]).tolist()
         cuts = best_cuts(left, TIER / per_row)
-        self.tiers: list[Tier] = []
+        tiers: list[Tier] = []
         places, slot = [], 0
         for start, stop in zip([0, *cuts], cuts, strict=False):
             everyone = start == 0 and left[0] > n_groups / 2
@@ -154,8 +236,9 @@ class Sorting:
             places_GC = starts_G[chosen, None] + ranks
             places_GC[ranks >= counts_G[chosen, None]] = n_assigned
             places.append(places_GC.ravel())
-            self.tiers.append(Tier(experts, slot, places_GC.shape))
+            tiers.append(Tier(experts, slot, places_GC.shape))
             slot += places_GC.size
+        self.layout = Tiers(tiers)
         return np.concatenate(places)
 
 
@@ -173,8 +256,10 @@ class BlockSorting:
 
     Attributes
     ----------
-    tiers, rows_S, slots_N
-        As of `Sorting`; there is one tier.
+    layout, rows_S, slots_N
+        As of `Sorting`.
+    tier : Tier
+        The only one of the layout.
     """
 
     def __init__(self, groups_BTK: Tensor, n_groups: int, n_rows: int | None = None):
@@ -202,7 +287,8 @@ class BlockSorting:
         numbers = torch.arange(n_blocks, device=device)
         experts = torch.searchsorted(ends_G1[1:], numbers, right=True)
         experts.clamp_(max=n_groups - 1)  # those left over
-        self.tiers = [Tier(experts, 0, (n_blocks, n_rows), ends_G1)]
+        self.tier = Tier(experts, 0, (n_blocks, n_rows), ends_G1)
+        self.layout = Tiers([self.tier])
 
 
 def block_rows(n_assigned: int, n_groups: int) -> int:

@@ -19,7 +19,7 @@ from skmoe.nn.soft_mixture import (
     pull_back_hidden,
     pull_back_maps,
 )
-from skmoe.nn.sorting import Tier
+from skmoe.nn.sorting import Layout
 
 
 class SparselyMixed(NamedTuple):
@@ -29,7 +29,7 @@ class SparselyMixed(NamedTuple):
     x_SD: Tensor
     weights_BTK: Tensor
     slots_N: Tensor
-    tiers: list[Tier]
+    layout: Layout
     maps: Maps
     activation: str
     hidden_SH: Hidden
@@ -41,7 +41,7 @@ class SparselyMixed(NamedTuple):
         x_SD: Tensor,
         weights_BTK: Tensor,
         slots_N: Tensor,
-        tiers: list[Tier],
+        layout: Layout,
         maps: Maps,
         activation: str,
         room: Room,
@@ -56,7 +56,7 @@ class SparselyMixed(NamedTuple):
             Weight of each asked expert for each row.
         slots_N : Tensor
             Slot of each of these weights.
-        tiers : list of Tier
+        layout : Layout
             Whose slots these are.
         maps : tuple of Tensor
             Of all experts.
@@ -65,57 +65,65 @@ class SparselyMixed(NamedTuple):
         room : Room
             For hidden features.
         """
-        width, n_outputs = maps[2].shape[1:]
-        n_slots = x_SD.shape[0]
-        hidden = Hidden.empty((n_slots, width), activation, x_SD, room)
-        answers_SO = x_SD.new_empty(n_slots, n_outputs)
-        for tier in tiers:
-            own = tuple(map(tier.own, maps))
-            into = hidden.part(tier.rows)
-            make_hidden(tier.rows(x_SD), own, activation, into)
-            tier.rows(answers_SO).copy_(answers_of(into.features, own))
-        asked_BTKO = answers_SO.index_select(0, slots_N).view(*weights_BTK.shape, n_outputs)
-        y_BTO = (weights_BTK.unsqueeze(3) * asked_BTKO).sum(2)
-        return cls(
-            y_BTO, x_SD, weights_BTK, slots_N, tiers, maps, activation, hidden, asked_BTKO
+        n_slots, (width, n_outputs) = len(x_SD), maps[2].shape[1:]
+        hidden_SH = Hidden.empty((n_slots, width), activation, x_SD, room)
+        answers_SO = room.take("answers", (n_slots, n_outputs), x_SD)
+        groups = zip(
+            *map(layout.rows, (x_SD, *hidden_SH, answers_SO)),
+            *map(layout.own, maps),
+            strict=True,
         )
+        for x, features, known, answers, *own in groups:
+            made = Hidden(features, known)
+            make_hidden(x, tuple(own), activation, made)
+            answers_of(made.features, tuple(own), answers)
+        asked_BTKO = answers_SO.index_select(0, slots_N).view(*weights_BTK.shape, n_outputs)
+        y_BTO = weights_BTK[..., :1] * asked_BTKO[..., 0, :]
+        for k in range(1, weights_BTK.shape[2]):
+            y_BTO.addcmul_(weights_BTK[..., k, None], asked_BTKO[..., k, :])
+        places = weights_BTK, slots_N, layout
+        return cls(y_BTO, x_SD, *places, maps, activation, hidden_SH, asked_BTKO)
 
     def pull_back(
         self, dy_BTO: Tensor, gradients: Maps, room: Room, dx_SD: Tensor | None = None
     ) -> Tensor:
         """Gradient ``dweights_BTK``; fills in those of the maps, and of the rows if asked."""
-        dy_BT1O = dy_BTO.unsqueeze(2)
-        dasked_BTKO = self.weights_BTK.unsqueeze(3) * dy_BT1O
-        # Slots that are left over have no gradient.
-        danswers_SO = dy_BTO.new_zeros(self.x_SD.shape[0], dy_BTO.shape[2])
-        danswers_SO.index_copy_(0, self.slots_N, dasked_BTKO.flatten(0, 2))
+        dy_BT1O, layout = dy_BTO.unsqueeze(2), self.layout
+        products_BTKO = room.take("products", self.asked_BTKO.shape, dy_BTO)
+        torch.mul(self.weights_BTK.unsqueeze(3), dy_BT1O, out=products_BTKO)
+        n_slots, n_outputs = len(self.x_SD), dy_BTO.shape[2]
+        danswers_SO = room.take("danswers", (n_slots, n_outputs), dy_BTO)
+        if n_slots > len(self.slots_N):
+            danswers_SO.zero_()  # slots that are left over have no gradient
+        danswers_SO.index_copy_(0, self.slots_N, products_BTKO.flatten(0, 2))
         dhidden_SH = room.take("dhidden", self.hidden_SH.known.shape, dy_BTO)
-        if self.tiers[0].experts is not None:
-            for gradient in gradients:
-                gradient.zero_()
-        for tier in self.tiers:
-            x, dhidden = tier.rows(self.x_SD), tier.rows(dhidden_SH)
-            danswers, known = tier.rows(danswers_SO), tier.rows(self.hidden_SH.known)
-            pull_back_hidden(danswers, tier.own(self.maps[2]), known, self.activation, dhidden)
-            own = gradients
-            if tier.experts is not None:
-                own = tuple(g.new_empty(tier.shape[0], *g.shape[1:]) for g in gradients)
+        rooms = [layout.room(gradient) for gradient in gradients]
+        given = self.x_SD, danswers_SO, *self.hidden_SH, dhidden_SH
+        groups = zip(
+            *map(layout.rows, given),
+            layout.own(self.maps[2]),
+            zip(*rooms, strict=True),
+            strict=True,
+        )
+        for x, danswers, features, known, dhidden, w_output, own in groups:
+            pull_back_hidden(danswers, w_output, known, self.activation, dhidden)
             pull_back_maps(x, dhidden, own[0], own[1])
-            pull_back_answers(danswers, tier.rows(self.hidden_SH.features), own)
-            if tier.experts is not None:
-                for gradient, part in zip(gradients, own, strict=True):
-                    tier.add_up(part, gradient)
-            if dx_SD is not None:
-                torch.bmm(dhidden, tier.own(self.maps[0]).mT, out=tier.rows(dx_SD))
-        dweights_BTKO = self.asked_BTKO * dy_BT1O
-        return dweights_BTKO[..., 0] if dy_BTO.shape[2] == 1 else dweights_BTKO.sum(3)
+            pull_back_answers(danswers, features, own)
+        for parts, gradient in zip(rooms, gradients, strict=True):
+            layout.add_up(parts, gradient)
+        if dx_SD is not None:
+            rows = map(layout.rows, (dhidden_SH, dx_SD))
+            for dhidden, dx, w_hidden in zip(*rows, layout.own(self.maps[0]), strict=True):
+                torch.bmm(dhidden, w_hidden.mT, out=dx)
+        torch.mul(self.asked_BTKO, dy_BT1O, out=products_BTKO)
+        return products_BTKO[..., 0] if n_outputs == 1 else products_BTKO.sum(3)
 
 
 def sparse_mixture(
     x_SD: Tensor,
     weights_BTK: Tensor,
     slots_N: Tensor,
-    tiers: list[Tier],
+    layout: Layout,
     maps: Maps,
     activation: str,
 ) -> Tensor:
@@ -123,7 +131,7 @@ def sparse_mixture(
 
     Parameters are those of `SparselyMixed.of`.
     """
-    places = weights_BTK, slots_N, tiers
+    places = weights_BTK, slots_N, layout
     if torch.is_inference_mode_enabled():
         return SparselyMixed.of(x_SD, *places, maps, activation, Room()).y_BTO
     return _SparseMixture.apply(x_SD, *places, *maps, activation)
@@ -136,7 +144,7 @@ class _SparseMixture(Function):
         x_SD: Tensor,
         weights_BTK: Tensor,
         slots_N: Tensor,
-        tiers: list[Tier],
+        layout: Layout,
         w_hidden: Tensor,
         b_hidden: Tensor,
         w_output: Tensor,
@@ -144,8 +152,8 @@ class _SparseMixture(Function):
         name: str,
     ) -> Tensor:
         maps = w_hidden, b_hidden, w_output, b_output
-        mixed = SparselyMixed.of(x_SD, weights_BTK, slots_N, tiers, maps, name, Room())
-        ctx.tiers, ctx.activation = tiers, name
+        mixed = SparselyMixed.of(x_SD, weights_BTK, slots_N, layout, maps, name, Room())
+        ctx.layout, ctx.activation = layout, name
         ctx.save_for_backward(
             x_SD, weights_BTK, slots_N, *maps, *mixed.hidden_SH, mixed.asked_BTKO
         )
@@ -160,7 +168,7 @@ class _SparseMixture(Function):
             x_SD,
             weights_BTK,
             slots_N,
-            ctx.tiers,
+            ctx.layout,
             tuple(maps),
             ctx.activation,
             hidden_SH,

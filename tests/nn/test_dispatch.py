@@ -73,12 +73,14 @@ def gradients(y_BTO, experts, x_BTD, routing):
 @pytest.mark.parametrize("n_blocks", [1, 3])
 @pytest.mark.parametrize("top_k", [None, 1, 2])
 @pytest.mark.parametrize(("pattern", "n_rows"), CASES)
+@pytest.mark.parametrize("much", [0, math.inf], ids=["one by one", "together"])
 @pytest.mark.parametrize("tier_cost", [0, math.inf], ids=["tiers", "one tier"])
 def test_outputs_and_gradients_are_those_of_the_plain_loop(
-    how, kind, n_blocks, top_k, pattern, n_rows, tier_cost, generator, monkeypatch
+    how, kind, n_blocks, top_k, pattern, n_rows, tier_cost, much, generator, monkeypatch
 ):
     for cost in ("TIER", "COPIED"):
         monkeypatch.setattr(sys.modules["skmoe.nn.sorting"], cost, tier_cost)
+    monkeypatch.setattr(sys.modules["skmoe.nn.sorting"], "MUCH", much)
     given = problem(generator, kind, n_blocks, top_k, pattern, n_rows)
     expected = by_hand(*given)
     actual = dispatch(*given, how=how)

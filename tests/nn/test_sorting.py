@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from skmoe.nn.sorting import COPIED, TIER, BlockSorting, Sorting, best_cuts
+from skmoe.nn.sorting import COPIED, MUCH, TIER, BlockSorting, Sorting, Tiers, best_cuts
 
 
 def skewed(n_rows, n_experts, n_kept, power, seed):
@@ -18,7 +18,7 @@ def skewed(n_rows, n_experts, n_kept, power, seed):
     return torch.from_numpy(np.argsort(-keys, axis=1)[:, :n_kept].copy()).unsqueeze(0)
 
 
-@pytest.mark.parametrize("per_row", [1, 1_000, 100_000])
+@pytest.mark.parametrize("per_row", [1, 1_000, 10_000_000])
 @pytest.mark.parametrize("power", [0.0, 1.0, 3.0])
 @pytest.mark.parametrize("n_experts", [2, 16, 300])
 def test_each_assignment_has_a_slot_of_its_expert_and_its_row(n_experts, power, per_row):
@@ -28,10 +28,10 @@ def test_each_assignment_has_a_slot_of_its_expert_and_its_row(n_experts, power, 
     rows = torch.arange(400).repeat_interleave(2)
     assert torch.equal(plan.rows_S[plan.slots_N], rows)
     expert_of_slot = torch.full((len(plan.rows_S),), -1)
-    for tier in plan.tiers:
-        experts = torch.arange(2 * n_experts) if tier.experts is None else tier.experts
-        slots = slice(tier.start, tier.start + math.prod(tier.shape))
-        expert_of_slot[slots] = experts.repeat_interleave(tier.shape[1])
+    everyone = torch.arange(2 * n_experts)
+    slots = torch.arange(len(plan.rows_S)).unsqueeze(1)
+    for at, experts in zip(plan.layout.rows(slots), plan.layout.own(everyone), strict=True):
+        expert_of_slot[at[..., 0]] = experts.unsqueeze(1).expand(at.shape[:2])
     groups = (ids_BTK + torch.tensor([0, n_experts])[:, None, None]).flatten()
     assert torch.equal(expert_of_slot[plan.slots_N], groups)
 
@@ -45,7 +45,7 @@ def test_each_assignment_has_a_slot_in_a_block_of_its_expert(n_experts, power, n
     plan = BlockSorting(groups_BTK, 2 * n_experts, n_rows)
     assert len(plan.slots_N.unique()) == ids_BTK.numel()
     assert torch.equal(plan.rows_S[plan.slots_N], torch.arange(400).repeat_interleave(2))
-    (tier,) = plan.tiers
+    tier = plan.tier
     assert len(plan.rows_S) == math.prod(tier.shape)
     experts = tier.experts.repeat_interleave(tier.shape[1])
     assert torch.equal(experts[plan.slots_N], groups_BTK.flatten())
@@ -59,15 +59,15 @@ def test_the_number_of_blocks_depends_on_shapes_only(n_experts):
     plans = [
         BlockSorting(skewed(200, n_experts, 2, power, 0), n_experts) for power in (0.0, 4.0)
     ]
-    assert plans[0].tiers[0].shape == plans[1].tiers[0].shape
-    rows = plans[0].tiers[0].shape[1]
+    assert plans[0].tier.shape == plans[1].tier.shape
+    rows = plans[0].tier.shape[1]
     assert len(plans[0].rows_S) <= 400 + min(n_experts, 400) * (rows - 1)
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (3, 2)])
 def test_what_blocks_say_is_added_up_by_expert(shape):
     plan = BlockSorting(skewed(200, 16, 2, 1.0, 0), 16)
-    (tier,) = plan.tiers
+    tier = plan.tier
     own = torch.randn(tier.shape[0], *shape, dtype=torch.float64)
     into = torch.ones(16, *shape, dtype=torch.float64)
     tier.add_up(own, into)
@@ -91,16 +91,40 @@ def test_even_rows_are_not_padded():
     ids_BTK = torch.arange(12).view(1, 12, 1) % 4
     plan = Sorting(ids_BTK, 4, per_row=1)
     assert len(plan.rows_S) == 12
-    (tier,) = plan.tiers
+    (tier,) = plan.layout.tiers
     assert tier == (None, 0, (4, 3), None)
 
 
 def test_one_busy_expert_has_a_tier_of_its_own():
     ids_BTK = torch.tensor([0] * 5000 + [1, 2, 3]).view(1, -1, 1)
     plan = Sorting(ids_BTK, 4, per_row=1000)
-    assert [tier.shape for tier in plan.tiers] == [(4, 1), (1, 4999)]
-    assert plan.tiers[1].experts.tolist() == [0]
+    assert [tier.shape for tier in plan.layout.tiers] == [(4, 1), (1, 4999)]
+    assert plan.layout.tiers[1].experts.tolist() == [0]
     assert len(plan.rows_S) == 4 + 4999
+
+
+def test_experts_with_much_to_do_are_asked_one_by_one():
+    ids_BTK = torch.tensor([0] * 5 + [1, 3]).view(1, -1, 1)
+    few = Sorting(ids_BTK, 4, per_row=4 * MUCH // 7)
+    assert isinstance(few.layout, Tiers)
+    plan = Sorting(ids_BTK, 4, per_row=4 * MUCH // 7 + 1)
+    assert plan.layout.counts == [5, 1, 0, 1]
+    assert plan.slots_N.tolist() == plan.rows_S.tolist() == list(range(7))
+
+
+@pytest.mark.parametrize("per_row", [1, 10_000_000])
+def test_what_groups_say_is_added_up_by_expert(per_row):
+    layout = Sorting(skewed(200, 16, 2, 1.0, 0), 16, per_row).layout
+    into = torch.full((16, 3), torch.nan)
+    room = layout.room(into)
+    for part, numbers in zip(room, layout.own(torch.arange(16)), strict=True):
+        part.copy_(numbers.unsqueeze(1).expand_as(part))
+    layout.add_up(room, into)
+    n_groups = sum(
+        (numbers.unsqueeze(1) == torch.arange(16)).sum(0)
+        for numbers in layout.own(torch.arange(16))
+    )
+    assert torch.equal(into[:, 0], (torch.arange(16) * n_groups).float())
 
 
 @pytest.mark.parametrize("worth", [0, 3, 10, 1000])

@@ -19,20 +19,23 @@ IDS = [[0, 1], [0, 2], [0, 3], [0, 1], [0, 1], [1, 0], [3, 0]]
 
 @pytest.mark.parametrize("activation", list(GRADIENTS))
 @pytest.mark.parametrize("n_outputs", [1, 3, NARROW])
-@pytest.mark.parametrize("tier", [0, 10**9], ids=["tiers", "one tier"])
+@pytest.mark.parametrize("n_groups", [1, 3, E], ids=["one tier", "tiers", "one by one"])
 def test_it_is_the_formula_and_so_are_its_gradients(
-    activation, n_outputs, tier, randn, monkeypatch
+    activation, n_outputs, n_groups, randn, monkeypatch
 ):
+    sorting = sys.modules["skmoe.nn.sorting"]
     for cost in ("TIER", "COPIED"):
-        monkeypatch.setattr(sys.modules["skmoe.nn.sorting"], cost, tier)
+        monkeypatch.setattr(sorting, cost, 10**9 if n_groups == 1 else 0)
+    if n_groups == E:
+        monkeypatch.setattr(sorting, "MUCH", 1)
     ids_BTK = torch.tensor([IDS])
     plan = Sorting(ids_BTK, E, per_row=1)
-    assert len(plan.tiers) == (1 if tier else 3)
+    assert len(plan.layout.rows(plan.rows_S.unsqueeze(1))) == n_groups
     x_TD, weights_BTK = randn(len(IDS), D), randn(1, len(IDS), 2).softmax(-1)
     maps = [randn(E, D, H), randn(E, 1, H), randn(E, H, n_outputs), randn(E, 1, n_outputs)]
     inputs = [tensor.requires_grad_() for tensor in (x_TD, weights_BTK, *maps)]
     y_BTO = sparse_mixture(
-        x_TD[plan.rows_S], weights_BTK, plan.slots_N, plan.tiers, tuple(maps), activation
+        x_TD[plan.rows_S], weights_BTK, plan.slots_N, plan.layout, tuple(maps), activation
     )
     w_hidden, b_hidden, w_output, b_output = (map_[ids_BTK.flatten()] for map_ in maps)
     x_N1D = x_TD.repeat_interleave(2, 0).unsqueeze(1)
