@@ -55,9 +55,9 @@ PROFILES = {
     "demo": Profile(
         "demo",
         1,
-        3,
+        1,
         optional_packages=False,
-        without=("one expert (shallow)",),
+        without=("one expert (deep)", "one expert (shallow)"),
         threads=1,
     ),
     # The curves of the full profile over D, d, n and the number of pieces, in small grids.
@@ -186,7 +186,8 @@ def _run(plan: Plan, store: Store, retry_failed: bool) -> None:
         for task, seed, contestant in jobs:
             progress.update(bar, description=f"{task.name}, seed {seed}: {contestant.name}")
             split = rows.of(task, seed)
-            store.add(_measured(plan, task, seed, contestant, split))
+            costs = store.measured(task.name, seed, "active_multiply_adds")
+            store.add(_measured(plan, task, seed, contestant, split, costs))
             progress.advance(bar)
 
 
@@ -203,9 +204,17 @@ class Rows:
         return self._kept[1]
 
 
-def _measured(plan: Plan, task: Task, seed: int, contestant: Contestant, split: Split) -> dict:
+def _measured(
+    plan: Plan,
+    task: Task,
+    seed: int,
+    contestant: Contestant,
+    split: Split,
+    costs: dict[str, int],
+) -> dict:
     """One row of the table."""
-    situation = Situation(split.X_train, split.y_train, seed, plan.threads, plan.profile.folds)
+    rows = split.X_train, split.y_train
+    situation = Situation(*rows, seed, plan.threads, plan.profile.folds, costs)
     level = plan.profile.grid_level
     found = measure(contestant, situation, split.X_test, split.y_test, level)
     return {

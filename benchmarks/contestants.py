@@ -128,7 +128,7 @@ DEEP = Contestant(
     _deep,
     {
         "smoke": {"moe__n_experts": [4], "moe__n_layers": [2], "moe__max_epochs": [20]},
-        "demo": {"moe__n_experts": [8, 16], "moe__n_layers": [2, 4], **QUICK},
+        "demo": {"moe__n_experts": [4, 16], **QUICK},
         "full": {
             "moe__n_experts": [4, 8, 16],
             "moe__n_layers": [3, 6, 12],
@@ -142,7 +142,7 @@ SHALLOW = Contestant(
     _shallow,
     {
         "smoke": {"moe__n_experts": [4], "moe__top_k": [2], "moe__max_epochs": [20]},
-        "demo": {"moe__n_experts": [4, 16], "moe__top_k": [None, 2], **QUICK},
+        "demo": {"moe__n_experts": [4, 16], **QUICK},
         "full": {
             "moe__n_experts": [4, 16, 64],
             "moe__top_k": [None, 2],
@@ -152,16 +152,18 @@ SHALLOW = Contestant(
 )
 
 
-def _control(name: str, ours: Contestant, control: str) -> Contestant:
+def _control(
+    name: str, ours: Contestant, control: str, measured: str | None = None
+) -> Contestant:
     """A control runs over the grid of the estimator that it is compared with."""
-    grids = {k: Matched(control, ours.build, grid) for k, grid in ours.grids.items()}
+    grids = {k: Matched(control, ours.build, grid, measured) for k, grid in ours.grids.items()}
     return Contestant(name, "control", ours.build, grids)
 
 
 CONTESTANTS: tuple[Contestant, ...] = (
     DEEP,
     _control("one expert (deep)", DEEP, "one expert"),
-    _control("dense twin", DEEP, "dense twin"),
+    _control("dense twin", DEEP, "dense twin", DEEP.name),
     SHALLOW,
     _control("one expert (shallow)", SHALLOW, "one expert"),
     Contestant(

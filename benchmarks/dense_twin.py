@@ -84,38 +84,13 @@ def _idle(layer: MoELayer, matrices: dict[int, int]) -> int:
 def network_of(estimator: BaseEstimator, X: np.ndarray, y: np.ndarray) -> nn.Module:
     """The network that the estimator would train on these rows."""
     # Sizes depend on the data (bins, blocks), so let the estimator build it.
-    max_epochs = 1
-    if isinstance(estimator, DeepMoERegressor) and len(X) >= ROWS_FOR_BLOCKS:
+    max_epochs, is_deep = 1, isinstance(estimator, DeepMoERegressor)
+    if is_deep and estimator.n_layers != 1 and len(X) >= ROWS_FOR_BLOCKS:
         max_epochs = -(-PROBE_STEPS // (len(X) // 512))
     brief = clone(estimator).set_params(max_epochs=max_epochs)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return brief.fit(X, y).net_
-
-
-def matched_width(
-    target: int, control: BaseEstimator, width: str, X: np.ndarray, y: np.ndarray
-) -> int:
-    """The value of `width` at which the control costs so many multiply-adds per row.
-
-    Parameters
-    ----------
-    target : int
-        What our network costs.
-    control : DeepMoERegressor or MoERegressor
-        Unfitted.
-    width : str
-        Parameter of the control to choose, ``"hidden_dim"`` or ``"model_dim"``.
-    X, y : ndarray
-        Training rows.
-    """
-    costs = [
-        active_multiply_adds(network_of(clone(control).set_params(**{width: probe}), X, y))
-        for probe in PROBES
-    ]
-    a, b, c = np.polyfit(PROBES, costs, 2)
-    widths = np.arange(1, 1 << 15)
-    return int(widths[np.argmin(np.abs(a * widths**2 + b * widths + c - target))])
 
 
 def matched_grid(
@@ -141,23 +116,41 @@ def matched_grid(
     cost : int, optional
         Active multiply-adds of our network. None: those of the network of each point.
     """
-    width, grid, known = WIDTHS[kind], [], {}
+    width, grid = WIDTHS[kind], []
+    # Each network takes a fit to build: those of points that differ elsewhere are known.
+    costs, curves = {}, {}
     for point in points:
         sizes = {k: v for k, v in point.items() if k in ("n_experts", "n_layers", "top_k")}
         rest = {k: v for k, v in point.items() if k not in sizes}
+        target = cost
+        if target is None:
+            if repr(sizes) not in costs:
+                reference = clone(ours).set_params(**sizes)
+                costs[repr(sizes)] = active_multiply_adds(network_of(reference, X, y))
+            target = costs[repr(sizes)]
         for shape in _shapes(kind, sizes):
-            key = repr((sizes, shape))
-            if key not in known:
-                target = cost
-                if target is None:
-                    reference = clone(ours).set_params(**sizes)
-                    target = active_multiply_adds(network_of(reference, X, y))
+            if repr(shape) not in curves:
                 control = clone(ours).set_params(**shape)
-                known[key] = matched_width(target, control, width, X, y)
-            candidate = shape | rest | {width: known[key]}
+                curves[repr(shape)] = _cost_curve(control, width, X, y)
+            candidate = shape | rest | {width: _width_at(target, curves[repr(shape)])}
             if not any(_same_net(candidate, other, width) for other in grid):
                 grid.append(candidate)
     return grid
+
+
+def _cost_curve(control: BaseEstimator, width: str, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Multiply-adds per row as a polynomial of a width; its coefficients."""
+    costs = [
+        active_multiply_adds(network_of(clone(control).set_params(**{width: probe}), X, y))
+        for probe in PROBES
+    ]
+    return np.polyfit(PROBES, costs, 2)
+
+
+def _width_at(cost: int, curve: np.ndarray) -> int:
+    """The width with the multiply-adds nearest to these."""
+    widths = np.arange(1, 1 << 15)
+    return int(widths[np.argmin(np.abs(np.polyval(curve, widths) - cost))])
 
 
 def _shapes(kind: str, sizes: dict) -> list[dict]:

@@ -155,11 +155,16 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Matched:
-    """The grid of a control: each point of `grid` of one of ours, at equal active cost."""
+    """The grid of a control: each point of `grid` of one of ours, at equal active cost.
+
+    That is the cost of the fit of `measured` on the same rows, if it was measured before; else
+    what our network of the point costs.
+    """
 
     control: str
     build: Callable[[Situation], Pipeline]
     grid: dict[str, list]
+    measured: str | None = None
 
     def resolve(self, s: Situation) -> list[dict[str, list]]:
         ours = self.build(s).named_steps["moe"]
@@ -169,11 +174,12 @@ class Matched:
         ]
         # Sizes are matched on features as the estimator will see them, standardised.
         X = self.build(s)[:-1].fit_transform(s.X)
-        candidates = matched_grid(self.control, ours, points, X, s.y)
+        cost = s.costs.get(self.measured)
+        candidates = matched_grid(self.control, ours, points, X, s.y, cost)
         return [{f"moe__{k}": [v] for k, v in one.items()} for one in candidates]
 
     def __repr__(self) -> str:
-        return f"Matched({self.control!r}, {self.grid!r})"
+        return f"Matched({self.control!r}, {self.grid!r}, {self.measured!r})"
 
 
 def _first(grid: dict | list[dict]) -> dict:

@@ -197,13 +197,14 @@ def synthetic_tasks(level: str) -> list[Task]:
     """The synthetic tasks of a level of effort: "smoke", "demo" or "full"."""
     if level == "full":
         return [*_circles(), *_cubes(), *_manifolds(), *_compositions()]
-    n_train, n_test = (120, 200) if level == "smoke" else (800, 1000)
-    sizes = {"n_train": n_train, "n_test": n_test}
+    n_few, n_more, n_test = (120, 120, 200) if level == "smoke" else (800, 2500, 1000)
+    few, more = ({"n_train": n, "n_test": n_test} for n in (n_few, n_more))
+    # Jumps and blocks take some rows to be told; what is smooth does not.
     return [
-        _circle(16, **sizes),
-        _cube(2, **sizes),
-        _manifold(8, 2, **sizes),
-        _composition(2, 4, D=8, **sizes),
+        _circle(16, **few),
+        _cube(2, **few),
+        _manifold(8, 2, **more),
+        _composition(2, 4, D=8, **more),
     ]
 
 
