@@ -4,6 +4,7 @@ Everything is generated from ``results.csv`` and ``run.json``; nothing is measur
 """
 
 import json
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -145,6 +146,8 @@ def _cell(rows: pd.DataFrame, best: float | None) -> str:
 
 def number(value: float) -> str:
     """Three digits, without powers of ten where they can be avoided."""
+    if math.isnan(value):
+        return "-"
     return f"{value:.1e}" if 0 < value < 5e-4 or value >= 1e4 else f"{value:#.3g}".rstrip(".")
 
 
@@ -159,8 +162,11 @@ def summary_table(rows: pd.DataFrame) -> str:
         return "Nothing was measured."
     ranks, ratios = middle.rank(axis=1), middle.div(middle.min(axis=1), axis=0)
     reference = _reference(rows)
+    # A method of one candidate has no search.
     times = {
-        value: medians(rows, value).pipe(lambda t: t.div(t[reference], axis=0))
+        value: medians(rows, value)
+        .reindex(columns=middle.columns)
+        .pipe(lambda t: t.div(t[reference], axis=0))
         for value in ("fit_seconds", "search_seconds", "predict_seconds")
     }
     seconds = medians(rows, "fit_seconds")

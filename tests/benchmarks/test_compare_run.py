@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import compare
 from benchmarks.contestants import CONTESTANTS
+from benchmarks.report import summary_table
 
 FAST = ["KernelRidge", "HistGradientBoosting", "KNeighbors"]
 
@@ -136,3 +137,23 @@ def test_our_estimators_run_and_are_compared_with_their_controls(tmp_path):
     costs = rows["active_multiply_adds"][:3]
     assert costs.max() < 1.05 * costs.min()
     assert "DeepMoERegressor / dense twin" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_a_method_without_a_search_has_no_time_of_one():
+    names = ["HistGradientBoosting", "GaussianProcess"]
+    rows = pd.DataFrame(
+        {
+            "task": "circle",
+            "family": "circle",
+            "seed": 0,
+            "contestant": pd.Categorical(names, names),
+            "status": "ok",
+            "nrmse": [0.2, 0.1],
+            "fit_seconds": [1.0, 2.0],
+            "search_seconds": [3.0, np.nan],
+            "predict_seconds": [1.0, 0.5],
+        }
+    )
+    best, other = summary_table(rows).splitlines()[-2:]
+    assert [cell.strip() for cell in best.split("|")[-4:-1]] == ["2.00", "-", "0.500"]
+    assert [cell.strip() for cell in other.split("|")[-4:-1]] == ["1.00", "1.00", "1.00"]
