@@ -8,12 +8,12 @@ from torch import nn
 from skmoe.nn.base import Network
 from skmoe.nn.base_gates import Gate
 from skmoe.nn.gates import LinearGate, MLPGate
+from skmoe.nn.hidden_layer import GRADIENTS
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.losses import FitLoss, switch
 from skmoe.nn.mlp_experts import MLPExperts
 from skmoe.nn.networks import MoENetwork
 from skmoe.nn.routers import SoftmaxRouter
-from skmoe.nn.soft_mixture import GRADIENTS
 from skmoe.nn.stacked import ACTIVATIONS, StackedLinear
 from skmoe.objective import AuxiliaryLoss
 

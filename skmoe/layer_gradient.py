@@ -16,15 +16,9 @@ from skmoe.nn.base_routers import Routing, softmax_over_experts
 from skmoe.nn.block_mixture import BlockMixed
 from skmoe.nn.dispatch import multiply_adds, pays_to_sort, sorts_in_blocks
 from skmoe.nn.gates import MLPGate
-from skmoe.nn.layers import MoELayer
-from skmoe.nn.losses import pull_back_switch
-from skmoe.nn.mlp_experts import MLPExperts
-from skmoe.nn.networks import MoENetwork
-from skmoe.nn.soft_mixture import (
+from skmoe.nn.hidden_layer import (
     GRADIENTS,
-    Blocks,
     Hidden,
-    Mixed,
     Room,
     answers_of,
     make_hidden,
@@ -32,6 +26,11 @@ from skmoe.nn.soft_mixture import (
     pull_back_hidden,
     pull_back_maps,
 )
+from skmoe.nn.layers import MoELayer
+from skmoe.nn.losses import pull_back_switch
+from skmoe.nn.mlp_experts import MLPExperts
+from skmoe.nn.networks import MoENetwork
+from skmoe.nn.soft_mixture import Blocks, Mixed
 from skmoe.nn.sorting import BlockSorting, Sorting
 from skmoe.nn.sparse_mixture import SparselyMixed
 

@@ -21,7 +21,7 @@ from skmoe.course import Course
 from skmoe.monitors import BestEpoch, monitors, overrides, raised_by_callback
 from skmoe.nn.base import Network
 from skmoe.nn.base_routers import Routing
-from skmoe.nn.soft_mixture import Room
+from skmoe.nn.hidden_layer import Room
 from skmoe.objective import auxiliary_losses, fit_loss, validation_loss
 from skmoe.optimizer import FlatAdamW, load_arrays, optimizer_arrays
 from skmoe.plan import TrainingPlan

@@ -18,9 +18,9 @@ from skmoe.layer_gradient import mixture_of
 from skmoe.nn.base import Network
 from skmoe.nn.base_routers import Routing
 from skmoe.nn.embeddings import NoEmbedding
+from skmoe.nn.hidden_layer import Room
 from skmoe.nn.losses import FitLoss, SquaredError
 from skmoe.nn.networks import MoENetwork
-from skmoe.nn.soft_mixture import Room
 from skmoe.objective import AuxiliaryLoss
 
 

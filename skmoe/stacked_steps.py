@@ -16,9 +16,9 @@ from skmoe.embedded_rows import embedded, have_room, sight
 from skmoe.kinds import Request
 from skmoe.nn.base import Network
 from skmoe.nn.base_gates import Gate
+from skmoe.nn.hidden_layer import Room
 from skmoe.nn.losses import FitLoss
 from skmoe.nn.networks import MoENetwork
-from skmoe.nn.soft_mixture import Room
 from skmoe.optimizer import schedule
 from skmoe.plan import TrainingPlan
 from skmoe.resident import ResidentEpochs, repeats_steps

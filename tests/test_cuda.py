@@ -17,10 +17,10 @@ from test_resident import FITS, GRIDS
 from skmoe import MoERegressor, part
 from skmoe.nn.dispatch import dispatch
 from skmoe.nn.experts import EXPERTS
+from skmoe.nn.hidden_layer import Room
 from skmoe.nn.losses import SquaredError
 from skmoe.nn.networks import MoENetwork
 from skmoe.nn.routers import ROUTERS
-from skmoe.nn.soft_mixture import Room
 from skmoe.optimizer import FlatAdamW
 from skmoe.resident import Recorder
 from skmoe.search import BatchedGridSearchCV

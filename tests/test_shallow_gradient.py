@@ -11,9 +11,9 @@ from torch.testing import assert_close
 
 from skmoe import MoERegressor, part
 from skmoe.nn.base_routers import Routing
+from skmoe.nn.hidden_layer import GRADIENTS, Room
 from skmoe.nn.losses import LOSSES, GaussianNLL, SquaredError, switch, z
 from skmoe.nn.networks import MoENetwork
-from skmoe.nn.soft_mixture import GRADIENTS, Room
 from skmoe.objective import AuxiliaryLoss, auxiliary_losses, fit_loss
 from skmoe.optimizer import FlatAdamW
 from skmoe.shallow_gradient import ShallowGradient, gradient_by_hand

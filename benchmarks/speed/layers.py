@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from benchmarks.speed.case import Case, Contestants, Goal
+from skmoe.nn.hidden_layer import Room
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.losses import SquaredError
 from skmoe.nn.networks import MoENetwork
-from skmoe.nn.soft_mixture import Room
 from skmoe.optimizer import FlatAdamW
 from skmoe.shallow_gradient import ShallowGradient, gradient_by_hand
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from skmoe.nn.soft_mixture import GRADIENTS, Hidden, Maps, Room
+from skmoe.nn.hidden_layer import GRADIENTS, Hidden, Maps, Room
 from skmoe.nn.sorting import BlockSorting, Tier
 
 softmax_backward = torch._softmax_backward_data

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from skmoe.nn.soft_mixture import (
+from skmoe.nn.hidden_layer import (
     Hidden,
     Maps,
     Room,

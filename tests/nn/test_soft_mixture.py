@@ -5,8 +5,9 @@ import torch
 from torch.autograd import gradcheck
 from torch.testing import assert_close
 
+from skmoe.nn.hidden_layer import GRADIENTS, NARROW, Room
 from skmoe.nn.mlp_experts import MLPExperts
-from skmoe.nn.soft_mixture import GRADIENTS, NARROW, Blocks, Mixed, Room, soft_mixture
+from skmoe.nn.soft_mixture import Blocks, Mixed, soft_mixture
 from skmoe.nn.stacked import ACTIVATIONS
 
 E, H, T = 3, 5, 6

@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from skmoe.nn.base_experts import weighted_sum
-from skmoe.nn.soft_mixture import GRADIENTS, NARROW
+from skmoe.nn.hidden_layer import GRADIENTS, NARROW
 from skmoe.nn.sorting import Sorting
 from skmoe.nn.sparse_mixture import sparse_mixture
 from skmoe.nn.stacked import ACTIVATIONS
