@@ -82,9 +82,9 @@ GOAL = Goal(
     "dimension 2 with 4 regions each and jumps between them, another target for every seed. "
     "*Equal cost*: the dense twin, a residual net without blocks, has the multiply-adds per "
     "row of our fitted network; one expert and dense blocks have those of our network before "
-    "it has found regions, which is more. Their learning rate is chosen among a third, one "
-    "and three times ours on validation rows of the first seed. Peers are tuned on a tenth "
-    "of the training rows.",
+    "it has found regions, which is more, and our learning rate, which is not tuned either; "
+    "that of the twin is chosen among a third, one and three times ours on validation rows of "
+    "the first seed. Peers are tuned on a tenth of the training rows.",
     tasks,
     contestants,
     lines,
