@@ -5,7 +5,6 @@ Those of a GPU (``--only gpu --output results/gpu``) need one.
 """
 
 import argparse
-import statistics
 import sys
 from pathlib import Path
 
@@ -15,10 +14,12 @@ from benchmarks.frame import command_line, ratios, run_and_report, spread
 from benchmarks.speed import __doc__ as about
 from benchmarks.speed import fits, gpu, imports, layers, race, searches
 from benchmarks.speed.case import Case, seconds_of
+from benchmarks.speed.plot import Found, draw
 from benchmarks.store import Store, read_rows
 
 COLUMNS = ("task", "seed", "contestant", "status", "seconds")
 FIRST_SEED = 1000
+PICTURE = "ratios.png"
 
 
 def all_cases(only: list[str] | None, data: Path | None = None) -> list[Case]:
@@ -47,9 +48,21 @@ def _names(case: Case) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def found_in(store: Store, cases: list[Case]) -> list[Found]:
+    """What was measured of the goals."""
+    rows, found = read_rows(store.table), []
+    for case in cases:
+        for goal in case.goals:
+            pair = goal.numerator, goal.denominator
+            if turns := ratios(rows, [case.name], *pair, "seconds"):
+                found.append(Found(case, goal, turns))
+    return found
+
+
 def report(store: Store, cases: list[Case]) -> str:
-    """The table of ratios."""
-    rows = read_rows(store.table)
+    """The table of ratios, and a picture beside it."""
+    found = found_in(store, cases)
+    draw(found, store.table.with_name(PICTURE))
     lines = [
         "# Speed",
         "",
@@ -57,22 +70,24 @@ def report(store: Store, cases: list[Case]) -> str:
         "",
         describe(store.run()["sessions"][-1]),
         "",
+        f"![Ratios over what was asked]({PICTURE})",
+        "",
         "| work | ratio of times | measured | asked | met |",
         "|---|---|---|---|---|",
     ]
-    for case in cases:
-        for goal in case.goals:
-            found = ratios(rows, [case.name], goal.numerator, goal.denominator, "seconds")
-            if not found:
-                continue
-            met = goal.met(statistics.median(found))
-            asked = f"<= {goal.at_most:g}" if goal.at_most is not None else ""
-            if goal.at_least is not None:
-                asked = f">= {goal.at_least:g}"
-            verdict = {None: "", True: "yes", False: "no"}[met]
-            pair = f"{goal.numerator} / {goal.denominator}"
-            lines.append(f"| {case.name} | {pair} | {spread(found, 2)} | {asked} | {verdict} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *map(_line, found)]) + "\n"
+
+
+def _line(one: Found) -> str:
+    """A row of the table."""
+    goal, asked = one.goal, ""
+    if goal.at_most is not None:
+        asked = f"<= {goal.at_most:g}"
+    elif goal.at_least is not None:
+        asked = f">= {goal.at_least:g}"
+    verdict = {None: "", True: "yes", False: "no"}[one.met]
+    pair = f"{goal.numerator} / {goal.denominator}"
+    return f"| {one.case.name} | {pair} | {spread(one.ratios, 2)} | {asked} | {verdict} |"
 
 
 def parser() -> argparse.ArgumentParser:

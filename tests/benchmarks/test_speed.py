@@ -10,6 +10,7 @@ import pytest
 from benchmarks.speed import __main__ as speed
 from benchmarks.speed import gpu, layers, race, searches
 from benchmarks.speed.case import DID_NOT_GET_THERE, Case, Goal, processor_time, seconds_of
+from benchmarks.speed.plot import Found, draw
 from benchmarks.store import read_rows
 
 BUSY = "import time\nwhile time.process_time() < 0.3: pass"
@@ -58,6 +59,18 @@ def test_a_goal_is_a_ratio_within_a_turn(tmp_path, monkeypatch, capsys, at_most,
     assert len(read_rows(tmp_path / "results.csv")) == 4
     told = f"| race | slow / fast | 2.00 [2.00, 2.00] | <= {at_most:g} | {verdict} |"
     assert told in capsys.readouterr().out
+    assert (tmp_path / "ratios.png").stat().st_size > 1000
+
+
+def test_a_picture_shows_ratios_in_units_of_what_was_asked(tmp_path):
+    case = Case("work", dict)
+    most, least, none = Goal("a", "b", at_most=2), Goal("a", "b", at_least=2), Goal("a", "b")
+    found = [Found(case, goal, [1.0, 3.0, 4.0]) for goal in (most, least, none)]
+    assert [one.met for one in found] == [False, True, None]
+    assert found[0].of_goal.tolist() == [0.5, 1.5, 2.0]
+    assert found[1].of_goal.tolist() == [2.0, 2 / 3, 0.5]
+    draw(found[2:], tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
 
 
 def test_importing_is_a_case():
