@@ -159,13 +159,13 @@ class OneByOne(Layout):
         self.counts = counts
 
     def rows(self, of_all: Tensor) -> Sequence[Tensor]:
-        return of_all.unsqueeze(0).split(self.counts, 1)
+        return of_all.unsqueeze(0).split_with_sizes(self.counts, 1)
 
     def own(self, of_all: Tensor) -> Sequence[Tensor]:
-        return of_all.split(1)
+        return of_all.unsqueeze(1).unbind()
 
     def room(self, of_all: Tensor) -> Sequence[Tensor]:
-        return of_all.split(1)
+        return of_all.unsqueeze(1).unbind()
 
     def add_up(self, own: Sequence[Tensor], into: Tensor) -> None:
         """Nothing is left to do: each expert's own part was its room."""
