@@ -64,7 +64,7 @@ def draw(found: Sequence[Found], path: Path) -> None:
     axis.grid(axis="x", color="0.92")
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.set_xlabel("time over what was asked: met up to 1; median and range of turns")
+    axis.set_xlabel("time over what was asked: met up to 1\nmedian and range of turns")
     figure.savefig(path, dpi=110)
 
 
