@@ -18,6 +18,7 @@ TRIAL = {"moe__max_epochs": [2]}
 DEEP = "DeepMoERegressor"
 SHALLOW = "MoERegressor"
 RIDGE = "MoERegressor, solver ridge"
+DENSE_BLOCKS = "dense blocks, higher cost"
 OURS = (DEEP, SHALLOW)
 
 
@@ -80,14 +81,14 @@ class EqualCost:
 
 
 def controls(ours: Contestant, label: str = "") -> list[Contestant]:
-    """One expert, dense blocks and the dense twin, as costly per row as `ours`.
+    """The dense twin, as costly per row as `ours`; one expert and dense blocks, more costly.
 
-    The former two have the head of our network before it has found regions, which alone may
-    cost as much as our network afterwards. A fit of theirs takes many times as long as ours,
-    and their learning rate is ours; the twin chooses its own.
+    The latter two have the head of our network before it has found regions, which alone may
+    cost more than our network afterwards: so they cost what that does before. A fit of theirs
+    takes many times as long as ours, and their learning rate is ours; the twin chooses its own.
     """
-    one_expert = _control("one expert", f"one expert, equal cost{label}", ours)
-    dense_blocks = _control("dense blocks", f"dense blocks, equal cost{label}", ours)
+    one_expert = _control("one expert", f"one expert, higher cost{label}", ours)
+    dense_blocks = _control("dense blocks", DENSE_BLOCKS + label, ours)
     return [one_expert, dense_blocks, dense_twin(ours, label)]
 
 
