@@ -11,7 +11,8 @@ dense blocks
 dense twin
     The blocks are shrunk to next to nothing (one block, one expert, one hidden unit), and
     the multiply-adds that they spent go into the dense residual trunk: into its width,
-    ``model_dim``, at 2 and at 4 residual layers.
+    ``model_dim``, at 2 and at 4 residual layers, with our embedding and without: of rotated
+    features, quantile bins cost it half of its accuracy.
 
 "As needed" is the width at which `active_multiply_adds` reaches that of our network. It is
 found on the training rows, outside the clock, for every point of our grid; the cost of ours
@@ -39,7 +40,7 @@ WIDTHS = {
 # A single expert needs no gate to choose it: all is spent on the expert.
 SINGLE = {"n_experts": 1, "top_k": None, "gate": "linear"}
 # Shrinks the blocks of a DeepMoERegressor to next to nothing.
-NO_BLOCKS = {"n_layers": 1, "n_experts": 1, "top_k": None, "hidden_dim": 1}
+NO_BLOCKS = SINGLE | {"n_layers": 1, "hidden_dim": 1}
 # Residual layers of the twin's trunk: it chooses its depth as we choose our blocks.
 TWIN_DEPTHS = (2, 4)
 # Residual layers of a dense net in place of gate and experts.
@@ -159,7 +160,11 @@ def _shapes(kind: str, sizes: dict) -> list[dict]:
         return [sizes | SINGLE]
     if kind == "dense blocks":
         return [sizes | SINGLE | {"expert": part("latent", depth=BLOCK_DEPTH)}]
-    return [NO_BLOCKS | {"arrangement": part("parallel", n_dense=n)} for n in TWIN_DEPTHS]
+    return [
+        NO_BLOCKS | {"arrangement": part("parallel", n_dense=n)} | embedding
+        for n in TWIN_DEPTHS
+        for embedding in ({"embedding": None}, {})
+    ]
 
 
 def _same_net(a: dict, b: dict, width: str) -> bool:

@@ -48,8 +48,8 @@ def test_controls_of_the_deep_estimator_cost_the_same(control):
     ours = DeepMoERegressor(n_layers=4, arrangement="parallel", random_state=0)
     points = [{"n_experts": 8, "n_layers": 2}, {"n_experts": 8, "n_layers": 12}]
     grid = matched_grid(control, ours, points, X, Y)
-    n_shapes = len(grid) // len(points)  # the dense twin has two depths for each point
-    assert n_shapes == (2 if control == "dense twin" else 1)
+    n_shapes = len(grid) // len(points)  # twins have two depths, with an embedding or not
+    assert n_shapes == (4 if control == "dense twin" else 1)
     for point, candidate in zip(np.repeat(points, n_shapes), grid, strict=True):
         assert candidate["n_experts"] == 1
         costs = [
@@ -70,8 +70,8 @@ def test_a_dense_twin_costs_what_was_measured():
     """However much our network would cost before it has seen what there is to find."""
     build = Build(DeepMoERegressor, (("n_layers", 4), ("arrangement", "parallel")))
     rows = Situation(X, Y, seed=0, threads=1, folds=1, costs={"ours": 12_000})
-    candidates = EqualCost("dense twin", build, "ours").resolve(rows)
-    assert len(candidates) == 6  # two depths, three learning rates
+    candidates = EqualCost("dense twin", build, "ours", (0.3, 1.0, 3.0)).resolve(rows)
+    assert len(candidates) == 12  # two depths, with an embedding or not, three learning rates
     for candidate in candidates:
         sizes = {name: values[0] for name, values in candidate.items()}
         net = network_of(build(rows).set_params(**sizes)["moe"], X, Y)
