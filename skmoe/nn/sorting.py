@@ -219,7 +219,7 @@ class Sorting:
     def _lay_out(self, counts_G: np.ndarray, per_row: int, device: torch.device) -> np.ndarray:
         """The layout; for each slot, the place of its assignment among the sorted ones."""
         n_groups, n_assigned = len(counts_G), counts_G.sum()
-        if counts_G.sum() * per_row >= MUCH * n_groups:
+        if n_assigned * per_row >= MUCH * n_groups:
             self.layout: Layout = OneByOne(counts_G.tolist())
             return np.arange(n_assigned)
         starts_G = counts_G.cumsum() - counts_G
