@@ -54,8 +54,8 @@ def contestants(task: Task) -> list[Contestant]:
 
 def outsiders(results: Results, task: str) -> list[str]:
     """Measured contestants outside skmoe."""
-    names = results.measured(task)
-    return [name for name in names if name != ours.DEEP and name not in controls(results, task)]
+    of_skmoe = {ours.DEEP, *controls(results, task)}
+    return [name for name in results.measured(task) if name not in of_skmoe]
 
 
 def controls(results: Results, task: str) -> list[str]:
