@@ -106,6 +106,17 @@ class PartOf(StrOptions):
         return f"a str among {{{names}}} (alone or in part(...)), a class"
 
 
+class NamedPartOf(PartOf):
+    """A part from a registry by its name: what a file must be able to name."""
+
+    def is_satisfied_by(self, value: Any) -> bool:
+        name = value.name if isinstance(value, Part) else value
+        return isinstance(name, str) and name in self.options
+
+    def __str__(self) -> str:
+        return super().__str__().removesuffix(", a class")
+
+
 class PartsOf(PartOf):
     """A part from a registry, or a list of them."""
 
@@ -205,6 +216,14 @@ def check_validation_rows(
             f"y_val must have as many outputs as y. Got {y.shape[1]} and {n_outputs}."
         )
     return X, y, weight
+
+
+def refuse_without_rows(rows: tuple[Any, ...]) -> None:
+    """Refuse targets or weights of validation rows that are not given themselves."""
+    X_val, y_val, sample_weight_val = rows
+    for name, given in (("y_val", y_val), ("sample_weight_val", sample_weight_val)):
+        if X_val is None and given is not None:
+            raise ValueError(f"X_val is required when {name} is given. Got X_val=None.")
 
 
 def check_feature_names_in(estimator: Any, input_features: Any) -> None:

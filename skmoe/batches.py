@@ -36,8 +36,12 @@ class Rows:
 
     def spread(self, most: int) -> "Rows":
         """At most so many of the rows, evenly spread over their order."""
-        step = -(-len(self) // most)
-        return Rows(self.x[::step], self.y[::step], self.weight[::step])
+        return Rows(*(spread(part, most) for part in (self.x, self.y, self.weight)))
+
+
+def spread(rows: Any, most: int) -> Any:
+    """At most so many of the rows of an array or a tensor, evenly spread over their order."""
+    return rows[:: max(1, -(-len(rows) // most))]
 
 
 class Batches:

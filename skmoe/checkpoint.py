@@ -78,7 +78,7 @@ class Checkpoint:
         identity: dict[str, str],
         random_state: dict[str, Any],
     ) -> None:
-        path = Path(place)
+        path = Path(os.path.realpath(place))  # a link may lead to another file system
         self.path = path / f"{joblib.hash(identity)}.npz" if path.is_dir() else path
         self.position = 0  # the number of the next stage
         self.seconds_of_writing = 0.0

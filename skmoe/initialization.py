@@ -126,7 +126,7 @@ def kmeans(network: Network, rows: Rows, seed: int) -> None:
     for index, layer in enumerate(network.moe_layers()):
         step = network(x)[1][index]  # layers above see what the layers below now do
         z_BTD, _ = layer.experts.encode(step.x_BTD)
-        z = z_BTD.double().cpu().numpy()
+        z = z_BTD.cpu().double().numpy()
         centers, labels = _cluster_blocks(z, weight, layer.experts.n_experts, generator)
         sharpness = [SHARPNESS / _neighbour_distance(block) ** 2 for block in centers]
         if layer.gate.place(_like(layer.experts, centers), _like(layer.experts, sharpness)):
@@ -161,14 +161,14 @@ def _distinct_rows(rows: Rows, generator: np.random.RandomState) -> tuple[Tensor
     x = rows.x
     if len(x) > MAX_CLUSTERED:
         chosen = np.sort(generator.choice(len(x), MAX_CLUSTERED, replace=False))
-        weight = rows.weight.double().cpu().numpy()[chosen]
+        weight = rows.weight.cpu().double().numpy()[chosen]
         return x[torch.from_numpy(chosen).to(x.device)], weight
     return once(_sums_of_equal_rows, x, rows.weight)
 
 
 def _sums_of_equal_rows(x: Tensor, weight: Tensor) -> tuple[Tensor, np.ndarray]:
     values, inverse = np.unique(x.cpu().numpy(), axis=0, return_inverse=True)
-    total = np.bincount(inverse.ravel(), weights=weight.double().cpu().numpy())
+    total = np.bincount(inverse.ravel(), weights=weight.cpu().double().numpy())
     return torch.from_numpy(values).to(x), total / total.sum()
 
 

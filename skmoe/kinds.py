@@ -1,10 +1,12 @@
 """Networks to be trained, and what they must share to be trained as one program."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, cast
 
+import joblib
+import numpy as np
 import torch
 from torch import nn
 
@@ -13,6 +15,7 @@ from skmoe.known_by_hand import common_shape, is_known
 from skmoe.nn.base import Network
 from skmoe.nn.networks import MoENetwork
 from skmoe.plan import TrainingPlan, TrainingResult
+from skmoe.precision import precision
 
 
 @dataclass(eq=False)
@@ -33,6 +36,8 @@ class Request:
     """Its share of the time."""
     together: int = 1
     """How many were trained as one program."""
+    products: str = field(default_factory=precision)
+    """Precision of matrix products on a GPU, as the fit has set it."""
 
     @cached_property
     def is_known_by_hand(self) -> bool:
@@ -53,7 +58,7 @@ def kind_of(request: Request) -> Hashable:
     annealed = any(hasattr(term.loss, "anneal") for term in plan.auxiliary_losses)
     course = plan.batch_size, plan.scheduled, plan.max_epochs if annealed else None
     columns = [(part.shape[1:], part.dtype, part.device) for part in (rows.x, rows.y)]
-    data = str(columns), request.validation is None
+    data = str(columns), request.validation is None, request.products
     criterion = describe(plan.fit_loss)
     if request.is_known_by_hand:
         n_batches = count_batches(len(rows), plan.batch_size)
@@ -71,15 +76,31 @@ def describe(module: nn.Module) -> list[Any]:
 
 
 def _settings(part: Any) -> Any:
-    """Type and plain attributes; of a function, its name."""
-    if not hasattr(part, "__dict__") or isinstance(part, type | partial):
+    """Type and plain attributes; of a function, itself.
+
+    Classes and functions are told apart by what they are: made within a function, several
+    have the same name.
+    """
+    if isinstance(part, type):
+        return _one(part)
+    if not hasattr(part, "__dict__") or isinstance(part, partial):
         return repr(part)
-    if (name := getattr(part, "__qualname__", None)) is not None:
-        # What is made within a function may hold settings of its own.
-        return repr(part) if "<locals>" in name else f"{part.__module__}.{name}"
+    if hasattr(part, "__qualname__"):
+        return repr(part)  # with its address
     kept = {k: v for k, v in vars(part).items() if k not in _NOT_SETTINGS}
-    values = {k: _settings(v) if callable(v) else repr(v) for k, v in kept.items()}
-    return type(part).__qualname__, sorted(values.items())
+    return _one(type(part)), sorted((k, _value(v)) for k, v in kept.items())
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray):
+        return joblib.hash(value)  # its text would leave out most of it
+    return _settings(value) if callable(value) else repr(value)
+
+
+def _one(kind: type) -> str:
+    return f"{kind.__qualname__} at {id(kind)}"
 
 
 _NOT_SETTINGS = {*vars(nn.Module()), "generator"}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from skmoe.batches import Rows
+from skmoe.batches import Rows, spread
 from skmoe.distribution import Distribution, calibrating_factor
 from skmoe.nn.adapters import NETWORKS, AdaptedNetwork
 from skmoe.nn.base import Network, Step
@@ -164,12 +164,13 @@ class FittedModel:
         """The expert with the largest weight, ``(n, n_layers)``."""
         return np.stack([weights.argmax(axis=1) for weights in self.gates(X)], axis=1)
 
-    def usage(self, X: np.ndarray) -> list[NDArray[np.float64]]:
+    def usage(self, X: np.ndarray, weight: np.ndarray) -> list[NDArray[np.float64]]:
         """Share ``(E,)`` of the weight that each expert gets, for each layer, on some rows."""
-        some = X[:: max(1, len(X) // USAGE_ROWS)][:USAGE_ROWS]
+        some, counts = spread(X, USAGE_ROWS), spread(weight, USAGE_ROWS)
+        chunks = self._chunks(len(some))
         # Chunk by chunk: the weights of thousands of experts are many.
-        gates = (self.gates(some[chunk]) for chunk in self._chunks(len(some)))
-        sums = zip(*([w.sum(axis=0) for w in layers] for layers in gates), strict=True)
+        gates = ((self.gates(some[chunk]), counts[chunk]) for chunk in chunks)
+        sums = zip(*([c @ w for w in layers] for layers, c in gates), strict=True)
         return [np.sum(layer, axis=0) / np.sum(layer) for layer in sums]
 
     def experts(self, X: np.ndarray) -> list[NDArray[np.float64]]:

@@ -296,13 +296,27 @@ def write(
             file.flush()
             os.fsync(file.fileno())
         if kept is not None and mode is not None:
-            os.replace(target, kept)
+            _keep(target, Path(kept))
         os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)
+
+
+def _keep(target: Path, kept: Path) -> None:
+    """Give the old file a second name, so that there is one under its own at any time."""
+    link = kept.with_name(f".{kept.name[:64]}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        os.link(target, link)
+    except OSError:  # the file system has no links
+        os.replace(target, kept)
+        return
+    try:
+        os.replace(link, kept)
+    finally:
+        link.unlink(missing_ok=True)  # there still if both were the same file
 
 
 def _mode_of(target: Path) -> int | None:

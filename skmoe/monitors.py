@@ -91,19 +91,23 @@ class EpochTasks(Callback):
 class BestEpoch(EarlyStopping):
     """Ends a fit with the weights of the best epoch: skorch's, but for how these are copied.
 
-    A deep copy of them takes as long as some steps of a small net.
+    A deep copy of them takes as long as some steps of a small net. Patience is in epochs, also
+    where validation rows are looked at in some of them only.
     """
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
-        score = net.history[-1, self.monitor]
+        last = net.history[-1]
+        if "valid_seconds" not in last:
+            return  # nobody looked
+        epoch, score = last["epoch"], last[self.monitor]
         if self._is_score_improved(score):
-            self.misses_, self.best_epoch_ = 0, net.history[-1, "epoch"]
+            self.misses_, self.best_epoch_ = 0, epoch
             self.dynamic_threshold_ = self._calc_new_threshold(score)
             state = net.module_.state_dict()
             self.best_model_weights_ = {name: value.clone() for name, value in state.items()}
             return
-        self.misses_ += 1
-        if self.misses_ == self.patience:
+        self.misses_ = epoch - self.best_epoch_
+        if self.misses_ >= self.patience:
             raise KeyboardInterrupt
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from skmoe._features import feature_column, feature_names
 from skmoe._settings import check_integer
 from skmoe._validation import check_features, check_is_fitted
+from skmoe.batches import spread
 from skmoe.model import FittedModel
 from skmoe.nn.layers import MoELayer
 
@@ -92,7 +93,7 @@ def expert_response(
     model = estimator._model
     if output not in range(model.n_targets):
         raise ValueError(f"output must be in [0, {model.n_targets - 1}]. Got {output!r}.")
-    some = rows[:: max(1, len(rows) // MAX_ROWS)][:MAX_ROWS]
+    some = spread(rows, MAX_ROWS)
     grid = np.linspace(rows[:, column].min(), rows[:, column].max(), n_points)
     moved = np.tile(some, (n_points, 1))
     moved[:, column] = np.repeat(grid, len(some))

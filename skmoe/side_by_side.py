@@ -24,6 +24,7 @@ from skmoe.kinds import Request, kind_of
 from skmoe.loop import DIVERGED_LOSS, VALIDATION_BATCH, Diverged, count_dead, looks_now
 from skmoe.objective import validation_loss
 from skmoe.plan import TrainingResult
+from skmoe.precision import products_as
 from skmoe.stacked_objective import can_be_taken
 from skmoe.stacked_steps import StackedSteps
 from skmoe.threads import threads
@@ -37,14 +38,18 @@ def train_requests(requests: Sequence[Request]) -> None:
         groups.setdefault(kind_of(request), []).append(request)
     for group in groups.values():
         started = time.perf_counter()
-        with gradients(), threads(sum(len(request.rows) for request in group)):
+        n_rows = sum(len(request.rows) for request in group)
+        with gradients(), threads(n_rows), products_as(group[0].products):
             _train_group(group)
         for request in group:
             request.seconds = (time.perf_counter() - started) / len(group)
 
 
 def _train_group(group: list[Request]) -> None:
-    """Together if that can be; fewer at once if memory does not suffice for all of them."""
+    """Together if that can be; fewer at once if memory does not suffice for all of them.
+
+    If one of them fails, each is trained by itself, so that the others are not lost.
+    """
     if len(group) == 1 or not can_be_taken(group):
         _train_in_turn(group)
         return
@@ -52,12 +57,15 @@ def _train_group(group: list[Request]) -> None:
     try:
         _train_together(group)
         return
-    except torch.OutOfMemoryError:
-        pass
+    except Exception as error:
+        out_of_memory = isinstance(error, torch.OutOfMemoryError)
     # Not in the handler: until it ends, there are still the tensors of what failed.
     gc.collect()
     for start in starts:
         start.restore()
+    if not out_of_memory:
+        _train_in_turn(group)
+        return
     half = (len(group) + 1) // 2
     warnings.warn(
         f"Memory does not suffice to train {len(group)} networks at once: they are now "
@@ -116,10 +124,10 @@ class _Model:
 
     def judge(self, loss: float) -> None:
         """Take note of a validation loss."""
+        epoch = len(self.history)
         if loss < self.best_loss:
-            self.best_loss, self.best_epoch, self.misses = loss, len(self.history), 0
-        else:
-            self.misses += 1
+            self.best_loss, self.best_epoch = loss, epoch
+        self.misses = epoch - self.best_epoch
 
     @property
     def is_best(self) -> bool:
@@ -134,7 +142,7 @@ class _Model:
     def has_ended(self) -> bool:
         """Whether it diverged, has done all epochs, or was too long without a better loss."""
         plan = self.request.plan
-        waits_in_vain = self.misses > 0 and self.misses == plan.patience
+        waits_in_vain = plan.patience is not None and self.misses >= plan.patience
         return self.has_diverged or waits_in_vain or len(self.history) == plan.max_epochs
 
     def finish(self, is_finite: bool, optimizer_state: dict[str, Any]) -> None:
@@ -199,12 +207,10 @@ def _judge(models: Sequence[_Model], steps: StackedSteps, epoch: int) -> None:
         seconds = (time.perf_counter() - started) / len(models)
     for m, model in enumerate(models):
         if looked_at[m]:
-            loss = losses[m]
-            model.history[-1]["valid_seconds"] = seconds
-        else:
-            loss = model.history[-2]["valid_loss"] if epoch > 1 else math.nan
-        model.history[-1]["valid_loss"] = loss
-        model.judge(loss)
+            model.history[-1] |= {"valid_loss": losses[m], "valid_seconds": seconds}
+            model.judge(losses[m])
+        else:  # there is one before: all look at the first epoch
+            model.history[-1]["valid_loss"] = model.history[-2]["valid_loss"]
     better = [model.is_best for model in models]
     if any(better):
         steps.remember(better)

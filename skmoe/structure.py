@@ -46,6 +46,8 @@ ROWS_PER_CELL = 10
 SMALLEST_GAP = 0.15
 SMALLEST_COHERENCE = 0.4
 MAX_BLOCK_DIM = 4
+# Of more outputs than this, sums are looked at.
+MAX_OUTPUTS = 4
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def find_blocks(network: Network, rows: Rows, seed: int) -> Blocks | None:
         chosen = np.sort(generator.choice(len(rows), MAX_ROWS, replace=False))
     index = torch.from_numpy(chosen).to(rows.x.device)
     x = rows.x[index]
-    X, weight = x.double().cpu().numpy(), rows.weight[index].double().cpu().numpy()
+    X, weight = x.cpu().double().numpy(), rows.weight[index].cpu().double().numpy()
     axes_DA = independent_axes(X, weight, generator)
     if axes_DA is None:
         return None
@@ -141,21 +143,38 @@ def independent_axes(
 
 
 def gradients(network: Network, x: Tensor) -> NDArray[np.float64]:
-    """Gradients of the network's output with respect to its inputs, ``(n, D)``.
+    """Gradients of the network's outputs with respect to its inputs, ``(n, O, D)``.
 
-    Of several outputs, of their sum: a block of all of them is one of the sum.
+    Of many outputs, those of some sums of them: see `few_outputs`.
     """
     parts = []
     with torch.enable_grad():
         for chunk in x.split(4096):
             chunk = chunk.detach().clone().requires_grad_(True)
-            y, _ = network(chunk)
-            parts.append(torch.autograd.grad(y.sum(), chunk)[0])
-    return torch.cat(parts).double().cpu().numpy()
+            parts.append(slopes(few_outputs(network(chunk)[0]), chunk))
+    return torch.cat(parts).cpu().double().numpy()
+
+
+def few_outputs(y_TO: Tensor) -> Tensor:
+    """The outputs, or sums of many with random weights, which tell the same of them."""
+    n_outputs = y_TO.shape[-1]
+    if n_outputs <= MAX_OUTPUTS:
+        return y_TO
+    weights = torch.randn(n_outputs, MAX_OUTPUTS, generator=torch.Generator().manual_seed(0))
+    return y_TO @ (weights / MAX_OUTPUTS**0.5).to(y_TO)
+
+
+def slopes(y: Tensor, z: Tensor) -> Tensor:
+    """Gradients of the last axis of y by z, put in front of the last axis of z."""
+    parts = [
+        torch.autograd.grad(y[..., o].sum(), z, retain_graph=True)[0]
+        for o in range(y.shape[-1])
+    ]
+    return torch.stack(parts, -2)
 
 
 def coherence(U: np.ndarray, G: np.ndarray, weight: np.ndarray) -> NDArray[np.float64]:
-    """Coherence ``(A, A)`` of gradients G in coordinates U, both ``(n, A)``."""
+    """Coherence ``(A, A)`` in coordinates U ``(n, A)`` of gradients G ``(n, O, A)``."""
     n, n_axes = U.shape
     cells = min(CELLS, int(np.sqrt(n / ROWS_PER_CELL)))
     bins = np.argsort(np.argsort(U, axis=0, kind="stable"), axis=0) * cells // n
@@ -166,8 +185,8 @@ def coherence(U: np.ndarray, G: np.ndarray, weight: np.ndarray) -> NDArray[np.fl
         for j in range(i):
             cell = bins[:, i] * cells + bins[:, j]
             squares_i, squares_j, products = (
-                np.bincount(cell, weight * values)
-                for values in (G[:, i] ** 2, G[:, j] ** 2, G[:, i] * G[:, j])
+                np.bincount(cell, weight * values.sum(1))
+                for values in (G[..., i] ** 2, G[..., j] ** 2, G[..., i] * G[..., j])
             )
             whole = np.sqrt(squares_i * squares_j).sum()
             if whole > 0:

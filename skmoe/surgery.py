@@ -6,6 +6,7 @@ ask, and `only_experts_learn` keeps the others as they are, to the bit; or `with
 adapters around all that there is.
 """
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from skmoe._registry import Part, part
+from skmoe.batches import spread
 from skmoe.model import Architecture, FittedModel
 from skmoe.nn.adapters import NETWORKS, AdaptedNetwork
 from skmoe.nn.base import Network
@@ -129,7 +131,7 @@ def _common_input(
     maps_MDH: Tensor, rank: int, root_DD: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Encoder ``(D, R)``, maps behind it ``(M, R, H)``, and all singular values."""
-    beside_DF = maps_MDH.transpose(0, 1).flatten(1).double()
+    beside_DF = maps_MDH.transpose(0, 1).flatten(1).cpu().double()
     seen = beside_DF if root_DD is None else root_DD @ beside_DF
     u, s, _ = torch.linalg.svd(seen, full_matrices=False)
     directions_DR = u[:, :rank]
@@ -153,9 +155,9 @@ def _root(moments_DD: Tensor) -> Tensor:
 @torch.no_grad()
 def _second_moments(model: FittedModel, X: np.ndarray) -> list[Tensor]:
     """Mean of ``x x'`` over the inputs of each layer, ``(B, D, D)``, in float64."""
-    some = X[:: max(1, len(X) // MAX_ROWS)]
+    some = spread(X, MAX_ROWS)
     _, steps = model.net(model.tensor(some))
-    inputs = [step.x_BTD.double() for step in steps]
+    inputs = [step.x_BTD.cpu().double() for step in steps]
     return [x_BTD.mT @ x_BTD / x_BTD.shape[1] for x_BTD in inputs]
 
 
@@ -182,7 +184,7 @@ def _mpo(model: FittedModel, rank: int, moments: list[Tensor] | None) -> Compres
             if experts is None:
                 continue
             maps_BEDH = cast(MLPExperts, experts).hidden.weight.detach()
-            maps_BEDH = maps_BEDH.unflatten(0, (experts.n_blocks, -1)).double()
+            maps_BEDH = maps_BEDH.unflatten(0, (experts.n_blocks, -1)).cpu().double()
             cut = [_operators(maps_EDH, bond) for maps_EDH in maps_BEDH]
             prefix = f"{name}{group}.hidden."
             del weights[f"{prefix}weight"]
@@ -358,13 +360,14 @@ def _restored(network: Network) -> Iterator[None]:
 
 def with_adapters(model: FittedModel, settings: dict[str, Any], seed: int) -> FittedModel:
     """The model with fresh adapters around its network, unless it has some."""
-    if isinstance(model.net, AdaptedNetwork):
-        return model
-    inside = model.architecture
     spec = part("adapted", **settings)
     NETWORKS.resolve(spec)  # refuses unknown settings
     if taken := settings.keys() & {"base", "base_arguments"}:
         raise ValueError(f"adapters must not set {sorted(taken)}.")
+    inside = model.architecture
+    if isinstance(model.net, AdaptedNetwork):
+        _check_same_adapters(settings, inside.arguments)
+        return model
     arguments = {
         **{name: inside.arguments[name] for name in ("n_inputs", "n_outputs")},
         "base": inside.network,
@@ -376,6 +379,18 @@ def with_adapters(model: FittedModel, settings: dict[str, Any], seed: int) -> Fi
     net = cast(AdaptedNetwork, net.to(model.device, model.dtype))
     net.base.load_state_dict(model.net.state_dict())
     return replace(model, architecture=architecture, net=net.eval())
+
+
+def _check_same_adapters(settings: dict[str, Any], there: dict[str, Any]) -> None:
+    """Refuse settings that adapters of an earlier call do not have."""
+    usual = inspect.signature(AdaptedNetwork).parameters
+    for name, value in settings.items():
+        has = there.get(name, usual[name].default)
+        if value != has:
+            raise ValueError(
+                f"adapters must be those of the first call, which go on learning: the model "
+                f"has {name}={has!r}. Got {name}={value!r}."
+            )
 
 
 def modules_at_rest(network: Network) -> list[torch.nn.Module]:

@@ -11,13 +11,15 @@ import contextvars
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from joblib.parallel import ParallelBackendBase
 
 from skmoe.kinds import Request
 from skmoe.plan import TrainingResult
+from skmoe.precision import precision, products_as
 from skmoe.shared_work import SHARED, SharedWork
 from skmoe.side_by_side import train_requests
 from skmoe.training import TRAINER
@@ -79,11 +81,10 @@ class Fit(threading.Thread):
     def _train(self, *arguments: Any) -> TrainingResult:
         """In place of `train_alone`: wait for the others."""
         request = self.request = Request(*arguments)
-        # The user's filters are the same for all, but a fit may change them for a while.
-        filters, started = warnings.filters, time.perf_counter()
-        self._pause.release()
-        self._turn.acquire()
-        warnings.filters = filters
+        started = time.perf_counter()
+        with _own_settings():
+            self._pause.release()
+            self._turn.acquire()
         self.waited += time.perf_counter() - started
         self.trained += request.seconds
         self.request = None
@@ -95,12 +96,11 @@ class Fit(threading.Thread):
 
     def go_on(self) -> None:
         """Run until the call ends or asks for training."""
-        filters = warnings.filters
-        if self.ident is None:
-            self.start()
-        self._turn.release()
-        self._pause.acquire()
-        warnings.filters = filters
+        with _own_settings():
+            if self.ident is None:
+                self.start()
+            self._turn.release()
+            self._pause.acquire()
 
     def abandon(self) -> None:
         """End the thread, wherever it waits."""
@@ -108,6 +108,18 @@ class Fit(threading.Thread):
             self._abandoned = True
             self._turn.release()
             self.join()
+
+
+@contextmanager
+def _own_settings() -> Iterator[None]:
+    """Find one's own settings again after others have run: they are those of the process.
+
+    The user's are the same for all, but a fit may change them for a while.
+    """
+    filters = warnings.filters
+    with products_as(precision()):
+        yield
+    warnings.filters = filters
 
 
 def run_together(

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.testing import assert_allclose
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.exceptions import FitFailedWarning
@@ -15,8 +16,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from small import DEEP, SHALLOW, make
 
-from skmoe import DeepMoERegressor, MoERegressor
+import skmoe.side_by_side
+from skmoe import DeepMoERegressor, MoERegressor, part
 from skmoe.batched_search import BatchedGridSearchCV
+from skmoe.nn.gates import LinearGate
 from skmoe.side_by_side import train_requests
 
 GRID = {"n_experts": [2, 3], "learning_rate": [0.003, 0.03]}
@@ -122,6 +125,50 @@ def test_bad_candidates_get_error_score_and_the_others_go_on(data):
         search = BatchedGridSearchCV(make("shallow", max_epochs=5), grid, cv=3).fit(*data)
     scores = search.cv_results_["mean_test_score"]
     assert np.isnan(scores).tolist() == [False, True, False]
+
+
+def test_parts_of_the_same_name_are_not_mixed_up(data):
+    grid = {"gate": [gate_times(1.0), gate_times(30.0)]}
+    plain, batched = both(make("shallow", max_epochs=10), grid, data)
+    assert_same(plain, batched)
+    assert len(set(plain.cv_results_["mean_test_score"])) == 2
+    losses = [{lambda routing, weight: routing.scores_BTE.var(): w} for w in (0.1, 10.0)]
+    assert_same(*both(make("shallow", max_epochs=10), {"auxiliary_losses": losses}, data))
+
+
+def gate_times(factor):
+    class Scaled(LinearGate):
+        def forward(self, x_BTD):
+            return factor * super().forward(x_BTD)
+
+    return Scaled
+
+
+def test_what_fails_in_the_program_is_left_to_its_own_fit(data):
+    """A map for four experts has no place for six."""
+    losses = {part("group_sparsity", shape=(2, 2)): 0.01}
+    moe = make("shallow", max_epochs=5, auxiliary_losses=losses)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain, batched = both(moe, {"n_experts": [4, 6]}, data, error_score=np.nan)
+    assert np.isnan(plain.cv_results_["mean_test_score"]).tolist() == [False, True]
+    assert_same(plain, batched)
+
+
+def test_products_are_as_precise_as_each_candidate_asks(data, monkeypatch):
+    seen = []
+
+    def watched(group):
+        seen.append((len(group), torch.backends.cuda.matmul.fp32_precision))
+        train_group(group)
+
+    train_group = skmoe.side_by_side._train_group
+    monkeypatch.setattr(skmoe.side_by_side, "_train_group", watched)
+    before = torch.backends.cuda.matmul.fp32_precision
+    grid = {"dtype": ["float32", "tf32"]}
+    BatchedGridSearchCV(make("shallow", max_epochs=2), grid, cv=2, refit=False).fit(*data)
+    assert sorted(seen) == sorted([(2, before), (2, "tf32")])
+    assert torch.backends.cuda.matmul.fp32_precision == before
 
 
 def test_diverging_candidates_are_tried_again_as_in_a_plain_search(data):

@@ -25,7 +25,6 @@ FLOORS = [
         "_callbacks",
     },
     {
-        "precision",
         "_validation",
         "scaling",
         "model_file",
@@ -63,7 +62,7 @@ FLOORS = [
     {"nn.networks"},
     {"nn.adapters"},
     {"batches", "optimizer", "objective", "checkpoint"},
-    {"short_memory", "stacked_rows", "stacked_optimizer", "known_by_hand"},
+    {"short_memory", "stacked_rows", "stacked_optimizer", "known_by_hand", "precision"},
     {"model", "plan", "layer_gradient", "resident", "normal_equations"},
     {"shallow_gradient"},
     {"course", "kinds"},

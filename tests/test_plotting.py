@@ -120,6 +120,12 @@ def test_usage_display_has_a_bar_for_each_expert_and_layer(fitted):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_usage_display_needs_rows_to_weigh(fitted):
+    with pytest.raises(ValueError, match="X is required when sample_weight is given"):
+        ExpertUsageDisplay.from_estimator(fitted[0], sample_weight=[1.0, 2.0])
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_learning_curve_shows_the_history(fitted):
     moe, _ = fitted
     display = LearningCurveDisplay.from_estimator(moe)

@@ -78,6 +78,15 @@ def test_features_have_names_and_wrong_ones_are_refused(problem):
             expert_response(moe, frame, **{"feature": 0, **wrong})
 
 
+def test_rows_are_taken_from_all_over(problem):
+    moe = make("shallow").fit(*problem)
+    rows = np.random.default_rng(1).normal(size=(2 * MAX_ROWS - 1, 3))
+    rows = rows[np.argsort(rows[:, 0])]
+    some = expert_response(moe, rows, 1, grid_resolution=5)
+    upper = expert_response(moe, rows[::2], 1, grid_resolution=5)
+    np.testing.assert_allclose(some.prediction.mean(), upper.prediction.mean(), rtol=1e-2)
+
+
 def test_of_many_rows_some_are_taken(problem):
     X, y = problem
     moe = make("shallow", max_epochs=2).fit(X, y)

@@ -63,7 +63,29 @@ def test_gradients_are_those_of_the_function():
     network = Composition(np.eye(4))
     x = torch.rand(10, 4, dtype=torch.float64, requires_grad=True)
     (expected,) = torch.autograd.grad(network(x)[0].sum(), x)
-    np.testing.assert_allclose(gradients(network, x), expected.numpy())
+    np.testing.assert_allclose(gradients(network, x)[:, 0], expected.numpy())
+
+
+class Opposites(Composition):
+    """The function and its negative: outputs that cancel each other."""
+
+    def __init__(self, unmix, n_outputs):
+        super().__init__(unmix)
+        self.signs = (-1.0) ** torch.arange(n_outputs)
+
+    def forward(self, x):
+        y, steps = super().forward(x)
+        return y * self.signs, steps
+
+
+@pytest.mark.parametrize("n_outputs", [2, 12])
+def test_outputs_that_cancel_each_other_have_the_same_coherence(n_outputs, generator):
+    U, _ = rotated_cube(generator)
+    expected, found = (
+        coherence(U, gradients(network, torch.from_numpy(U)), np.ones(len(U)))
+        for network in (Composition(np.eye(4)), Opposites(np.eye(4), n_outputs))
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_coherence_tells_axes_of_one_factor_from_others(generator):
@@ -79,7 +101,7 @@ def test_coherence_tells_axes_of_one_factor_from_others(generator):
 
 def test_coherence_counts_a_weight_of_two_as_two_rows(generator):
     U = generator.uniform(size=(2000, 2))
-    G = generator.standard_normal((2000, 2))
+    G = generator.standard_normal((2000, 1, 2))
     twice = np.repeat(U, 2, axis=0), np.repeat(G, 2, axis=0)
     np.testing.assert_allclose(
         coherence(U, G, np.full(2000, 2.0)), coherence(*twice, np.ones(4000)), atol=0.02

@@ -421,6 +421,15 @@ def test_bad_adapters_are_refused(adapters, message):
         tuned(fitted(), method="adapters", adapters=adapters)
 
 
+def test_adapters_that_are_there_keep_their_settings():
+    moe = tuned(fitted(), method="adapters", adapters={"rank": 2})
+    tuned(moe, method="adapters", adapters={"rank": 2, "bottleneck": 16})
+    with pytest.raises(ValueError, match=r"the model has rank=2\. Got rank=5"):
+        tuned(moe, method="adapters", adapters={"rank": 5})
+    with pytest.raises(ValueError, match="Did you mean 'rank'"):
+        tuned(moe, method="adapters", adapters={"ranks": 2})
+
+
 def test_adapters_are_put_on_last():
     moe = tuned(fitted(), method="adapters")
     with pytest.raises(ValueError, match="compress it before"):

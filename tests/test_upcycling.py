@@ -44,6 +44,16 @@ def test_a_mixture_predicts_what_the_dense_net_does_before_training(n_outputs, s
         assert moe.predict_experts(X).shape[1] == 6
 
 
+@pytest.mark.parametrize("n_outputs", [1, 2])
+def test_of_a_distribution_the_means_are_those_of_the_dense_net(n_outputs):
+    X, y = data(n_outputs)
+    dense = next(dense_nets(n_outputs))
+    moe = MoERegressor(3, init=dense, loss="gaussian_nll", **STILL).fit(X, y)
+    mean, std = moe.predict(X, return_std=True)
+    assert_allclose(mean, dense.predict(X), rtol=1e-6)
+    assert_allclose(std, np.broadcast_to(y.std(axis=0), std.shape), rtol=0.2)
+
+
 def test_experts_become_different_and_better():
     X, y = data()
     dense = next(dense_nets())

@@ -7,7 +7,7 @@ end, so an estimator holds either the old model or the new one.
 
 import warnings
 from abc import ABC
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -27,6 +27,7 @@ from skmoe._validation import (
     check_rows,
     check_validation_rows,
     fit_context,
+    refuse_without_rows,
     validate_parameters,
 )
 from skmoe.batches import Rows
@@ -46,7 +47,7 @@ from skmoe.estimators._parameters import (
 from skmoe.estimators._pickling import Pickling
 from skmoe.estimators._saving import Saving
 from skmoe.estimators._starting import Starting
-from skmoe.estimators._surgery import AfterFit
+from skmoe.estimators._surgery import OF_AFTER_FIT, AfterFit
 from skmoe.estimators._tasks import fit_tasks, watched
 from skmoe.estimators._views import Views
 from skmoe.folds import hold_out, leave_out
@@ -111,15 +112,20 @@ class BaseMoERegressor(
         self : object
             Fitted estimator.
         """
-        X, y, weight, seen = check_rows(self, X, y, sample_weight, reset=True)
+        goes_on = self._goes_on()
+        X, y, weight, seen = check_rows(self, X, y, sample_weight, reset=not goes_on)
         given = X_val, y_val, sample_weight_val
         checkpoint, random = open_checkpoint(self, self._warm_start(), X, y, weight, *given)
-        X, y, weight, held_out = self._with_validation(X, y, weight, given, seen, random)
+        ensemble = self._model.net.is_ensemble if goes_on else self._is_ensemble(len(X))
+        split = X, y, weight, given, seen, random, ensemble
+        X, y, weight, held_out = self._with_validation(*split)
         with self._arithmetic(len(X)), fit_tasks(self, X, y, weight, seen):
             model, result = self._solve(X, y, weight, held_out, random, checkpoint)
             if checkpoint is not None and not result.interrupted:
                 checkpoint.finish()
-            self._finish(model, result, X, seen, keep_optimizer=self.warm_start)
+            model.net.to(_auto.predicted_dtype(self.dtype, X, model.device))
+            out_of_date = () if goes_on else OF_AFTER_FIT
+            self._finish(model, result, X, weight, seen, self.warm_start, out_of_date)
             if not _auto.is_auto(self.n_experts):
                 _warn_of_dead_experts(self.expert_usage_, self.top_k)
             return self
@@ -152,7 +158,8 @@ class BaseMoERegressor(
             model, rows = self._start(X, y, weight, random, "adam", keep=True)
             plan = replace(self._plan(len(X), model.net), max_epochs=1, scheduled=False)
             result = self._train(model, rows, None, plan, random, keep=True)
-        return self._finish(model, result, X, seen, keep_optimizer=True)
+        model.net.to(_auto.predicted_dtype(self.dtype, X, model.device))
+        return self._finish(model, result, X, weight, seen, keep_optimizer=True)
 
     # Steps of fit, in order.
 
@@ -173,11 +180,13 @@ class BaseMoERegressor(
         check_gate_and_router(self.gate, self.router)
         auxiliary_losses(self.auxiliary_losses)  # refuses unknown ones
 
+    def _goes_on(self) -> bool:
+        """Whether a fit is a warm start."""
+        return self.warm_start and hasattr(self, "_model")
+
     def _warm_start(self) -> tuple[Any, ...] | None:
         """What a warm start goes on from."""
-        if not self.warm_start or not hasattr(self, "_model"):
-            return None
-        return self._model.to_arrays(), self._optimizer_state
+        return (self._model.to_arrays(), self._optimizer_state) if self._goes_on() else None
 
     def _with_validation(
         self,
@@ -187,17 +196,24 @@ class BaseMoERegressor(
         given: tuple[Any, ...],
         seen: dict[str, Any],
         random: np.random.RandomState,
+        ensemble: bool,
     ) -> Any:
         """Rows to learn from, and to judge by: those given for it, or some held out."""
         if given[0] is None:
-            return self._hold_out(X, y, weight, random)
+            refuse_without_rows(given)
+            return self._hold_out(X, y, weight, random, ensemble)
         return X, y, weight, check_validation_rows(self, seen, given, y.shape[1])
 
     def _hold_out(
-        self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, random: np.random.RandomState
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        weight: np.ndarray,
+        random: np.random.RandomState,
+        ensemble: bool,
     ) -> Any:
         """Split off validation rows if there is to be early stopping."""
-        if not _auto.early_stopping(self, len(X), self._is_ensemble(len(X))) or len(X) < 2:
+        if not _auto.early_stopping(self, len(X), ensemble) or len(X) < 2:
             return X, y, weight, None
         return hold_out(X, y, weight, self.validation_fraction, random)
 
@@ -256,7 +272,7 @@ class BaseMoERegressor(
     ) -> tuple[FittedModel, TrainingResult]:
         """The model after gradient descent, from the first start that is good enough."""
         learned, judged = self._folds(model, rows, held_out, random)
-        goes_on = self.warm_start and hasattr(self, "_model")
+        goes_on = self._goes_on()
         if judged is None and not goes_on and _auto.chooses_epochs(self):
             plan = with_best_epochs(model, rows, plan, int(random.randint(2**31 - 1)))
         given = model, rows, held_out, plan, random
@@ -300,9 +316,7 @@ class BaseMoERegressor(
             auxiliary_losses=auxiliary_losses(self.auxiliary_losses),
             callbacks=self.callbacks or (),
             verbose=self.verbose,
-            **_auto.pace(
-                self, n_rows, self._is_ensemble(n_rows), self._step_factor(n_rows, network)
-            ),
+            **_auto.pace(self, n_rows, network.is_ensemble, self._step_factor(n_rows, network)),
         )
 
     def _step_factor(self, n_rows: int, network: Network) -> float:
@@ -329,14 +343,16 @@ class BaseMoERegressor(
         model: FittedModel,
         result: TrainingResult,
         X: np.ndarray,
+        weight: np.ndarray,
         seen: dict[str, Any],
         keep_optimizer: bool,
+        out_of_date: Collection[str] = (),
         **more: Any,
     ) -> Any:
         """Put the fitted attributes in place, all at once; then pass on an interrupt."""
-        model.net.to(_auto.predicted_dtype(self.dtype, X, model.device))
+        dropped = {*SEEN, *out_of_date}
         fitted = {
-            **{name: value for name, value in vars(self).items() if name not in SEEN},
+            **{name: value for name, value in vars(self).items() if name not in dropped},
             **seen,
             **more,
             "_model": model,
@@ -345,7 +361,7 @@ class BaseMoERegressor(
             "n_iter_": len(result.history),
             "history_": result.history,
             "best_loss_": result.best_loss,
-            "expert_usage_": self._layers(model.usage(X), None, True),
+            "expert_usage_": self._layers(model.usage(X, weight), None, True),
         }
         # In one step, which neither a signal nor a thread that predicts can part.
         self.__dict__ = fitted

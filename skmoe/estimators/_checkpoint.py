@@ -1,5 +1,6 @@
 """The checkpoint of a fit: whose it is, and the random numbers that it starts with."""
 
+import inspect
 from pickle import PicklingError
 from typing import Any
 
@@ -55,7 +56,9 @@ def open_checkpoint(
     checkpoint = Checkpoint(place, identity, random.get_state(legacy=False))
     if checkpoint.is_new:
         return checkpoint, random
-    again = check_random_state(0)
+    # Of the user's own generator the fit takes what it took for the first time; the global
+    # one is nobody's.
+    again = check_random_state(0) if estimator.random_state is None else random
     again.set_state(checkpoint.random_state)
     return checkpoint, again
 
@@ -72,5 +75,16 @@ def _told(estimator: BaseEstimator) -> dict[str, Any]:
     if isinstance(told["init"], BaseEstimator):
         told["init"] = tuple(dense_net_of(told["init"]))
     told["kind of estimator"] = name_of(type(estimator))
-    told["callbacks"] = [name_of(type(callback)) for callback in told["callbacks"] or ()]
+    told["callbacks"] = [_told_of(callback) for callback in told["callbacks"] or ()]
     return told
+
+
+def _told_of(callback: Any) -> Any:
+    """Kind and settings of a callback, which may come with a name.
+
+    Settings are what it was made with, as far as it has kept that under the same names; other
+    attributes may change while it is told of a fit.
+    """
+    name, one = callback if isinstance(callback, tuple) else (None, callback)
+    made_with = inspect.signature(type(one)).parameters
+    return name, name_of(type(one)), {k: v for k, v in vars(one).items() if k in made_with}

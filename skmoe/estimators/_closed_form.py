@@ -15,6 +15,7 @@ from skmoe.loop import count_dead
 from skmoe.nn.base import Network
 from skmoe.normal_equations import output_map_of
 from skmoe.plan import TrainingPlan, TrainingResult
+from skmoe.precision import with_float64
 
 # Up to here, rows are compared with each other to count the different ones.
 MAX_COMPARED = 20_000
@@ -43,7 +44,12 @@ def finish(
     plan: TrainingPlan,
 ) -> TrainingResult:
     """Solve for the last maps, and tell of it in the last entry of the history."""
-    return plan.stage(network, lambda: _finish(network, rows, held_out, result, plan.fit_loss))
+
+    def work() -> TrainingResult:
+        with with_float64(network, rows, held_out) as there:
+            return _finish(network, *there, result, plan.fit_loss)
+
+    return plan.stage(network, work)
 
 
 def _finish(
@@ -79,10 +85,10 @@ def leaves_noise(network: Network, rows: Rows, held_out: Rows) -> bool:
 
     near, far = rows.spread(5 * MAX_COMPARED), held_out.spread(MAX_COMPARED)
     seen = [network.on_axes(part.x) for part in (near, far)]
-    z_near, z_far = (z.double().cpu().numpy() for z in seen)
+    z_near, z_far = (z.cpu().double().numpy() for z in seen)
     index = NearestNeighbors(n_neighbors=1).fit(z_near).kneighbors(z_far)[1][:, 0]
     r_near, r_far = _residuals(network, near)[index], _residuals(network, far)
-    share = far.weight[:, None].double() / far.weight.sum()
+    share = far.weight[:, None].cpu().double() / far.weight.sum().cpu()
 
     def mean(values: Tensor) -> Tensor:
         return (share * values).sum(0)
@@ -95,7 +101,7 @@ def leaves_noise(network: Network, rows: Rows, held_out: Rows) -> bool:
 def _residuals(network: Network, rows: Rows) -> Tensor:
     starts = range(0, len(rows), ROWS_PER_CHUNK)
     answers = [network(rows.x[start : start + ROWS_PER_CHUNK])[0] for start in starts]
-    return (rows.y - torch.cat(answers)).double()
+    return (rows.y - torch.cat(answers)).cpu().double()
 
 
 def _entry(solution: Solution, seconds: float) -> dict[str, Any]:

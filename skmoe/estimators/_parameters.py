@@ -214,7 +214,8 @@ max_epochs : int or "auto", default="auto"
     best number up to there.
 early_stopping : bool or "auto", default="auto"
     Whether rows are held out to choose the best epoch by. "auto" does so from 2,500 rows on,
-    with "gaussian_nll" from 500, where they show besides how large the noise is. With fewer,
+    with "gaussian_nll" from 500 where there is one net: they show besides how large the noise is.
+    With fewer,
     all rows are learned from: of an ensemble of four or more, each member leaves some rows
     out, and the best epoch is that with the smallest error of members on rows that they have
     not seen; another net is first trained without one fifth of the rows, and without another,
@@ -246,7 +247,7 @@ checkpoint : str, path or None, default=None
     kept. `partial_fit` and `fine_tune` write none.
 device : str, default="auto"
     Where to train and predict, as torch names it. "auto" takes a CUDA GPU if there is one
-    and at least 3,000 rows.
+    and at least 3,000 rows to learn from.
 dtype : {{"auto", "float32", "float64", "tf32"}}, default="auto"
     Precision of training and prediction. "auto" takes float32. "tf32" is float32 whose matrix
     products are in TF32 while a fit runs on a CUDA GPU: numbers keep 10 of 23 binary places,

@@ -27,10 +27,16 @@ class Pickling(BaseEstimator):
         state = with_parts(state)
         _warn_of_other_version(type(self).__name__, state.pop(VERSION, None))
         if "_model" in state:
-            cuda = str(state["device"]).startswith("cuda") and torch.cuda.is_available()
-            device = state["device"] if cuda else "cpu"
-            state["_model"] = FittedModel.from_arrays(state["_model"], device)
+            state["_model"] = FittedModel.from_arrays(state["_model"], _place(state["device"]))
         super().__setstate__(state)
+
+
+def _place(asked: str) -> str:
+    """The GPU that was asked for, or another one, or the CPU: what there is on this machine."""
+    n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not asked.startswith("cuda") or n_devices == 0:
+        return "cpu"
+    return asked if (torch.device(asked).index or 0) < n_devices else "cuda"
 
 
 def _warn_of_other_version(name: str, version: str | None) -> None:

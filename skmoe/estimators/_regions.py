@@ -34,6 +34,8 @@ from skmoe.regions import (
     soft_cells,
     straight_borders,
 )
+from skmoe.structure import few_outputs
+from skmoe.structure import slopes as slopes_of
 
 # Gates, with their inverse sharpness at the start and at the end of training, in units in
 # which the scores of two regions differ by one over one standard deviation.
@@ -285,11 +287,12 @@ def _factors(
         solution = torch.linalg.lstsq(first, z_TR).solution
         z_BTR[block] = first @ solution
         maps_BRR.append(solution[:-1])
-    g_BTO, slopes_BTOR, effects_BTO = _answers(network, z_BTR, x)
+    g_BTO, slopes_BTOR, effects_BTPO = _answers(network, z_BTR, x)
     for factor in range(n_factors):
         blocks = slice(factor, None, n_factors)
-        effect = effects_BTO[blocks].transpose(0, 1).flatten(1)
-        size, directions = torch.linalg.eigh(effect.T @ effect / len(effect))
+        # The effects on each of P predictions add up, whatever their signs.
+        effect = effects_BTPO[blocks].permute(1, 2, 0, 3).flatten(0, 1).flatten(1)
+        size, directions = torch.linalg.eigh(effect.T @ effect / len(x))
         scale = directions * size.clamp_min(0).sqrt()  # |g scale|^2 is the mean squared effect
         slopes = torch.cat(
             [s @ m.T for s, m in zip(slopes_BTOR[blocks], maps_BRR[blocks], strict=True)], 1
@@ -309,19 +312,10 @@ def _function(layer: MoELayer, z_TA: Tensor) -> tuple[np.ndarray, np.ndarray, np
         for z in z_TA.split(CHUNK):
             z = z.clone().requires_grad_(True)
             y_TO = layer(z[None])[0][0]
-            slopes.append(_slopes(y_TO, z))
+            slopes.append(slopes_of(y_TO, z))
             values.append(y_TO.detach())
     arrays = z_TA, torch.cat(values), torch.cat(slopes)
     return cast(tuple[np.ndarray, np.ndarray, np.ndarray], tuple(a.numpy() for a in arrays))
-
-
-def _slopes(y: Tensor, z: Tensor) -> Tensor:
-    """Gradients of the last axis of y by z, put in front of the last axis of z."""
-    parts = [
-        torch.autograd.grad(y[..., o].sum(), z, retain_graph=True)[0]
-        for o in range(y.shape[-1])
-    ]
-    return torch.stack(parts, -2)
 
 
 def _answers(
@@ -333,12 +327,11 @@ def _answers(
         for z, rows in zip(z_BTR.split(CHUNK, 1), x.split(CHUNK), strict=True):
             z = z.detach().clone().requires_grad_(True)
             g, _ = network.blocks.answer(z)
-            slopes = _slopes(g, z)
+            slopes = slopes_of(g, z)
             g = g.detach().requires_grad_(True)
-            y = network.head(network.state_after(g, rows))
-            (effect,) = torch.autograd.grad(y.sum(), g)
-            parts.append((g.detach(), slopes, effect))
-    g_BTO, slopes_BTOR, effects_BTO = (
+            y = few_outputs(network.head(network.state_after(g, rows)))
+            parts.append((g.detach(), slopes, slopes_of(y, g)))
+    g_BTO, slopes_BTOR, effects_BTPO = (
         torch.cat(chunks, 1) for chunks in zip(*parts, strict=True)
     )
-    return g_BTO, slopes_BTOR, effects_BTO
+    return g_BTO, slopes_BTOR, effects_BTPO

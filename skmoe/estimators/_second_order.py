@@ -8,6 +8,7 @@ from skmoe.batches import Rows
 from skmoe.nn.base import Network
 from skmoe.nn.losses import FitLoss
 from skmoe.plan import TrainingPlan, TrainingResult
+from skmoe.precision import with_float64
 from skmoe.second_order import polish
 
 MAX_ITERATIONS = 300
@@ -24,7 +25,12 @@ def finish(
     plan: TrainingPlan,
 ) -> TrainingResult:
     """Polish all weights, and tell of it in the last entry of the history."""
-    return plan.stage(network, lambda: _finish(network, rows, held_out, result, plan))
+
+    def work() -> TrainingResult:
+        with with_float64(network, rows, held_out) as there:
+            return _finish(network, *there, result, plan)
+
+    return plan.stage(network, work)
 
 
 def _finish(

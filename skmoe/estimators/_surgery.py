@@ -30,6 +30,14 @@ SCORES = ("gate", "token")
 # experts in each of many layers; of a few in one layer, that leaves half of the gain.
 THRESHOLD = 0.9
 COMPRESSIONS = ("latent", "mpo")
+# What these tell of a model, and no longer of the next one.
+OF_AFTER_FIT = (
+    "expert_scores_",
+    "tuned_experts_",
+    "n_tuned_weights_",
+    "compression_errors_",
+    "singular_values_",
+)
 
 
 class AfterFit:
@@ -123,7 +131,8 @@ class AfterFit:
         check_outputs(y, len(self._model.y_scaling.center))
         random = check_random_state(self.random_state)
         given = X_val, y_val, sample_weight_val
-        X, y, weight, held_out = self._with_validation(X, y, weight, given, seen, random)
+        split = X, y, weight, given, seen, random, self._model.net.is_ensemble
+        X, y, weight, held_out = self._with_validation(*split)
         model = replace(self._model, net=copy.deepcopy(self._model.net))
         plan = self._tuning_plan(len(X), model.net, learning_rate, max_epochs)
         if method == "adapters":
@@ -140,7 +149,7 @@ class AfterFit:
             result = self._train(model, rows, held_out, plan, random, keep=False)
         told = {"expert_scores_": scores, "tuned_experts_": chosen}
         told["n_tuned_weights_"] = n_weights
-        self._finish(model, result, X, seen, keep_optimizer=False, **told)
+        self._finish(model, result, X, weight, seen, keep_optimizer=False, **told)
         return self
 
     def _tuning_plan(

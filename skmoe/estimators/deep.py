@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from skmoe._registry import Part, Spec
-from skmoe._validation import PartOf, at_least, check_is_fitted, one_of, positive
+from skmoe._validation import NamedPartOf, PartOf, at_least, check_is_fitted, one_of, positive
 from skmoe.batches import Rows
 from skmoe.estimators import _auto, _blocks
 from skmoe.estimators._attempts import Attempt
@@ -95,7 +95,7 @@ class DeepMoERegressor(BaseMoERegressor):
         **BaseMoERegressor._parameter_constraints,
         "n_layers": [at_least(1), one_of("auto")],
         "model_dim": [at_least(1), one_of("auto")],
-        "arrangement": [PartOf(ARRANGEMENTS), one_of("auto")],
+        "arrangement": [NamedPartOf(ARRANGEMENTS), one_of("auto")],
         "learning_rate": [positive(), one_of("auto")],
         "gate": [one_of("auto"), PartOf(GATES)],
         "init": [one_of("auto", "blocks", "regions"), PartOf(INITS)],

@@ -329,6 +329,8 @@ class MoERegressor(BaseMoERegressor):
         return self._solve_by("ridge", model, rows, held_out, random, checkpoint)
 
     def _layers(self, arrays: Any, layer: int | None, stack: bool = False) -> Any:
+        if layer not in (None, 0):
+            raise ValueError(f"layer must be None or 0, of one layer. Got {layer!r}.")
         return arrays[0]
 
     def _expert_answers(self, model: FittedModel, X: np.ndarray) -> Any:

@@ -59,7 +59,7 @@ class AdaptedNetwork(Network):
         super().__init__(n_inputs, None, generator)
         self.base: Network = PLAIN_NETWORKS[base](**base_arguments, generator=generator)
         self.base.requires_grad_(False)
-        self.n_members = self.base.n_members
+        self.n_members, self.is_ensemble = self.base.n_members, self.base.is_ensemble
         self.router = ROUTERS.build(router, None)
         self.router.prepare(1, N_ADAPTERS)
         n_scores = self.router.n_scores(N_ADAPTERS)

@@ -39,6 +39,7 @@ class Network(nn.Module, ABC):
         )
 
     n_members = 1
+    is_ensemble = False  # of nets that each have a loss of their own
 
     @torch.no_grad()
     def set_axes(self, weight_DA: Tensor, bias_A: Tensor) -> None:

@@ -55,7 +55,8 @@ class Router(nn.Module, ABC):
     top_k : int, optional
         Experts kept per sample. None asks all of them.
     renormalize : bool or None, default=None
-        Whether the weights of the kept experts are scaled to sum to one. None: yes for
+        Whether the weights of the kept experts, or of all if all are asked, are scaled to sum
+        to one. None: yes for
         ``top_k >= 2``, no for ``top_k = 1``, where the weight then is the chosen expert's
         score among all (the form of the Switch transformer). Renormalised, that weight is
         exactly 1, as in Wang & E (2025), eq. (1) with K = 1: right for hand-set weights,
@@ -97,7 +98,8 @@ class Router(nn.Module, ABC):
 
     @property
     def weights_sum_to_one(self) -> bool:
-        return self.sums_to_one if self.top_k is None else self.renormalize
+        all_asked = self.top_k is None
+        return (all_asked and self.sums_to_one) or self.renormalize
 
     @property
     def gate_can_learn(self) -> bool:
@@ -105,9 +107,7 @@ class Router(nn.Module, ABC):
 
     def forward(self, said_BTS: Tensor) -> Routing:
         logits_BTE, scores_BTE = self.logits(said_BTS), self.scores(said_BTS)
-        if self.top_k is None:
-            return Routing(scores_BTE, None, scores_BTE, logits_BTE)
-        if self.top_k >= logits_BTE.shape[-1]:
+        if self.top_k is None or self.top_k >= logits_BTE.shape[-1]:
             weights_BTE = scores_BTE if self.sums_to_one else self._scale(scores_BTE)
             return Routing(weights_BTE, None, scores_BTE, logits_BTE)
         expert_ids_BTK = self.choose(logits_BTE.detach(), self.top_k)

@@ -45,6 +45,8 @@ class EnsembleMoENetwork(Network):
         Parameters of `MoELayer`.
     """
 
+    is_ensemble = True
+
     def __init__(
         self,
         n_inputs: int,

@@ -15,6 +15,7 @@ from skmoe.nn.base_routers import Router, Routing
 from skmoe.nn.dispatch import dispatch
 from skmoe.nn.experts import EXPERTS
 from skmoe.nn.gates import GATES
+from skmoe.nn.mlp_experts import MLPExperts
 from skmoe.nn.routers import ROUTERS
 
 
@@ -187,6 +188,8 @@ def _shared_experts(
     """Experts beside the routed ones, of their kind, behind their encoder."""
     on_encoded = routed.on_encoded_input()
     settings = EXPERTS.resolve(kind)[1] if isinstance(routed, on_encoded) else {}
+    if isinstance(routed, MLPExperts):
+        settings = {"activation": routed.activation_name, **settings}
     sizes = routed.n_blocks, n_shared, routed.input_dim, routed.output_dim
     return EXPERTS.build(on_encoded, *sizes, **{**given, **settings})
 

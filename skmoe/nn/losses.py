@@ -22,6 +22,7 @@ from skmoe.nn.base_routers import Routing, largest
 
 # Of the standard deviations that a mixture tells, in units of that of the target.
 LARGEST_LOG_STD = 7.0
+TINY = 1e-30
 
 
 class FitLoss(nn.Module, ABC):
@@ -175,7 +176,8 @@ def importance(routing: Routing, sample_weight_T: Tensor) -> Tensor:
     """
     scores_BE = torch.einsum("bte,t->be", routing.scores_BTE, sample_weight_T)
     mean_B1 = scores_BE.mean(-1, keepdim=True)
-    return (scores_BE / mean_B1 - 1).square().mean()
+    # Of scores that are all zero, as below a threshold, there is nothing to balance.
+    return (scores_BE / mean_B1.clamp_min(TINY) - 1).square().mean()
 
 
 def z(routing: Routing, sample_weight_T: Tensor) -> Tensor:

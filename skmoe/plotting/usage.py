@@ -76,6 +76,8 @@ class ExpertUsageDisplay:
             What was drawn is in its `usage`.
         """
         check_is_fitted(estimator)
+        if X is None and sample_weight is not None:
+            raise ValueError("X is required when sample_weight is given. Got X=None.")
         given = (
             estimator.expert_usage_ if X is None else expert_usage(estimator, X, sample_weight)
         )

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import joblib
@@ -43,7 +44,7 @@ class Kill(Callback):
 
 
 class Quiet(Kill):
-    """The same in name only: callbacks are compared by their classes."""
+    """The same in name only, which is what callbacks are compared by, beside settings."""
 
     def __init__(self):
         super().__init__(-1)
@@ -184,6 +185,43 @@ def test_a_warm_start_from_elsewhere_is_refused(problem, tmp_path):
         moe.fit(*problem)
 
 
+def test_callbacks_with_other_settings_are_refused(problem, tmp_path):
+    def fit(patience):
+        stopping = EarlyStopping("train_loss", patience=patience)
+        make("shallow", checkpoint=tmp_path / "fit", callbacks=[stopping]).fit(*problem)
+
+    fit(2)
+    fit(2)
+    with pytest.raises(ValueError, match="of a fit with another callbacks"):
+        fit(3)
+
+
+def test_the_users_generator_moves_as_it_did_for_the_first_time(problem, tmp_path):
+    draws = []
+    for _ in range(2):
+        random = np.random.RandomState(0)
+        make("shallow", random_state=random, checkpoint=tmp_path / "fit").fit(*problem)
+        draws.append(random.randint(1000))
+    assert draws[0] == draws[1]
+
+
+def test_a_link_leads_to_the_file_and_the_one_before_lies_beside_it(problem, tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "fit")
+    make("shallow", checkpoint=tmp_path / "link").fit(*problem)
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(file.name for file in (tmp_path / "far").iterdir()) == ["fit", "fit.before"]
+
+
+def test_the_same_fit_may_run_several_times_at_once(problem, tmp_path):
+    expected = outcome(make("shallow").fit(*problem))
+    moes = [make("shallow", checkpoint=tmp_path / "fit") for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        fitted = list(pool.map(lambda moe: moe.fit(*problem), moes))
+    assert {outcome(moe) for moe in fitted} == {expected}
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["fit", "fit.before"]
+
+
 def test_parameters_that_no_other_process_can_find_are_refused(problem, tmp_path):
     losses = {lambda routing, weight: routing.scores_BTE.mean(): 0.1}
     with pytest.raises(ValueError, match="checkpoint needs parameters that another process"):
@@ -281,12 +319,11 @@ def test_a_search_that_was_killed_does_no_fit_twice(problem, tmp_path):
 
     expected = search(make("shallow"))
     Count.epochs = 0
-    KillAll.seen = 0
-    moe = make("shallow", checkpoint=tmp_path, callbacks=[Count(), KillAll(70)])
+    KillAll.left = 70
+    moe = make("shallow", checkpoint=tmp_path, callbacks=[Count(), KillAll()])
     with pytest.raises(Killed):
         search(moe)
     assert Count.epochs == 69
-    moe.set_params(callbacks=[Count(), KillAll(-1)])
     again = search(moe)
     assert Count.epochs == 9 * 20  # eight candidates and folds, and the refit
     assert np.array_equal(
@@ -298,14 +335,11 @@ def test_a_search_that_was_killed_does_no_fit_twice(problem, tmp_path):
 class KillAll(Callback):
     """Ends a search before an epoch, counted over all fits: `clone` copies callbacks."""
 
-    seen = 0
-
-    def __init__(self, epoch):
-        self.epoch = epoch
+    left = 0
 
     def on_epoch_begin(self, net, **kwargs):
-        KillAll.seen += 1
-        if KillAll.seen == self.epoch:
+        KillAll.left -= 1
+        if KillAll.left == 0:
             raise Killed
 
 

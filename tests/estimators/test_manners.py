@@ -112,6 +112,22 @@ def test_a_pickle_goes_on_where_the_fit_was(kind, problem):
     assert np.array_equal(moe.partial_fit(X, y).predict(X), again.partial_fit(X, y).predict(X))
 
 
+@pytest.mark.parametrize(
+    ("asked", "n_devices", "place"),
+    [
+        ("cuda:1", 2, "cuda:1"),
+        ("cuda:1", 1, "cuda"),
+        ("cuda", 1, "cuda"),
+        ("cuda:1", 0, "cpu"),
+        ("auto", 1, "cpu"),
+    ],
+)
+def test_a_pickle_goes_to_a_device_that_there_is(asked, n_devices, place, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: n_devices > 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: n_devices)
+    assert _pickling._place(asked) == place
+
+
 def test_copies_are_independent(kind, problem):
     X, y = problem
     moe = make(kind, warm_start=True).fit(X, y)

@@ -132,6 +132,12 @@ def test_shared_experts_see_the_same_encoding_and_have_no_encoder_of_their_own(g
     assert sum("encoder" in name for name in layer.state_dict()) == 2  # weight and bias
 
 
+@pytest.mark.parametrize("expert", ["mlp", "latent", part("latent", activation="tanh")])
+def test_shared_experts_have_the_nonlinearity_of_the_routed_ones(expert, generator):
+    layer = build(generator, expert=expert, n_shared_experts=1)
+    assert layer.shared.activation_name == layer.experts.activation_name
+
+
 def test_shared_experts_have_the_settings_of_the_part(generator):
     layer = build(
         generator, n_shared_experts=2, expert=part("mlp", hidden_dim=7, activation="tanh")

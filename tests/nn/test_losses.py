@@ -252,6 +252,16 @@ def test_importance_is_zero_when_equal():
     assert importance(route(balanced()), ones(12)).item() < 1e-25
 
 
+def test_importance_of_nothing_is_a_number_with_a_finite_gradient():
+    logits = torch.zeros(1, 5, 4, requires_grad=True)
+    loss = importance(
+        ROUTERS.build(part("sigmoid", threshold=0.9), None)(logits), torch.ones(5)
+    )
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad.isfinite().all()
+
+
 def test_importance_at_collapse_is_n_experts_minus_one():
     assert_close(importance(route(collapsed()), ones(12)).item(), E - 1.0)
 

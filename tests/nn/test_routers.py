@@ -50,6 +50,14 @@ def test_weights_sum_to_one_when_the_router_says_so(kind, top_k, randn):
     assert says_so == torch.allclose(total, torch.ones_like(total))
 
 
+@every_top_k
+def test_sigmoids_sum_to_one_where_they_are_to_however_many_are_asked(top_k, randn):
+    router = build("sigmoid", top_k, renormalize=True)
+    total = router(randn(2, 9, E)).dense_weights().sum(-1)
+    assert router.weights_sum_to_one
+    assert_close(total, torch.ones_like(total))
+
+
 @normalizing
 @pytest.mark.parametrize("top_k", [None, 2, 3])
 def test_weights_sum_to_one_by_default_for_all_but_one_expert(kind, top_k):
