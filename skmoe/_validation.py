@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
-from sklearn.utils import check_array
+from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
@@ -151,6 +151,14 @@ def _nearest_valid_name(estimator: Any) -> str:
             if isinstance(name, str) and valid and name not in valid:
                 return did_you_mean(name, valid)
     return ""
+
+
+def random_of(setting: Any) -> np.random.RandomState:
+    """Where a call takes its random numbers from, by its `random_state`.
+
+    Of None a generator of its own: scikit-learn would take, and move, the global one.
+    """
+    return np.random.RandomState() if setting is None else check_random_state(setting)
 
 
 def check_weight(sample_weight: ArrayLike | None, X: Any) -> np.ndarray:

@@ -1,6 +1,7 @@
 """`BatchedGridSearchCV`: a grid search whose fits are trained as one program."""
 
 from collections.abc import Callable, Sequence
+from pickle import PicklingError
 from typing import Any, Self
 
 import joblib
@@ -160,7 +161,10 @@ class _OncePerFold:
         def cached(*args: Any, **kwargs: Any) -> Any:
             told = [kwargs[name] for name in sorted(kwargs) if name not in ignore]
             # One by one: a hash of all of them depends on which objects are the same one.
-            key = tuple(joblib.hash(value) for value in (*args, *told))
+            try:
+                key = tuple(joblib.hash(value) for value in (*args, *told))
+            except PicklingError:  # of classes and functions that have no place in a module
+                return func(*args, **kwargs)
             if key not in self.known:
                 self.known[key] = func(*args, **kwargs)
             return self.known[key]

@@ -164,7 +164,8 @@ def explain(estimator: Any, X: ArrayLike) -> Explanation:
     index = getattr(X, "index", None)  # a method, if X is a list
     checked = check_features(estimator, X)
     rows = np.arange(len(checked)) if index is None or callable(index) else np.asarray(index)
-    is_sum = isinstance(estimator, MoERegressor) and _experts_add_up(estimator)
+    # Asked by what it has: a frozen one is of another class.
+    is_sum = hasattr(estimator, "predict_shared") and _experts_add_up(estimator)
     if is_sum:
         return _of_experts(estimator, X, rows)
     return _of_layers(estimator, checked, rows)

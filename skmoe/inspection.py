@@ -25,6 +25,8 @@ from skmoe.region_errors import RegionErrors, error_by_region
 from skmoe.response import ExpertResponse, expert_response
 from skmoe.voronoi import voronoi_loss
 
+TINY = 1e-30
+
 __all__ = [
     "ExpertResponse",
     "Explanation",
@@ -82,7 +84,7 @@ def expert_usage(
     weight = check_weight(sample_weight, layers[0])
     totals = [weight @ layer for layer in layers]
     usage: NDArray[np.float64] = _like(
-        gates, np.stack([total / total.sum() for total in totals])
+        gates, np.stack([total / max(total.sum(), TINY) for total in totals])
     )
     return usage
 
@@ -255,7 +257,7 @@ def routing_change_rate(gates: Gates, later: Gates, top_k: int | None = None) ->
     for old, new in zip(before, after, strict=True):
         asked = _asked(new, top_k)
         added = asked & ~_asked(old, top_k)
-        rates.append((added.sum(1) / asked.sum(1)).mean())
+        rates.append((added.sum(1) / asked.sum(1).clip(1)).mean())
     rate = _like(gates, np.array(rates))
     return rate if isinstance(rate, np.ndarray) else float(rate)
 

@@ -35,6 +35,7 @@ CUDA_CHUNK = 65536
 SCALED_AT_ONCE = 2**20
 # Rows on which the usage of experts is measured.
 USAGE_ROWS = 10_000
+TINY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,12 @@ class FittedModel:
 
     def calibrated(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> "FittedModel":
         """The same model, its standard deviations as these rows want them."""
-        factor = calibrating_factor(self.distribution(X), y, weight)
+        varies = self.y_scaling.scale > 0  # else there is no deviation to be right or wrong
+        if not varies.any():
+            return self
+        weights, means, stds = self.distribution(X)
+        told = Distribution(weights, means[..., varies], stds[..., varies])
+        factor = calibrating_factor(told, y[:, varies], weight)
         return replace(self, std_factor=factor * self.std_factor)
 
     def gates(self, X: np.ndarray) -> list[NDArray[np.float64]]:
@@ -171,7 +177,8 @@ class FittedModel:
         # Chunk by chunk: the weights of thousands of experts are many.
         gates = ((self.gates(some[chunk]), counts[chunk]) for chunk in chunks)
         sums = zip(*([c @ w for w in layers] for layers, c in gates), strict=True)
-        return [np.sum(layer, axis=0) / np.sum(layer) for layer in sums]
+        totals = [np.sum(layer, axis=0) for layer in sums]
+        return [total / max(total.sum(), TINY) for total in totals]  # nobody may be asked
 
     def experts(self, X: np.ndarray) -> list[NDArray[np.float64]]:
         """What each expert says, ``(n, E, O)`` for each layer, in the network's units."""

@@ -159,4 +159,10 @@ def raised_by_callback(error: BaseException, callbacks: Sequence[Callback]) -> b
     code = traceback.tb_frame.f_code
     # A signal comes between instructions, at any of them but a `raise`.
     raises = dis.opname[code.co_code[traceback.tb_lasti]] == "RAISE_VARARGS"
-    return raises and code in {type(callback).on_epoch_end.__code__ for callback in callbacks}
+    own = {
+        vars(kind)["on_epoch_end"].__code__
+        for callback in callbacks
+        for kind in type(callback).__mro__
+        if "on_epoch_end" in vars(kind)
+    }
+    return raises and code in own

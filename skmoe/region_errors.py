@@ -83,6 +83,10 @@ def error_by_region(
     labels = column_or_1d(regions)
     check_consistent_length(predicted, targets, labels)
     weight = check_weight(sample_weight, predicted)
+    if predicted.size != targets.size:
+        raise ValueError(
+            f"y must be of the shape {predicted.shape} of the predictions. Got {targets.shape}."
+        )
     errors = predicted.reshape(targets.shape) - targets
     names, codes = np.unique(labels, return_inverse=True)
     member = (codes == np.arange(len(names))[:, None]) * weight

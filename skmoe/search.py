@@ -6,6 +6,7 @@ any search of scikit-learn; `experts_curve` shows what more experts bring.
 """
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -250,7 +251,9 @@ def experts_curve(
     """
     name = f"{_prefix_of(estimator.get_params())}n_experts"
     numbers = [int(number) for number in n_experts]
-    if cv is None or isinstance(cv, int):
+    if isinstance(scoring, list | tuple | set | dict):
+        raise ValueError(f"scoring must be a single one. Got {scoring!r}.")
+    if cv is None or isinstance(cv, Integral):
         cv = KFold(cv or 5, shuffle=True, random_state=random_state)
     search = GridSearchCV(
         estimator,

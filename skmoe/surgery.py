@@ -23,6 +23,7 @@ from skmoe.model import Architecture, FittedModel
 from skmoe.nn.adapters import NETWORKS, AdaptedNetwork
 from skmoe.nn.base import Network
 from skmoe.nn.base_experts import Experts
+from skmoe.nn.experts import MixedExperts
 from skmoe.nn.factorized import three_factors
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.mlp_experts import MLPExperts
@@ -269,7 +270,9 @@ def _maps_of_blocks(layer: MoELayer) -> Tensor:
 # Which experts to tune
 
 
-def expert_scores(model: FittedModel, X: np.ndarray, score: str) -> NDArray[np.float64]:
+def expert_scores(
+    model: FittedModel, X: np.ndarray, weight: np.ndarray, score: str
+) -> NDArray[np.float64]:
     """How much the rows ask each expert, ``(n_gates, E)``, with sum one for each gate.
 
     Wang et al., "Let the Expert Stick to His Last" (2024), eqs. 5 and 6: "gate" is the mean
@@ -278,7 +281,7 @@ def expert_scores(model: FittedModel, X: np.ndarray, score: str) -> NDArray[np.f
     gates = np.stack(model.gates(X))
     if score == "token":
         gates = (gates > 0) / (gates > 0).sum(-1, keepdims=True).clip(1)
-    scores = gates.mean(1)
+    scores = np.einsum("gne,n->ge", gates, weight / weight.sum())
     return scores / scores.sum(-1, keepdims=True).clip(np.finfo(float).tiny)
 
 
@@ -304,6 +307,11 @@ def only_experts_learn(network: Network, chosen: list[NDArray[np.intp]]) -> Iter
         network.requires_grad_(False)
         for layer in network.moe_layers():
             experts = layer.experts
+            if isinstance(experts, MixedExperts):
+                raise ValueError(
+                    "method='experts' needs experts of one kind. Use 'adapters' or 'all' for "
+                    "a list of kinds."
+                )
             ids = [
                 block * experts.n_experts + expert
                 for block in range(experts.n_blocks)

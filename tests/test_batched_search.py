@@ -13,7 +13,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from small import DEEP, SHALLOW, make
 
 import skmoe.side_by_side
@@ -212,6 +212,12 @@ def test_transformers_of_a_pipeline_are_fitted_once_for_each_fold(data):
     assert batched.estimator is pipeline
     assert batched.best_estimator_.memory is None
     assert pipeline.memory is None
+
+
+def test_transformers_that_no_file_can_hold_work_as_well(data):
+    double = FunctionTransformer(lambda X: 2 * X)
+    grid = {"moeregressor__learning_rate": [0.003, 0.03]}
+    assert_same(*both(make_pipeline(double, make("shallow", max_epochs=5)), grid, data))
 
 
 def test_candidates_may_change_transformers(data):

@@ -102,6 +102,8 @@ FLOORS = [
     },
     {
         "estimators._blocks",
+        "estimators._chunks",
+        "estimators._nested",
         "estimators._surgery",
         "estimators._views",
         "estimators._saving",

@@ -49,3 +49,10 @@ def test_errors_of_experts_are_those_of_the_rows_that_they_answer(kind, layer, r
         error_by_region(moe, X, X[:, 0], layer=9)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         error_by_region(moe, X, X[:, 0], np.zeros(N - 1))
+
+
+def test_targets_of_another_shape_are_refused(random):
+    X = random.normal(size=(40, 2))
+    moe = make("shallow").fit(X, X[:, 0])
+    with pytest.raises(ValueError, match=r"y must be of the shape \(40,\) of the predictions"):
+        error_by_region(moe, X, X)

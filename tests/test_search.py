@@ -148,6 +148,18 @@ def test_curve_is_cross_validation_for_each_number(problem):
         assert np.array_equal(curve.test_scores[i], expected["test_score"])
 
 
+def test_curve_shuffles_for_any_integer_and_has_one_score(problem):
+    X, y = (part[np.argsort(problem[1])] for part in problem)
+    moe = MoERegressor(solver="ridge", hidden_dim=4, random_state=0)
+    one, other = (
+        experts_curve(moe, X, y, n_experts=(1, 2), cv=cv, random_state=0)
+        for cv in (3, np.int64(3))
+    )
+    np.testing.assert_array_equal(one.test_scores, other.test_scores)
+    with pytest.raises(ValueError, match="scoring must be a single one"):
+        experts_curve(moe, X, y, scoring=["r2", "max_error"])
+
+
 def test_curve_of_a_pipeline_leaves_it_as_it_was(problem):
     pipeline = make_pipeline(StandardScaler(), MoERegressor(**QUICK, n_experts=5))
     scoring = "neg_mean_absolute_error"

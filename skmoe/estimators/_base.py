@@ -18,7 +18,6 @@ import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 
 from skmoe._callbacks import CallbackSupportMixin
 from skmoe._registry import Part
@@ -34,9 +33,11 @@ from skmoe.batches import Rows
 from skmoe.estimators import _auto, _closed_form, _second_order
 from skmoe.estimators._attempts import Attempt, first_good
 from skmoe.estimators._checkpoint import open_checkpoint
+from skmoe.estimators._chunks import ByChunks
 from skmoe.estimators._epochs import with_best_epochs
 from skmoe.estimators._exporting import Exporting
 from skmoe.estimators._glance import Glance
+from skmoe.estimators._nested import NestedSettings
 from skmoe.estimators._parameters import (
     CONSTRAINTS,
     PARTS,
@@ -64,6 +65,7 @@ from skmoe.training import train
 
 
 class BaseMoERegressor(
+    ByChunks,
     AfterFit,
     Saving,
     Exporting,
@@ -74,6 +76,7 @@ class BaseMoERegressor(
     CallbackSupportMixin,
     MultiOutputMixin,
     RegressorMixin,
+    NestedSettings,
     BaseEstimator,
     ABC,
 ):
@@ -129,37 +132,6 @@ class BaseMoERegressor(
             if not _auto.is_auto(self.n_experts):
                 _warn_of_dead_experts(self.expert_usage_, self.top_k)
             return self
-
-    @fit_context
-    def partial_fit(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> Self:
-        """Take one pass over a chunk of data, by gradient descent whatever the solver.
-
-        The first call fixes scaling and architecture; later ones go on from there with a
-        constant learning rate.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Features.
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets.
-        sample_weight : array-like of shape (n_samples,), optional
-            Weights.
-
-        Returns
-        -------
-        self : object
-            The estimator.
-        """
-        first = not hasattr(self, "_model")
-        X, y, weight, seen = check_rows(self, X, y, sample_weight, reset=first)
-        random = check_random_state(self.random_state)
-        with self._arithmetic(len(X)):
-            model, rows = self._start(X, y, weight, random, "adam", keep=True)
-            plan = replace(self._plan(len(X), model.net), max_epochs=1, scheduled=False)
-            result = self._train(model, rows, None, plan, random, keep=True)
-        model.net.to(_auto.predicted_dtype(self.dtype, X, model.device))
-        return self._finish(model, result, X, weight, seen, keep_optimizer=True)
 
     # Steps of fit, in order.
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
 
 from skmoe._registry import name_of
+from skmoe._validation import random_of
 from skmoe.checkpoint import Checkpoint, fingerprints
 from skmoe.upcycling import dense_net_of
 
@@ -41,7 +41,7 @@ def open_checkpoint(
     ValueError
         If the checkpoint is of another fit, or the parameters cannot be compared.
     """
-    random = check_random_state(estimator.random_state)
+    random = random_of(estimator.random_state)
     place = estimator.checkpoint
     if place is None:
         return None, random
@@ -56,11 +56,9 @@ def open_checkpoint(
     checkpoint = Checkpoint(place, identity, random.get_state(legacy=False))
     if checkpoint.is_new:
         return checkpoint, random
-    # Of the user's own generator the fit takes what it took for the first time; the global
-    # one is nobody's.
-    again = check_random_state(0) if estimator.random_state is None else random
-    again.set_state(checkpoint.random_state)
-    return checkpoint, again
+    # Also the user's own generator then moves as it did for the first time.
+    random.set_state(checkpoint.random_state)
+    return checkpoint, random
 
 
 def _told(estimator: BaseEstimator) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from skmoe._validation import (
     positive,
 )
 from skmoe.initialization import INITS
+from skmoe.model import FittedModel
 from skmoe.nn.base import Network
 from skmoe.nn.embeddings import EMBEDDINGS
 from skmoe.nn.experts import EXPERTS
@@ -115,6 +116,17 @@ def check_is_distribution(network: Network) -> None:
         )
 
 
+def check_same_loss(loss: Any, model: FittedModel) -> None:
+    """Refuse to go on from a model that tells another kind of thing than this loss judges."""
+    n_outputs = getattr(LOSSES.resolve(loss)[0], "outputs_per_target", 1)
+    if (n_outputs > 1) != model.is_distribution:
+        told = "distributions" if model.is_distribution else "values"
+        raise ValueError(
+            f"loss must be of the kind that the model was fitted with, which predicts {told}. "
+            f"Got loss={loss!r}: fit anew, with warm_start=False."
+        )
+
+
 ROUTING = """
 top_k : int, None or "auto", default="auto"
     Experts asked for each sample. None asks all (a soft mixture), "auto" all of up to
@@ -198,7 +210,8 @@ solver : {{"auto", "adam", "ridge", "adam+ridge", "adam+lbfgs"}}, default="auto"
     choose their penalty by the validation rows, without them by generalised
     cross-validation, and need squared errors and experts that end in a linear map.
     "adam+lbfgs" goes on with up to 300 iterations of L-BFGS on all weights, on up to 16,384
-    rows: for targets with little noise, and small tables; it takes several times as long.
+    rows: for targets with little noise, and small tables. On thousands of rows it takes several
+    times as long, on hundreds some ten times.
 learning_rate : float, default={learning_rate}
     Largest step of AdamW. It rises over the first 5 % of the steps, then falls to zero along
     half a cosine. "auto", for deep mixtures only, is 5e-3, and 4e-2 for an ensemble.
@@ -214,13 +227,12 @@ max_epochs : int or "auto", default="auto"
     best number up to there.
 early_stopping : bool or "auto", default="auto"
     Whether rows are held out to choose the best epoch by. "auto" does so from 2,500 rows on,
-    with "gaussian_nll" from 500 where there is one net: they show besides how large the noise is.
-    With fewer,
-    all rows are learned from: of an ensemble of four or more, each member leaves some rows
-    out, and the best epoch is that with the smallest error of members on rows that they have
-    not seen; another net is first trained without one fifth of the rows, and without another,
-    and then with all of them for as many epochs as were best for those left out, unless
-    `max_epochs` is given. Not used if `fit` is given validation rows.
+    one net with "gaussian_nll" from 500, where they show besides how large the noise is. With
+    fewer, all rows are learned from: of an ensemble of four or more, each member leaves some
+    rows out, and the best epoch is that with the smallest error of members on rows that they
+    have not seen; another net is first trained without one fifth of the rows, and without
+    another, and then with all of them for as many epochs as were best for those left out,
+    unless `max_epochs` is given. Not used if `fit` is given validation rows.
 validation_fraction : float, default=0.1
     Share of the rows to hold out.
 n_iter_no_change : int or None, default=None

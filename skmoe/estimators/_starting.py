@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
+from skmoe._registry import own_copy
 from skmoe._validation import check_outputs
 from skmoe.batches import Rows
 from skmoe.estimators import _auto
-from skmoe.estimators._parameters import check_is_distribution
+from skmoe.estimators._parameters import check_is_distribution, check_same_loss
 from skmoe.initialization import INITS, with_bins
 from skmoe.model import Architecture, FittedModel
 from skmoe.scaling import Scaling
@@ -51,6 +52,7 @@ class Starting(ABC):
         dtype = _auto.trained_dtype(self.dtype, len(X), device)
         if keep and hasattr(self, "_model"):
             check_outputs(y, len(self._model.y_scaling.center))
+            check_same_loss(self.loss, self._model)
             net = copy.deepcopy(self._model.net).to(device, dtype)
             model = replace(self._model, net=net)
             return model, model.rows(X, y, weight)
@@ -62,7 +64,8 @@ class Starting(ABC):
         dense = dense_net_of(self.init) if isinstance(self.init, BaseEstimator) else None
         if dense is not None:
             arguments |= dense.arguments()
-        architecture = Architecture(name, arguments)
+        own = {key: own_copy(value) for key, value in arguments.items()}
+        architecture = Architecture(name, own)
         net = architecture.build(torch.Generator().manual_seed(seed)).to(device, dtype)
         if axes is not None:
             net.set_axes(*map(torch.as_tensor, axes))

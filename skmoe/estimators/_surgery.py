@@ -8,7 +8,6 @@ from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_random_state
 
 from skmoe import surgery
 from skmoe._registry import did_you_mean
@@ -18,7 +17,9 @@ from skmoe._validation import (
     check_is_fitted,
     check_outputs,
     check_rows,
+    random_of,
 )
+from skmoe.estimators._parameters import check_same_loss
 from skmoe.model import FittedModel
 from skmoe.nn.adapters import AdaptedNetwork
 from skmoe.nn.base import Network
@@ -43,6 +44,7 @@ OF_AFTER_FIT = (
 class AfterFit:
     """`fine_tune` and `compress`, of an estimator with these steps of a fit."""
 
+    loss: Any
     random_state: Any
     _model: FittedModel
     _arithmetic: Callable[[int], AbstractContextManager[None]]
@@ -126,10 +128,13 @@ class AfterFit:
         check_is_fitted(self)
         _check_name("method", method, METHODS)
         _check_name("score", score, SCORES)
+        if adapters is not None and method != "adapters":
+            raise ValueError(f"adapters needs method='adapters'. Got method={method!r}.")
         threshold = check_number("threshold", threshold, largest=1, open_=True)
         X, y, weight, seen = check_rows(self, X, y, sample_weight, reset=False)
         check_outputs(y, len(self._model.y_scaling.center))
-        random = check_random_state(self.random_state)
+        check_same_loss(self.loss, self._model)
+        random = random_of(self.random_state)
         given = X_val, y_val, sample_weight_val
         split = X, y, weight, given, seen, random, self._model.net.is_ensemble
         X, y, weight, held_out = self._with_validation(*split)
@@ -140,7 +145,7 @@ class AfterFit:
                 raise ValueError("method='adapters' needs a loss of predictions.")
             seed = int(random.randint(2**31 - 1))
             model = surgery.with_adapters(model, adapters or {}, seed)
-        scores = surgery.expert_scores(model, X, score)
+        scores = surgery.expert_scores(model, X, weight, score)
         chosen = surgery.experts_to_tune(scores, threshold)
         rows = model.rows(X, y, weight)
         held_out = None if held_out is None else model.rows(*held_out)

@@ -5,10 +5,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_random_state
 
 from skmoe._settings import check_integer
-from skmoe._validation import check_features, check_is_fitted
+from skmoe._validation import check_features, check_is_fitted, random_of
 from skmoe.distribution import Distribution, draw, moments
 from skmoe.model import FittedModel
 from skmoe.nn.base import Network
@@ -66,7 +65,7 @@ class Views(ABC):
         """
         n_draws = check_integer("n_samples", n_samples)
         model, X = self._ready(X)
-        random = check_random_state(random_state)
+        random = random_of(random_state)
         drawn = draw(self._distribution(model, X), n_draws, random)
         return drawn[..., 0] if self._y_ndim == 1 else drawn
 
@@ -150,8 +149,8 @@ class Views(ABC):
     def _distribution(self, model: FittedModel, X: Any) -> Distribution:
         if not model.is_distribution:
             raise ValueError(
-                "The predicted distribution is known with loss='gaussian_nll' only. "
-                f"Got loss={self.loss!r}."
+                "The predicted distribution is known of models that were fitted with "
+                "loss='gaussian_nll' only. Got one that was fitted with another loss."
             )
         return model.distribution(X)
 

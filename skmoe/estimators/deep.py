@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -234,7 +235,7 @@ class DeepMoERegressor(BaseMoERegressor):
             return np.stack(arrays)
         if layer is None:
             return arrays
-        if layer not in range(len(arrays)):
+        if not isinstance(layer, Integral) or layer not in range(len(arrays)):
             raise ValueError(f"layer must be in [0, {len(arrays) - 1}]. Got {layer!r}.")
         return arrays[layer]
 

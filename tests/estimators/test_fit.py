@@ -357,6 +357,16 @@ def test_a_callback_may_end_the_fit(problem):
     assert moe.n_iter_ < 10
 
 
+class _Inheriting(EarlyStopping):
+    def on_epoch_end(self, net, **kwargs):
+        super().on_epoch_end(net, **kwargs)
+
+
+def test_what_a_callback_inherits_may_end_the_fit(problem):
+    stop = _Inheriting(monitor="train_loss", patience=2, threshold=10.0)
+    assert make("shallow", callbacks=[stop], max_epochs=50).fit(*problem).n_iter_ < 10
+
+
 class _Interrupt(Callback):
     """Ctrl-C in the middle of a batch of the fourth epoch."""
 
