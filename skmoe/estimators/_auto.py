@@ -359,9 +359,13 @@ def trained_dtype(setting: str, n_rows: int, chosen_device: torch.device) -> tor
     return torch.float64 if few or setting == "float64" else torch.float32
 
 
-def predicted_dtype(setting: str, X: np.ndarray, chosen_device: torch.device) -> torch.dtype:
-    """To predict in: float64 for small float64 data on the CPU, where a row's prediction then
-    does not depend on the rows beside it; else float32, unless float64 was asked for."""
-    few = len(X) <= MAX_ROWS_PREDICTED_IN_FLOAT64 and chosen_device.type == "cpu"
-    precise = setting == "float64" or (few and X.dtype == np.float64)
+def predicted_dtype(
+    setting: str, X: np.ndarray, chosen_device: torch.device, is_trained: bool = True
+) -> torch.dtype:
+    """To predict in: float64 for float64 data on the CPU where there are few rows, or nothing
+    was trained, as maps of a closed form may be so large that float32 tells a row's prediction
+    from that among others by a thousandth; else float32, unless float64 was asked for."""
+    may_be = chosen_device.type == "cpu" and X.dtype == np.float64
+    few = len(X) <= MAX_ROWS_PREDICTED_IN_FLOAT64
+    precise = setting == "float64" or (may_be and (few or not is_trained))
     return torch.float64 if precise else torch.float32

@@ -265,7 +265,8 @@ dtype : {{"auto", "float32", "float64", "tf32"}}, default="auto"
     products are in TF32 while a fit runs on a CUDA GPU: numbers keep 10 of 23 binary places,
     and large products take a fraction of the time. On the CPU, at most 256 rows
     are learned in float64 whatever it is, so that a weight of 2 is a row twice to 1e-7; and
-    after at most 1,000 rows of float64, predictions are computed in float64.
+    after at most 1,000 rows of float64, or a closed form without training, predictions are
+    computed in float64.
 random_state : int, RandomState instance or None, default=None
     Seed of initial weights, validation split, batches and noise. torch's and numpy's global
     generators are neither used nor moved.

@@ -183,3 +183,11 @@ def test_second_order_finish_lowers_the_training_loss(kind):
     assert last["lbfgs_loss"] < 0.5 * last["lbfgs_loss_before"]
     assert polished.score(X, y) > plain.score(X, y)
     assert len(polished.history_) == len(plain.history_) == 40
+
+
+@pytest.mark.parametrize("solver", ["ridge", "auto"])
+def test_closed_forms_predict_each_row_as_among_others(solver):
+    X, y = make_manifold_regression(1500, n_features=10, target="smooth", random_state=0)
+    moe = MoERegressor(solver=solver, random_state=0).fit(X, y)
+    one_by_one = np.concatenate([moe.predict(X[row : row + 1]) for row in range(40)])
+    np.testing.assert_allclose(one_by_one, moe.predict(X)[:40], rtol=0, atol=1e-10 * y.std())
