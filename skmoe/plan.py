@@ -49,6 +49,11 @@ class TrainingResult:
     optimizer_state: dict[str, Any] = field(repr=False)
     interrupted: bool = False
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether there was any gradient descent."""
+        return any("learning_rate" in epoch for epoch in self.history)
+
 
 def is_due(shares: Sequence[float], done: int, in_all: int) -> bool:
     """Whether one of these shares of all epochs is done just now: for `before_epoch`."""

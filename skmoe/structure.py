@@ -110,8 +110,10 @@ def find_blocks(network: Network, rows: Rows, seed: int) -> Blocks | None:
     U = X @ axes_DA
     center_A = np.average(U, axis=0, weights=weight)
     # u = A' x has the inverse x = pinv(A)' u within the span of the data.
-    G = gradients(network, x) @ np.linalg.pinv(axes_DA).T
-    coherence_AA = coherence(U, G, weight)
+    slopes_NOD = gradients(network, x)
+    n_rows, n_outputs, n_inputs = slopes_NOD.shape
+    G = slopes_NOD.reshape(-1, n_inputs) @ np.linalg.pinv(axes_DA).T
+    coherence_AA = coherence(U, G.reshape(n_rows, n_outputs, -1), weight)
     groups = group_axes(coherence_AA)
     return None if groups is None else Blocks(axes_DA, center_A, groups, coherence_AA)
 

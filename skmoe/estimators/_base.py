@@ -126,8 +126,7 @@ class BaseMoERegressor(
             model, result = self._solve(X, y, weight, held_out, random, checkpoint)
             if checkpoint is not None and not result.interrupted:
                 checkpoint.finish()
-            is_trained = any("learning_rate" in epoch for epoch in result.history)
-            model.net.to(_auto.predicted_dtype(self.dtype, X, model.device, is_trained))
+            model.net.to(_auto.predicted_dtype(self.dtype, X, model.device, result.is_trained))
             out_of_date = () if goes_on else OF_AFTER_FIT
             self._finish(model, result, X, weight, seen, self.warm_start, out_of_date)
             if not _auto.is_auto(self.n_experts):

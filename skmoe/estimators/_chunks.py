@@ -74,16 +74,13 @@ class ByChunks:
 
 
 def _warn_of_constants(model: FittedModel) -> None:
-    """Say what a first chunk without variation decides for all that follow."""
-    columns = [
-        f"{n} of {len(scaling.scale)} {name}"
-        for name, scaling in (("features", model.x_scaling), ("targets", model.y_scaling))
-        if (n := int((scaling.scale == 0).sum()))
-    ]
-    if columns:
+    """Say so if a first chunk without variation leaves nothing to learn from later ones."""
+    scales = {"targets": model.y_scaling.scale, "features": model.x_scaling.scale}
+    constant = [name for name, scale in scales.items() if not scale.any()]
+    if constant:
         warnings.warn(
-            f"In the first chunk, {' and '.join(columns)} are constant, which later chunks "
-            "cannot change: the scaling stays. Start with a chunk in which all of them vary.",
+            f"In the first chunk, all {' and '.join(constant)} are constant, so that nothing "
+            "is learned from later ones: the scaling stays. Start with a chunk that varies.",
             UserWarning,
             stacklevel=4,
         )
