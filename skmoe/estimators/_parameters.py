@@ -193,10 +193,10 @@ init : {inits} or "auto", part(...) or function, default="auto"
     for regions of a brief fit, three times, each time in one from those found before. With
     fewer experts than pieces, a "patch" gate gives pieces that touch to different ones. From
     there it trains for four tenths of the epochs, with borders placed by logistic regression
-    amid training, and also without regions; validation
-    rows choose between the two. Of one layer, it may be a fitted dense net as well, an
-    `MLPRegressor` with one hidden layer or a `MoERegressor` with one expert and no embedding:
-    all experts start as copies of it. Wrap it in scikit-learn's `FrozenEstimator` where the
+    amid training, and also without regions; validation rows choose between the two. Of one
+    layer, it may be a fitted dense net as well, an `MLPRegressor` with one hidden layer or a
+    `MoERegressor` with one expert and no embedding: all experts start as copies of it, in its
+    width and kind, without an embedding. Wrap it in scikit-learn's `FrozenEstimator` where the
     mixture is cloned, as in a search.
 solver : {{"auto", "adam", "ridge", "adam+ridge", "adam+lbfgs"}}, default="auto"
     "auto" is "adam+ridge" where that is possible, else "adam"; and "adam" for an ensemble.
@@ -239,7 +239,8 @@ n_iter_no_change : int or None, default=None
     Stop after so many epochs without a better validation loss. None runs all epochs, and
     still keeps the weights of the best one.
 warm_start : bool, default=False
-    Whether `fit` goes on from the last fit: same scaling, weights and optimiser state.
+    Whether `fit` goes on from the last fit: same scaling, weights and optimiser state, and the
+    sizes and parts of that network, whatever `n_experts` and others say by now.
 callbacks : list of skorch callbacks, default=None
     Called by the training loop, of each start in turn where several are tried (see `init`).
     Those that score (use `set_callbacks`) or save (use `checkpoint`) are refused.
