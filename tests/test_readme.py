@@ -57,7 +57,7 @@ def test_the_rank_that_is_claimed_is_that_of_the_results(medians):
     assert ranks.idxmin() == "DeepMoERegressor"
     first, second = sorted(ranks)[:2]
     said = " ".join(README.split())
-    assert "eight methods by their default parameters" in said
+    assert "eight methods by default parameters" in said
     assert f"{first:.1f}, before RealMLP with {second:.1f}" in said
     start = " ".join((ROOT / "docs" / "index.md").read_text(encoding="utf-8").split())
     assert "On eight real tables the best mean rank of eight methods" in start
