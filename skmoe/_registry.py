@@ -72,7 +72,7 @@ def own_copy(spec: Any) -> Any:
     """The same parts, which `set_params` on what the user has does not reach."""
     if isinstance(spec, Part):
         return Part(spec.name, **spec.settings)
-    return [own_copy(one) for one in spec] if isinstance(spec, list) else spec
+    return [own_copy(one) for one in spec] if isinstance(spec, list | tuple) else spec
 
 
 # How a part is given: by its name, by the name with settings, or as a class; experts of several

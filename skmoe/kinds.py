@@ -15,7 +15,7 @@ from skmoe.known_by_hand import common_shape, is_known
 from skmoe.nn.base import Network
 from skmoe.nn.networks import MoENetwork
 from skmoe.plan import TrainingPlan, TrainingResult
-from skmoe.precision import precision
+from skmoe.precision import asked_for
 
 
 @dataclass(eq=False)
@@ -36,7 +36,7 @@ class Request:
     """Its share of the time."""
     together: int = 1
     """How many were trained as one program."""
-    products: str = field(default_factory=precision)
+    products: str = field(default_factory=asked_for)
     """Precision of matrix products on a GPU, as the fit has set it."""
 
     @cached_property

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from skmoe.batches import Rows, spread
+from skmoe.batches import Rows
 from skmoe.distribution import Distribution, calibrating_factor
 from skmoe.nn.adapters import NETWORKS, AdaptedNetwork
 from skmoe.nn.base import Network, Step
@@ -172,7 +172,8 @@ class FittedModel:
 
     def usage(self, X: np.ndarray, weight: np.ndarray) -> list[NDArray[np.float64]]:
         """Share ``(E,)`` of the weight that each expert gets, for each layer, on some rows."""
-        some, counts = spread(X, USAGE_ROWS), spread(weight, USAGE_ROWS)
+        index = _from_all_over(len(X), USAGE_ROWS)
+        some, counts = X[index], weight[index]
         chunks = self._chunks(len(some))
         # Chunk by chunk: the weights of thousands of experts are many.
         gates = ((self.gates(some[chunk]), counts[chunk]) for chunk in chunks)
@@ -330,3 +331,12 @@ def _rows_of(
 ) -> Rows:
     parts = scaled, y_scaling.apply(y), weight / weight.mean()
     return Rows(*(torch.as_tensor(part, dtype=dtype, device=device) for part in parts))
+
+
+def _from_all_over(n_rows: int, most: int) -> Any:
+    """Rows, one at random of each of so many parts: evenly spaced ones may be of one kind."""
+    if n_rows <= most:
+        return slice(None)
+    edges = np.arange(most + 1) * n_rows // most
+    inside = np.random.RandomState(0).uniform(size=most)
+    return edges[:-1] + (inside * np.diff(edges)).astype(int)

@@ -18,6 +18,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -309,11 +310,10 @@ def _keep(target: Path, kept: Path) -> None:
     """Give the old file a second name, so that there is one under its own at any time."""
     link = kept.with_name(f".{kept.name[:64]}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
     try:
-        os.link(target, link)
-    except OSError:  # the file system has no links
-        os.replace(target, kept)
-        return
-    try:
+        try:
+            os.link(target, link)
+        except OSError:  # the file system has no links
+            shutil.copyfile(target, link)
         os.replace(link, kept)
     finally:
         link.unlink(missing_ok=True)  # there still if both were the same file

@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 import torch
 
@@ -11,6 +12,8 @@ from skmoe.batches import Rows
 _lock = threading.Lock()
 _depth = 0
 _before = ""
+# Whether the fit that runs has asked for TF32.
+_asked: ContextVar[bool] = ContextVar("_asked", default=False)
 
 
 @contextlib.contextmanager
@@ -20,44 +23,51 @@ def products_in(dtype: str) -> Iterator[None]:
     The setting is one for the process: the first fit in changes it, and the last one out
     restores it.
     """
-    global _depth, _before
     if dtype != "tf32":
         yield
         return
-    matmul = torch.backends.cuda.matmul
-    with _lock:
-        if _depth == 0:
-            _before = matmul.fp32_precision
-        matmul.fp32_precision = "tf32"
-        _depth += 1
+    asked = _asked.set(True)
+    _enter()
     try:
         yield
     finally:
-        with _lock:
-            _depth -= 1
-            if _depth == 0:
-                matmul.fp32_precision = _before
-
-
-def precision() -> str:
-    """That of float32 products on CUDA GPUs now."""
-    return torch.backends.cuda.matmul.fp32_precision
+        _leave()
+        _asked.reset(asked)
 
 
 @contextlib.contextmanager
-def products_as(setting: str) -> Iterator[None]:
-    """A context with the `precision` of another moment."""
-    before = precision()
-    _set_precision(setting)
+def products_of_others() -> Iterator[None]:
+    """A context in which a fit waits while others compute as they have asked."""
+    if not _asked.get():
+        yield
+        return
+    _leave()
     try:
         yield
     finally:
-        _set_precision(before)
+        _enter()
 
 
-def _set_precision(setting: str) -> None:
-    if precision() != setting:
-        torch.backends.cuda.matmul.fp32_precision = setting
+def asked_for() -> str:
+    """The `dtype` with which to enter `products_in` in the name of the fit that runs."""
+    return "tf32" if _asked.get() else "auto"
+
+
+def _enter() -> None:
+    global _depth, _before
+    matmul = torch.backends.cuda.matmul
+    with _lock:
+        if _depth == 0:
+            _before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
+        _depth += 1
+
+
+def _leave() -> None:
+    global _depth
+    with _lock:
+        _depth -= 1
+        if _depth == 0:
+            torch.backends.cuda.matmul.fp32_precision = _before
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from skmoe.kinds import Request, kind_of
 from skmoe.loop import DIVERGED_LOSS, VALIDATION_BATCH, Diverged, count_dead, looks_now
 from skmoe.objective import validation_loss
 from skmoe.plan import TrainingResult
-from skmoe.precision import products_as
+from skmoe.precision import products_in
 from skmoe.stacked_objective import can_be_taken
 from skmoe.stacked_steps import StackedSteps
 from skmoe.threads import threads
@@ -39,7 +39,7 @@ def train_requests(requests: Sequence[Request]) -> None:
     for group in groups.values():
         started = time.perf_counter()
         n_rows = sum(len(request.rows) for request in group)
-        with gradients(), threads(n_rows), products_as(group[0].products):
+        with gradients(), threads(n_rows), products_in(group[0].products):
             _train_group(group)
         for request in group:
             request.seconds = (time.perf_counter() - started) / len(group)

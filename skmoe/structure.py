@@ -176,7 +176,10 @@ def slopes(y: Tensor, z: Tensor) -> Tensor:
 
 
 def coherence(U: np.ndarray, G: np.ndarray, weight: np.ndarray) -> NDArray[np.float64]:
-    """Coherence ``(A, A)`` in coordinates U ``(n, A)`` of gradients G ``(n, O, A)``."""
+    """Coherence ``(A, A)`` in coordinates U ``(n, A)`` of gradients G ``(n, O, A)``.
+
+    Sums go over the outputs as well, each of which may see a factor in a direction of its own.
+    """
     n, n_axes = U.shape
     cells = min(CELLS, int(np.sqrt(n / ROWS_PER_CELL)))
     bins = np.argsort(np.argsort(U, axis=0, kind="stable"), axis=0) * cells // n
@@ -186,13 +189,15 @@ def coherence(U: np.ndarray, G: np.ndarray, weight: np.ndarray) -> NDArray[np.fl
     for i in range(n_axes):
         for j in range(i):
             cell = bins[:, i] * cells + bins[:, j]
-            squares_i, squares_j, products = (
-                np.bincount(cell, weight * values.sum(1))
-                for values in (G[..., i] ** 2, G[..., j] ** 2, G[..., i] * G[..., j])
-            )
-            whole = np.sqrt(squares_i * squares_j).sum()
+            whole = related = 0.0
+            for g_i, g_j in zip(G[..., i].T, G[..., j].T, strict=True):
+                squares_i, squares_j, products = (
+                    np.bincount(cell, weight * values) for values in (g_i**2, g_j**2, g_i * g_j)
+                )
+                whole += np.sqrt(squares_i * squares_j).sum()
+                related += np.abs(products).sum()
             if whole > 0:
-                result[i, j] = result[j, i] = np.abs(products).sum() / whole
+                result[i, j] = result[j, i] = related / whole
     return result
 
 

@@ -19,7 +19,7 @@ from joblib.parallel import ParallelBackendBase
 
 from skmoe.kinds import Request
 from skmoe.plan import TrainingResult
-from skmoe.precision import precision, products_as
+from skmoe.precision import products_of_others
 from skmoe.shared_work import SHARED, SharedWork
 from skmoe.side_by_side import train_requests
 from skmoe.training import TRAINER
@@ -82,7 +82,7 @@ class Fit(threading.Thread):
         """In place of `train_alone`: wait for the others."""
         request = self.request = Request(*arguments)
         started = time.perf_counter()
-        with _own_settings():
+        with _own_filters(), products_of_others():
             self._pause.release()
             self._turn.acquire()
         self.waited += time.perf_counter() - started
@@ -96,7 +96,7 @@ class Fit(threading.Thread):
 
     def go_on(self) -> None:
         """Run until the call ends or asks for training."""
-        with _own_settings():
+        with _own_filters():
             if self.ident is None:
                 self.start()
             self._turn.release()
@@ -111,14 +111,13 @@ class Fit(threading.Thread):
 
 
 @contextmanager
-def _own_settings() -> Iterator[None]:
-    """Find one's own settings again after others have run: they are those of the process.
+def _own_filters() -> Iterator[None]:
+    """Find one's own filters of warnings again after others have run.
 
     The user's are the same for all, but a fit may change them for a while.
     """
     filters = warnings.filters
-    with products_as(precision()):
-        yield
+    yield
     warnings.filters = filters
 
 

@@ -244,6 +244,29 @@ def test_the_old_file_survives_what_fails(tmp_path, monkeypatch, where, error):
     assert not leftovers(tmp_path)
 
 
+@pytest.mark.parametrize("has_links", [True, False])
+def test_the_old_file_is_kept_and_there_is_one_at_any_time(tmp_path, monkeypatch, has_links):
+    path, kept = tmp_path / "new", tmp_path / "old"
+    model_file.write(path, b"1", kept=kept)
+    assert not kept.exists()
+    replace, there = os.replace, []
+
+    def watched(*names):
+        there.append(path.exists())
+        replace(*names)
+
+    def fail(*names):
+        raise OSError
+
+    monkeypatch.setattr(os, "replace", watched)
+    if not has_links:
+        monkeypatch.setattr(os, "link", fail)
+    model_file.write(path, b"2", kept=kept)
+    assert (path.read_bytes(), kept.read_bytes()) == (b"2", b"1")
+    assert there == [True, True]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["new", "old"]
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"No such folder: '.*nowhere'"):
         write(tmp_path / "nowhere" / "model", b"good")

@@ -8,7 +8,10 @@ import torch
 from skorch.callbacks import Callback
 from small import make
 
-from skmoe.precision import products_in
+from skmoe.batched_search import BatchedGridSearchCV
+from skmoe.precision import products_in, products_of_others
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
 def now():
@@ -50,6 +53,44 @@ def test_it_stays_until_the_last_of_several_fits_is_done():
     assert now() == "tf32"
     leave.set()
     thread.join()
+    assert now() == before
+
+
+def test_others_compute_as_they_have_asked_while_a_fit_waits():
+    before = now()
+    with products_in("tf32"):
+        with products_of_others():
+            assert now() == before
+            with products_in("tf32"):
+                assert now() == "tf32"
+        assert now() == "tf32"
+    assert now() == before
+
+
+def test_a_search_beside_a_fit_in_another_thread_leaves_nothing_changed():
+    before = now()
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 2)), rng.normal(size=60)
+    started, leave = threading.Event(), threading.Event()
+
+    def fit():
+        with products_in("tf32"):
+            started.set()
+            leave.wait()
+
+    thread = threading.Thread(target=fit)
+    thread.start()
+    started.wait()
+
+    def score(estimator, X, y):
+        leave.set()
+        thread.join()
+        return estimator.score(X, y)
+
+    search = BatchedGridSearchCV(
+        make("shallow", max_epochs=2), {"n_experts": [2, 3]}, scoring=score, cv=2
+    )
+    search.fit(X, y)
     assert now() == before
 
 

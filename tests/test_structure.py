@@ -88,6 +88,24 @@ def test_outputs_that_cancel_each_other_have_the_same_coherence(n_outputs, gener
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+class Directions(nn.Module):
+    """Two outputs, which see each of two factors in directions of their own."""
+
+    def forward(self, x):
+        a, b, c, d = x.T
+        answers = [
+            (torch.cos(3 * a + sign * b) + torch.cos(3 * c + sign * d)).exp()
+            for sign in (-2, 2)
+        ]
+        return torch.stack(answers, -1), []
+
+
+def test_directions_of_outputs_do_not_cancel(generator):
+    U, _ = rotated_cube(generator)
+    G = gradients(Directions(), torch.from_numpy(U))
+    assert sorted(group_axes(coherence(U, G, np.ones(len(U))))) == [[0, 1], [2, 3]]
+
+
 def test_coherence_tells_axes_of_one_factor_from_others(generator):
     """In one factor the gradient's direction follows from its coordinates; else it varies."""
     U, _ = rotated_cube(generator)

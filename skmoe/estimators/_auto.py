@@ -367,5 +367,6 @@ def predicted_dtype(
     from that among others by a thousandth; else float32, unless float64 was asked for."""
     may_be = chosen_device.type == "cpu" and X.dtype == np.float64
     few = len(X) <= MAX_ROWS_PREDICTED_IN_FLOAT64
-    precise = setting == "float64" or (may_be and (few or not is_trained))
+    solved = setting == "auto" and not is_trained
+    precise = setting == "float64" or (may_be and (few or solved))
     return torch.float64 if precise else torch.float32

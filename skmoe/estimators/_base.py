@@ -44,6 +44,7 @@ from skmoe.estimators._parameters import (
     auxiliary_losses,
     check_gate_and_router,
     check_gates_can_learn,
+    check_goes_on,
 )
 from skmoe.estimators._pickling import Pickling
 from skmoe.estimators._saving import Saving
@@ -117,6 +118,8 @@ class BaseMoERegressor(
         """
         goes_on = self._goes_on()
         X, y, weight, seen = check_rows(self, X, y, sample_weight, reset=not goes_on)
+        if goes_on:
+            check_goes_on(self.loss, self._model, y)
         given = X_val, y_val, sample_weight_val
         checkpoint, random = open_checkpoint(self, self._warm_start(), X, y, weight, *given)
         ensemble = self._model.net.is_ensemble if goes_on else self._is_ensemble(len(X))

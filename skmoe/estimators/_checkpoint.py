@@ -14,6 +14,7 @@ from skmoe.upcycling import dense_net_of
 
 # They change nothing of what is learned.
 NOT_OF_THE_FIT = ("checkpoint", "verbose")
+PLAIN = (bool, int, float, str, type(None))
 
 
 def open_checkpoint(
@@ -78,11 +79,12 @@ def _told(estimator: BaseEstimator) -> dict[str, Any]:
 
 
 def _told_of(callback: Any) -> Any:
-    """Kind and settings of a callback, which may come with a name.
+    """Kind and plain settings of a callback, which may come with a name.
 
-    Settings are what it was made with, as far as it has kept that under the same names; other
-    attributes may change while it is told of a fit.
+    Settings are numbers and names that it was made with, as far as it has kept them under the
+    same names; all else may change while it is told of a fit, or be nothing to compare.
     """
     name, one = callback if isinstance(callback, tuple) else (None, callback)
     made_with = inspect.signature(type(one)).parameters
-    return name, name_of(type(one)), {k: v for k, v in vars(one).items() if k in made_with}
+    kept = {k: v for k, v in vars(one).items() if k in made_with and isinstance(v, PLAIN)}
+    return name, name_of(type(one)), kept

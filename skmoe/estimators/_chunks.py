@@ -10,21 +10,24 @@ from numpy.typing import ArrayLike
 
 from skmoe._validation import check_rows, fit_context, random_of
 from skmoe.estimators import _auto
+from skmoe.estimators._parameters import check_goes_on
 from skmoe.model import FittedModel
 from skmoe.plan import TrainingPlan, TrainingResult
 
-# Of the learning rate, where a fit has ended. At it, R^2 of six fitted models on new rows fell
-# by at most 0.015 in a call with a tenth of the rows; at a tenth of the rate, by up to 1.9; at
-# all of it, by up to 186.
-SMALLEST_RATE = 0.01
+# Shares of the learning rate, for chunks after a fit, which ended in small steps or was solved.
+# So R^2 of six models on new rows fell by at most 0.015 by a chunk of a tenth of the rows;
+# after closed forms, a tenth of the rate cost up to 1.9, and all of it up to 186.
+SHARE, SHARE_AFTER_CLOSED_FORM = 0.1, 0.01
 
 
 class ByChunks:
     """`partial_fit`, of an estimator with these steps of a fit."""
 
+    loss: Any
     random_state: Any
     dtype: str
     history_: list[dict[str, Any]]
+    _model: FittedModel
     _arithmetic: Callable[[int], AbstractContextManager[None]]
     _start: Callable[..., tuple[FittedModel, Any]]
     _plan: Callable[..., TrainingPlan]
@@ -36,9 +39,9 @@ class ByChunks:
         """Take one pass over a chunk of data, by gradient descent whatever the solver.
 
         The first call fixes scaling and architecture; later ones go on from there with a
-        constant learning rate. It is that which the last call ended with, between a hundredth
-        of `learning_rate` and all of it: a `fit` ends in small steps or a closed form, which
-        larger steps would undo.
+        constant learning rate. After a `fit`, which ended in small steps, it is a tenth of
+        `learning_rate`, and a hundredth where last maps were solved for in closed form: larger
+        steps would undo it.
 
         Parameters
         ----------
@@ -56,21 +59,32 @@ class ByChunks:
         """
         first = not hasattr(self, "_model")
         X, y, weight, seen = check_rows(self, X, y, sample_weight, reset=first)
+        if not first:
+            check_goes_on(self.loss, self._model, y)
         random = random_of(self.random_state)
         with self._arithmetic(len(X)):
             model, rows = self._start(X, y, weight, random, "adam", keep=True)
-            plan = replace(self._plan(len(X), model.net), max_epochs=1, scheduled=False)
             if first:
                 _warn_of_constants(model)
+                dtype = _auto.predicted_dtype(self.dtype, X, model.device)
             else:
-                plan = replace(plan, learning_rate=self._rate_to_go_on_with(plan))
+                dtype = self._model.dtype
+            share = 1.0 if first else _share_of_rate(self.history_)
+            plan = self._plan(len(X), model.net)
+            rate = share * plan.learning_rate
+            plan = replace(plan, learning_rate=rate, max_epochs=1, scheduled=False)
             result = self._train(model, rows, None, plan, random, keep=True)
-        model.net.to(_auto.predicted_dtype(self.dtype, X, model.device))
+        model.net.to(dtype)
+        for epoch in result.history:
+            epoch["rate_share"] = share
         return self._finish(model, result, X, weight, seen, keep_optimizer=True)
 
-    def _rate_to_go_on_with(self, plan: TrainingPlan) -> float:
-        last = self.history_[-1].get("learning_rate", 0.0) if self.history_ else 0.0
-        return min(max(last, SMALLEST_RATE * plan.learning_rate), plan.learning_rate)
+
+def _share_of_rate(history: list[dict[str, Any]]) -> float:
+    """That of the last chunk, or what a fit bears."""
+    last = history[-1] if history else {}
+    after_fit = SHARE_AFTER_CLOSED_FORM if "ridge_alpha" in last or not last else SHARE
+    return last.get("rate_share", after_fit)
 
 
 def _warn_of_constants(model: FittedModel) -> None:

@@ -26,18 +26,19 @@ class NestedSettings(BaseEstimator):
             The estimator.
         """
         own = {name: value for name, value in params.items() if "__" not in name}
-        super().set_params(**own)
-        for name in params.keys() - own.keys():
+        nested = {name: value for name, value in params.items() if name not in own}
+        made = {}
+        for name in nested:
             parameter = name.partition("__")[0]
-            given = getattr(self, parameter, None)
+            given = own.get(parameter, getattr(self, parameter, None))
             if isinstance(given, str) and given in self._parts_of(parameter):
-                setattr(self, parameter, part(given))
+                made[parameter] = part(given)
             elif isinstance(given, str):
                 raise ValueError(
                     f"{name} is a setting of a part. Got {parameter}={given!r}, which names "
                     f"none: set {parameter} first."
                 )
-        nested = {name: value for name, value in params.items() if name not in own}
+        super().set_params(**own | made)
         return super().set_params(**nested)
 
     def _parts_of(self, parameter: str) -> set[str]:

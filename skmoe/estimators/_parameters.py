@@ -7,12 +7,15 @@ import os
 import textwrap
 from typing import Any
 
+import numpy as np
+
 from skmoe._registry import Part, Registry, name_of
 from skmoe._settings import check_number
 from skmoe._validation import (
     PartOf,
     PartsOf,
     at_least,
+    check_outputs,
     fraction,
     not_negative,
     one_of,
@@ -116,8 +119,9 @@ def check_is_distribution(network: Network) -> None:
         )
 
 
-def check_same_loss(loss: Any, model: FittedModel) -> None:
-    """Refuse to go on from a model that tells another kind of thing than this loss judges."""
+def check_goes_on(loss: Any, model: FittedModel, y: np.ndarray) -> None:
+    """Refuse to go on from a model of other outputs, or of another kind than the loss."""
+    check_outputs(y, len(model.y_scaling.center))
     n_outputs = getattr(LOSSES.resolve(loss)[0], "outputs_per_target", 1)
     if (n_outputs > 1) != model.is_distribution:
         told = "distributions" if model.is_distribution else "values"
@@ -266,8 +270,8 @@ dtype : {{"auto", "float32", "float64", "tf32"}}, default="auto"
     products are in TF32 while a fit runs on a CUDA GPU: numbers keep 10 of 23 binary places,
     and large products take a fraction of the time. On the CPU, at most 256 rows
     are learned in float64 whatever it is, so that a weight of 2 is a row twice to 1e-7; and
-    after at most 1,000 rows of float64, or a closed form without training, predictions are
-    computed in float64.
+    after at most 1,000 rows of float64, or with "auto" after a closed form without training,
+    predictions are computed in float64.
 random_state : int, RandomState instance or None, default=None
     Seed of initial weights, validation split, batches and noise. torch's and numpy's global
     generators are neither used nor moved.
@@ -293,7 +297,8 @@ history_ : list of dict
     After a closed-form solve, the last one has `ridge_alpha`, `ridge_score_before`,
     `ridge_score` (mean squared error on validation rows, or of generalised
     cross-validation), `ridge_residual` of the equations and `ridge_seconds`; after L-BFGS
-    `lbfgs_iterations`, `lbfgs_loss_before`, `lbfgs_loss` and `lbfgs_seconds`.
+    `lbfgs_iterations`, `lbfgs_loss_before`, `lbfgs_loss` and `lbfgs_seconds`; of a chunk of
+    `partial_fit` `rate_share`, its share of the learning rate.
 best_loss_ : float
     Smallest validation loss, or training loss without validation rows.
 n_features_in_ : int

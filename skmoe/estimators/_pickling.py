@@ -27,7 +27,9 @@ class Pickling(BaseEstimator):
         state = with_parts(state)
         _warn_of_other_version(type(self).__name__, state.pop(VERSION, None))
         if "_model" in state:
-            state["_model"] = FittedModel.from_arrays(state["_model"], _place(state["device"]))
+            state["_model"] = FittedModel.from_arrays(
+                state["_model"], _place(str(state["device"]))
+            )
         super().__setstate__(state)
 
 

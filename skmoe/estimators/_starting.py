@@ -10,10 +10,9 @@ import torch
 from sklearn.base import BaseEstimator
 
 from skmoe._registry import own_copy
-from skmoe._validation import check_outputs
 from skmoe.batches import Rows
 from skmoe.estimators import _auto
-from skmoe.estimators._parameters import check_is_distribution, check_same_loss
+from skmoe.estimators._parameters import check_is_distribution
 from skmoe.initialization import INITS, with_bins
 from skmoe.model import Architecture, FittedModel
 from skmoe.scaling import Scaling
@@ -51,8 +50,6 @@ class Starting(ABC):
         device = _auto.device(self.device, len(X))
         dtype = _auto.trained_dtype(self.dtype, len(X), device)
         if keep and hasattr(self, "_model"):
-            check_outputs(y, len(self._model.y_scaling.center))
-            check_same_loss(self.loss, self._model)
             net = copy.deepcopy(self._model.net).to(device, dtype)
             model = replace(self._model, net=net)
             return model, model.rows(X, y, weight)

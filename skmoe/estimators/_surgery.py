@@ -15,11 +15,10 @@ from skmoe._settings import check_integer, check_number
 from skmoe._validation import (
     check_features,
     check_is_fitted,
-    check_outputs,
     check_rows,
     random_of,
 )
-from skmoe.estimators._parameters import check_same_loss
+from skmoe.estimators._parameters import check_goes_on
 from skmoe.model import FittedModel
 from skmoe.nn.adapters import AdaptedNetwork
 from skmoe.nn.base import Network
@@ -132,8 +131,7 @@ class AfterFit:
             raise ValueError(f"adapters needs method='adapters'. Got method={method!r}.")
         threshold = check_number("threshold", threshold, largest=1, open_=True)
         X, y, weight, seen = check_rows(self, X, y, sample_weight, reset=False)
-        check_outputs(y, len(self._model.y_scaling.center))
-        check_same_loss(self.loss, self._model)
+        check_goes_on(self.loss, self._model, y)
         random = random_of(self.random_state)
         given = X_val, y_val, sample_weight_val
         split = X, y, weight, given, seen, random, self._model.net.is_ensemble

@@ -56,11 +56,11 @@ class Router(nn.Module, ABC):
         Experts kept per sample. None asks all of them.
     renormalize : bool or None, default=None
         Whether the weights of the kept experts, or of all if all are asked, are scaled to sum
-        to one. None: yes for
-        ``top_k >= 2``, no for ``top_k = 1``, where the weight then is the chosen expert's
-        score among all (the form of the Switch transformer). Renormalised, that weight is
-        exactly 1, as in Wang & E (2025), eq. (1) with K = 1: right for hand-set weights,
-        but its gradient is zero, so the gate cannot learn.
+        to one. None: yes for ``top_k >= 2``, no where all are asked, and no for ``top_k = 1``,
+        where the weight then is the chosen expert's score among all (the form of the Switch
+        transformer). Renormalised, that weight is exactly 1, as in Wang & E (2025), eq. (1)
+        with K = 1: right for hand-set weights, but its gradient is zero, so the gate cannot
+        learn.
     """
 
     sums_to_one = True  # whether `scores` sum to one over the experts
@@ -70,7 +70,7 @@ class Router(nn.Module, ABC):
     def __init__(self, top_k: int | None = None, *, renormalize: bool | None = None):
         super().__init__()
         self.top_k = top_k
-        self.renormalize = top_k != 1 if renormalize is None else renormalize
+        self.renormalize = top_k not in (None, 1) if renormalize is None else renormalize
 
     def prepare(self, n_blocks: int, n_experts: int) -> None:
         """Check settings against these numbers and make buffers, once, in a new layer."""

@@ -177,7 +177,8 @@ def importance(routing: Routing, sample_weight_T: Tensor) -> Tensor:
     scores_BE = torch.einsum("bte,t->be", routing.scores_BTE, sample_weight_T)
     mean_B1 = scores_BE.mean(-1, keepdim=True)
     # Of scores that are all zero, as below a threshold, there is nothing to balance.
-    return (scores_BE / mean_B1.clamp_min(TINY) - 1).square().mean()
+    shares_BE = torch.where(mean_B1 > 0, scores_BE / mean_B1.clamp_min(TINY), 1.0)
+    return (shares_BE - 1).square().mean()
 
 
 def z(routing: Routing, sample_weight_T: Tensor) -> Tensor:

@@ -196,6 +196,25 @@ def test_callbacks_with_other_settings_are_refused(problem, tmp_path):
         fit(3)
 
 
+class Recorder(Callback):
+    """Keeps what can neither be compared nor stored, and changes."""
+
+    def __init__(self, losses, stream):
+        self.losses, self.stream = losses, stream
+
+    def on_epoch_end(self, net, **kwargs):
+        self.losses.append(net.history[-1]["train_loss"])
+
+
+def test_callbacks_may_hold_anything(problem, tmp_path):
+    recorder = Recorder([], sys.stdout)
+    quiet = EarlyStopping("train_loss", patience=99, sink=lambda text: None)
+    moe = make("shallow", checkpoint=tmp_path / "fit", callbacks=[recorder, quiet])
+    first = outcome(moe.fit(*problem))
+    assert len(recorder.losses) == moe.n_iter_
+    assert outcome(moe.fit(*problem)) == first
+
+
 def test_the_users_generator_moves_as_it_did_for_the_first_time(problem, tmp_path):
     draws = []
     for _ in range(2):

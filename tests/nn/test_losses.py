@@ -258,7 +258,7 @@ def test_importance_of_nothing_is_a_number_with_a_finite_gradient():
         ROUTERS.build(part("sigmoid", threshold=0.9), None)(logits), torch.ones(5)
     )
     loss.backward()
-    assert loss.isfinite()
+    assert loss == 0
     assert logits.grad.isfinite().all()
 
 
