@@ -9,7 +9,7 @@ for task, own in table.groupby("task", sort=False):
     line = own.groupby("n_experts").nrmse.median()
     ax.plot(line.index, line, marker="o", label=task)
 numbers = sorted(table.n_experts.unique())
-ax.set(xscale="log", ylim=(0, None), xlabel="experts", ylabel="NRMSE, one seed")
+ax.set(xscale="log", ylim=(0, None), xlabel="experts", ylabel="NRMSE, one to five seeds")
 ax.set_xticks(numbers, [f"{number:g}" for number in numbers])
 ax.minorticks_off()
 ax.grid(alpha=0.3)
