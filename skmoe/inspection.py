@@ -25,8 +25,6 @@ from skmoe.region_errors import RegionErrors, error_by_region
 from skmoe.response import ExpertResponse, expert_response
 from skmoe.voronoi import voronoi_loss
 
-TINY = 1e-30
-
 __all__ = [
     "ExpertResponse",
     "Explanation",
@@ -84,7 +82,7 @@ def expert_usage(
     weight = check_weight(sample_weight, layers[0])
     totals = [weight @ layer for layer in layers]
     usage: NDArray[np.float64] = _like(
-        gates, np.stack([total / max(total.sum(), TINY) for total in totals])
+        gates, np.stack([total / max(total.sum(), np.finfo(float).tiny) for total in totals])
     )
     return usage
 

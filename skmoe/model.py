@@ -35,7 +35,6 @@ CUDA_CHUNK = 65536
 SCALED_AT_ONCE = 2**20
 # Rows on which the usage of experts is measured.
 USAGE_ROWS = 10_000
-TINY = 1e-30
 
 
 @dataclass(frozen=True)
@@ -179,7 +178,8 @@ class FittedModel:
         gates = ((self.gates(some[chunk]), counts[chunk]) for chunk in chunks)
         sums = zip(*([c @ w for w in layers] for layers, c in gates), strict=True)
         totals = [np.sum(layer, axis=0) for layer in sums]
-        return [total / max(total.sum(), TINY) for total in totals]  # nobody may be asked
+        # The smallest number in place of 0: nobody may be asked.
+        return [total / max(total.sum(), np.finfo(float).tiny) for total in totals]
 
     def experts(self, X: np.ndarray) -> list[NDArray[np.float64]]:
         """What each expert says, ``(n, E, O)`` for each layer, in the network's units."""

@@ -6,7 +6,6 @@ ask, and `only_experts_learn` keeps the others as they are, to the bit; or `with
 adapters around all that there is.
 """
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from torch import Tensor
 from skmoe._registry import Part, part
 from skmoe.batches import spread
 from skmoe.model import Architecture, FittedModel
-from skmoe.nn.adapters import NETWORKS, AdaptedNetwork
+from skmoe.nn.adapters import NETWORKS, AdaptedNetwork, check_same_settings
 from skmoe.nn.base import Network
 from skmoe.nn.base_experts import Experts
 from skmoe.nn.experts import MixedExperts
@@ -374,7 +373,7 @@ def with_adapters(model: FittedModel, settings: dict[str, Any], seed: int) -> Fi
         raise ValueError(f"adapters must not set {sorted(taken)}.")
     inside = model.architecture
     if isinstance(model.net, AdaptedNetwork):
-        _check_same_adapters(settings, inside.arguments)
+        check_same_settings(settings, inside.arguments)
         return model
     arguments = {
         **{name: inside.arguments[name] for name in ("n_inputs", "n_outputs")},
@@ -387,18 +386,6 @@ def with_adapters(model: FittedModel, settings: dict[str, Any], seed: int) -> Fi
     net = cast(AdaptedNetwork, net.to(model.device, model.dtype))
     net.base.load_state_dict(model.net.state_dict())
     return replace(model, architecture=architecture, net=net.eval())
-
-
-def _check_same_adapters(settings: dict[str, Any], there: dict[str, Any]) -> None:
-    """Refuse settings that adapters of an earlier call do not have."""
-    usual = inspect.signature(AdaptedNetwork).parameters
-    for name, value in settings.items():
-        has = there.get(name, usual[name].default)
-        if value != has:
-            raise ValueError(
-                f"adapters must be those of the first call, which go on learning: the model "
-                f"has {name}={has!r}. Got {name}={value!r}."
-            )
 
 
 def modules_at_rest(network: Network) -> list[torch.nn.Module]:

@@ -124,7 +124,6 @@ def upcycle(model: FittedModel, dense: DenseNet) -> None:
         dense.output_HO / scale,
         (dense.output_bias_O - y.center) / scale,
     )
-    *inner, output_EHO, bias_E1O = experts.stacked()
-    for tensor, values in zip((*inner, output_EHO, bias_E1O), copies, strict=True):
+    for tensor, values in zip(experts.stacked(), copies, strict=True):
         # Of a distribution, these are the means; deviations start as that of the target.
         tensor.zero_()[..., : values.shape[-1]] = torch.as_tensor(values)

@@ -39,21 +39,30 @@ def test_the_setting_is_restored_also_after_an_error():
 
 def test_it_stays_until_the_last_of_several_fits_is_done():
     before = now()
+    with products_in("tf32"):
+        end = start_another_fit()
+    assert now() == "tf32"
+    end()
+    assert now() == before
+
+
+def start_another_fit():
+    """A fit in another thread that has asked for TF32, until what is returned is called."""
     inside, leave = threading.Event(), threading.Event()
 
-    def other():
+    def fit():
         with products_in("tf32"):
             inside.set()
             leave.wait()
 
-    thread = threading.Thread(target=other)
-    with products_in("tf32"):
-        thread.start()
-        inside.wait()
-    assert now() == "tf32"
-    leave.set()
-    thread.join()
-    assert now() == before
+    def end():
+        leave.set()
+        thread.join()
+
+    thread = threading.Thread(target=fit)
+    thread.start()
+    inside.wait()
+    return end
 
 
 def test_others_compute_as_they_have_asked_while_a_fit_waits():
@@ -71,20 +80,10 @@ def test_a_search_beside_a_fit_in_another_thread_leaves_nothing_changed():
     before = now()
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 2)), rng.normal(size=60)
-    started, leave = threading.Event(), threading.Event()
-
-    def fit():
-        with products_in("tf32"):
-            started.set()
-            leave.wait()
-
-    thread = threading.Thread(target=fit)
-    thread.start()
-    started.wait()
+    end = start_another_fit()
 
     def score(estimator, X, y):
-        leave.set()
-        thread.join()
+        end()
         return estimator.score(X, y)
 
     search = BatchedGridSearchCV(

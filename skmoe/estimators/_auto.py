@@ -9,7 +9,7 @@ import torch
 from skmoe._registry import Part, part
 from skmoe.nn.base import Network
 from skmoe.nn.experts import EXPERTS
-from skmoe.nn.losses import LOSSES
+from skmoe.nn.losses import outputs_per_target
 from skmoe.nn.routers import ROUTERS, SoftmaxRouter
 
 # Up to here one batch holds all rows: small fits are then exactly weight-equivalent.
@@ -195,11 +195,6 @@ def solver(setting: str, loss: str | Part) -> str:
 def predicts_a_value(loss: Any) -> bool:
     """Whether a loss judges predictions, and not a distribution."""
     return outputs_per_target(loss) == 1
-
-
-def outputs_per_target(loss: Any) -> int:
-    """How many outputs of a network a loss reads for each column of y."""
-    return getattr(LOSSES.resolve(loss)[0], "outputs_per_target", 1)
 
 
 def possible_solver(chosen: str, setting: str, network: Network) -> str:

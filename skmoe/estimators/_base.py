@@ -174,20 +174,9 @@ class BaseMoERegressor(
         ensemble: bool,
     ) -> Any:
         """Rows to learn from, and to judge by: those given for it, or some held out."""
-        if given[0] is None:
-            refuse_without_rows(given)
-            return self._hold_out(X, y, weight, random, ensemble)
-        return X, y, weight, check_validation_rows(self, seen, given, y.shape[1])
-
-    def _hold_out(
-        self,
-        X: np.ndarray,
-        y: np.ndarray,
-        weight: np.ndarray,
-        random: np.random.RandomState,
-        ensemble: bool,
-    ) -> Any:
-        """Split off validation rows if there is to be early stopping."""
+        if given[0] is not None:
+            return X, y, weight, check_validation_rows(self, seen, given, y.shape[1])
+        refuse_without_rows(given)
         if not _auto.early_stopping(self, len(X), ensemble) or len(X) < 2:
             return X, y, weight, None
         return hold_out(X, y, weight, self.validation_fraction, random)

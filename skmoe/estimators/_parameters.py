@@ -27,7 +27,7 @@ from skmoe.nn.base import Network
 from skmoe.nn.embeddings import EMBEDDINGS
 from skmoe.nn.experts import EXPERTS
 from skmoe.nn.gates import GATES
-from skmoe.nn.losses import LOSSES, build_auxiliary
+from skmoe.nn.losses import LOSSES, build_auxiliary, outputs_per_target
 from skmoe.nn.networks import MoENetwork
 from skmoe.nn.routers import ROUTERS
 from skmoe.objective import AuxiliaryLoss
@@ -122,8 +122,7 @@ def check_is_distribution(network: Network) -> None:
 def check_goes_on(loss: Any, model: FittedModel, y: np.ndarray) -> None:
     """Refuse to go on from a model of other outputs, or of another kind than the loss."""
     check_outputs(y, len(model.y_scaling.center))
-    n_outputs = getattr(LOSSES.resolve(loss)[0], "outputs_per_target", 1)
-    if (n_outputs > 1) != model.is_distribution:
+    if (outputs_per_target(loss) > 1) != model.is_distribution:
         told = "distributions" if model.is_distribution else "values"
         raise ValueError(
             f"loss must be of the kind that the model was fitted with, which predicts {told}. "

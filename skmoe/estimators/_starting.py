@@ -15,6 +15,7 @@ from skmoe.estimators import _auto
 from skmoe.estimators._parameters import check_is_distribution
 from skmoe.initialization import INITS, with_bins
 from skmoe.model import Architecture, FittedModel
+from skmoe.nn.losses import outputs_per_target
 from skmoe.scaling import Scaling
 from skmoe.shared_work import once
 from skmoe.upcycling import dense_net_of, upcycle
@@ -97,7 +98,7 @@ class Starting(ABC):
         n_seen = X.shape[1] if axes is None else axes[0].shape[1]
         arguments = {
             "n_inputs": X.shape[1],
-            "n_outputs": n_outputs * _auto.outputs_per_target(self.loss),
+            "n_outputs": n_outputs * outputs_per_target(self.loss),
             "n_shared_experts": self.n_shared_experts,
             "gate": self.gate,
             "router": self.router,

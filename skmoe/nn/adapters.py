@@ -6,6 +6,7 @@ et al., "MoA: Heterogeneous Mixture of Adapters", 2025, arXiv:2506.05928). b, B 
 zero, so that nothing changes at first.
 """
 
+import inspect
 from typing import Any
 
 import torch
@@ -102,6 +103,18 @@ class AdaptedNetwork(Network):
 
     def set_output_map(self, w_GFO: Tensor) -> None:
         raise NotImplementedError("Adapted networks are trained by gradient descent.")
+
+
+def check_same_settings(settings: dict[str, Any], there: dict[str, Any]) -> None:
+    """Refuse settings that adapters of an earlier call do not have."""
+    usual = inspect.signature(AdaptedNetwork).parameters
+    for name, value in settings.items():
+        has = there.get(name, usual[name].default)
+        if value != has:
+            raise ValueError(
+                f"adapters must be those of the first call, which go on learning: the model "
+                f"has {name}={has!r}. Got {name}={value!r}."
+            )
 
 
 NETWORKS = Registry("network", {**PLAIN_NETWORKS, "adapted": AdaptedNetwork})

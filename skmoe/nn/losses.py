@@ -22,7 +22,6 @@ from skmoe.nn.base_routers import Routing, largest
 
 # Of the standard deviations that a mixture tells, in units of that of the target.
 LARGEST_LOG_STD = 7.0
-TINY = 1e-30
 
 
 class FitLoss(nn.Module, ABC):
@@ -177,7 +176,8 @@ def importance(routing: Routing, sample_weight_T: Tensor) -> Tensor:
     scores_BE = torch.einsum("bte,t->be", routing.scores_BTE, sample_weight_T)
     mean_B1 = scores_BE.mean(-1, keepdim=True)
     # Of scores that are all zero, as below a threshold, there is nothing to balance.
-    shares_BE = torch.where(mean_B1 > 0, scores_BE / mean_B1.clamp_min(TINY), 1.0)
+    tiny = torch.finfo(mean_B1.dtype).tiny
+    shares_BE = torch.where(mean_B1 > 0, scores_BE / mean_B1.clamp_min(tiny), 1.0)
     return (shares_BE - 1).square().mean()
 
 
@@ -324,6 +324,11 @@ AUXILIARY_LOSSES = Registry(
         "group_sparsity": GroupSparsity,
     },
 )
+
+
+def outputs_per_target(loss: Spec) -> int:
+    """How many outputs of a network a loss reads for each column of y."""
+    return getattr(LOSSES.resolve(loss)[0], "outputs_per_target", 1)
 
 
 def build_auxiliary(spec: Spec) -> Callable[[Routing, Tensor], Tensor]:

@@ -5,6 +5,8 @@ import torch
 from routing import E, build, route
 from torch.testing import assert_close
 
+from skmoe.nn.base_routers import Router
+
 every_top_k = pytest.mark.parametrize("top_k", [None, *range(1, E + 1)])
 
 # Groups of experts
@@ -102,6 +104,27 @@ def test_a_row_may_ask_any_number_of_experts():
 def test_sigmoid_refuses_other_thresholds(threshold):
     with pytest.raises(ValueError, match="threshold must be a number of at least 0 and below"):
         build("sigmoid", threshold=threshold)
+
+
+@every_top_k
+def test_sigmoids_sum_to_one_where_they_are_to_however_many_are_asked(top_k, randn):
+    router = build("sigmoid", top_k, renormalize=True)
+    total = router(randn(2, 9, E)).dense_weights().sum(-1)
+    assert router.weights_sum_to_one
+    assert_close(total, torch.ones_like(total))
+
+
+def test_routers_of_ones_own_are_scaled_only_if_asked(randn):
+    class Own(Router):
+        sums_to_one = False
+
+        def scores(self, said_BTS):
+            return said_BTS.sigmoid()
+
+    said = randn(2, 9, E)
+    assert_close(Own()(said).weights_BTK, said.sigmoid())
+    total = Own(renormalize=True)(said).weights_BTK.sum(-1)
+    assert_close(total, torch.ones_like(total))
 
 
 # Balance by a bias

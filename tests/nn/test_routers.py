@@ -8,7 +8,7 @@ import torch
 from routing import E, build, route
 from torch.testing import assert_close
 
-from skmoe.nn.base_routers import Router, Routing, largest
+from skmoe.nn.base_routers import Routing, largest
 from skmoe.nn.routers import ROUTERS
 
 HAVE_OWN_TESTS = ("expert_choice", "hash")
@@ -48,27 +48,6 @@ def test_weights_sum_to_one_when_the_router_says_so(kind, top_k, randn):
     total = router(randn(2, 9, E)).dense_weights().sum(-1)
     says_so = router.weights_sum_to_one or (top_k == E and router.sums_to_one)
     assert says_so == torch.allclose(total, torch.ones_like(total))
-
-
-@every_top_k
-def test_sigmoids_sum_to_one_where_they_are_to_however_many_are_asked(top_k, randn):
-    router = build("sigmoid", top_k, renormalize=True)
-    total = router(randn(2, 9, E)).dense_weights().sum(-1)
-    assert router.weights_sum_to_one
-    assert_close(total, torch.ones_like(total))
-
-
-def test_routers_of_ones_own_are_scaled_only_if_asked(randn):
-    class Own(Router):
-        sums_to_one = False
-
-        def scores(self, said_BTS):
-            return said_BTS.sigmoid()
-
-    said = randn(2, 9, E)
-    assert_close(Own()(said).weights_BTK, said.sigmoid())
-    total = Own(renormalize=True)(said).weights_BTK.sum(-1)
-    assert_close(total, torch.ones_like(total))
 
 
 @normalizing
