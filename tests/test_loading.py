@@ -1,37 +1,25 @@
-"""Estimators come back from files to the bit, and nothing else comes out of a file."""
+"""Estimators come back from files to the bit."""
 
-import ast
 import copy
-import getpass
 import json
-import os
 import pickle
-import socket
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import golden
 import numpy as np
 import pandas as pd
 import pytest
 import skops.io
-import torch
+from saved import KINDS, QUICK, bytes_of, loader, quiet, small_model, small_problem
 from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch.callbacks import Callback
 from small import make
 
-import skmoe
-from benchmarks.reliability import bad_files, hostile_files
 from skmoe import (
     DeepMoERegressor,
-    ModelFileError,
     MoERegressor,
     inspect_model,
     load_model,
@@ -45,51 +33,31 @@ from skmoe.nn.experts import EXPERTS
 from skmoe.nn.gates import GATES
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.losses import AUXILIARY_LOSSES, LOSSES
-from skmoe.nn.networks import ARRANGEMENTS, MoENetwork
+from skmoe.nn.networks import ARRANGEMENTS
 from skmoe.nn.routers import ROUTERS
-from skmoe.stored_model import ARGUMENTS, _check_values
+from skmoe.stored_model import ARGUMENTS
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-]
-KINDS = ["shallow", "parallel", "stack", "ensemble"]
-QUICK = {"max_epochs": 3, "hidden_dim": 4}
+pytestmark = quiet
 
 
 @pytest.fixture(scope="module")
 def problem():
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(60, 3)) * [1.0, 50.0, 0.01] + [0.0, 300.0, 1.0]
-    return X, 40 + 7 * np.sin(X[:, 0]) + 0.05 * X[:, 1]
+    return small_problem()
 
 
 @pytest.fixture(scope="module")
-def small(problem):
-    """A model of some 3 KB."""
-    X, y = problem
-    return make("shallow", n_experts=2, expert="constant", solver="adam", max_epochs=2).fit(
-        X, y
-    )
+def small():
+    return small_model()
 
 
 @pytest.fixture(scope="module")
 def good(small, tmp_path_factory):
-    """The bytes of its file."""
-    path = tmp_path_factory.mktemp("good") / "model.skmoe"
-    small.save_model(path)
-    return path.read_bytes()
+    return bytes_of(small, tmp_path_factory.mktemp("good"))
 
 
 @pytest.fixture
 def loads(tmp_path):
-    """Load an estimator from bytes."""
-
-    def load(data, function=load_model):
-        path = tmp_path / "bytes.skmoe"
-        path.write_bytes(data)
-        return function(path)
-
-    return load
+    return loader(tmp_path)
 
 
 def assert_same(one, other):
@@ -342,339 +310,6 @@ def test_arguments_of_all_networks_are_known():
     assert known - {"generator"} == ARGUMENTS.keys()
 
 
-# Where
-
-
-def test_a_file_tells_nothing_about_the_machine(problem, tmp_path, monkeypatch):
-    X, y = problem
-    monkeypatch.chdir(tmp_path)
-    moe = make("shallow", max_epochs=2, device="cpu", checkpoint=tmp_path / "progress")
-    moe.fit(X, y).save_model("model.skmoe")
-    assert load_model("model.skmoe").checkpoint is None
-    data = Path("model.skmoe").read_bytes()
-    words = [os.getcwd(), str(Path.home()), socket.gethostname(), "cpu", "cuda", "device"]
-    words.append("progress")
-    if len(getpass.getuser()) > 3:
-        words.append(getpass.getuser())
-    assert not [word for word in words if word.encode() in data]
-
-
-def test_no_training_row_is_in_a_file(problem, tmp_path):
-    X, y = problem
-    make("shallow", **QUICK).fit(X, y).save_model(tmp_path / "model.skmoe")
-    data = (tmp_path / "model.skmoe").read_bytes()
-    assert not [row for row in X if row.tobytes() in data]
-    assert y[:2].tobytes() not in data
-
-
-def test_the_device_is_a_choice_of_who_loads(problem, tmp_path):
-    X, y = problem
-    make("shallow", max_epochs=2, device="cpu").fit(X, y).save_model(tmp_path / "a")
-    assert load_model(tmp_path / "a").device == "auto"
-    assert load_model(tmp_path / "a", device="cpu").device == "cpu"
-    with pytest.raises(ValueError, match="device must be"):
-        load_model(tmp_path / "a", device="cppu")
-    if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="0 CUDA devices were found"):
-            load_model(tmp_path / "a", device="cuda")
-
-
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-def test_a_model_of_a_gpu_loads_on_the_cpu_and_back(problem, tmp_path):
-    X, y = problem
-    moe = make("parallel", device="cuda", max_epochs=3).fit(X, y)
-    moe.save_model(tmp_path / "a")
-    again = load_model(tmp_path / "a")
-    assert next(again.net_.parameters()).device.type == "cpu"
-    np.testing.assert_allclose(again.predict(X), moe.predict(X), rtol=1e-5)
-    assert b"cuda" not in (tmp_path / "a").read_bytes()
-    back = load_model(tmp_path / "a", device="cuda")
-    np.testing.assert_array_equal(back.predict(X), moe.predict(X))
-
-
-def test_an_estimator_loads_its_own_class_only(small, tmp_path, problem):
-    small.save_model(tmp_path / "a")
-    assert isinstance(MoERegressor.load_model(tmp_path / "a"), MoERegressor)
-    with pytest.raises(ModelFileError, match=r"one of \['DeepMoERegressor'\]"):
-        DeepMoERegressor.load_model(tmp_path / "a")
-
-
-def test_loading_is_silent_and_leaves_global_generators_alone(good, loads, capfd):
-    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    loads(good)
-    assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
-    assert capfd.readouterr() == ("", "")
-
-
-def test_inspection_tells_what_is_in_a_file_and_builds_nothing(problem, tmp_path, monkeypatch):
-    X, y = problem
-    moe = make("shallow", **QUICK, gate=part("mlp", hidden_dim=3)).fit(X, y)
-    moe.save_model(tmp_path / "a")
-    monkeypatch.setattr(skmoe.model.Architecture, "build", None)
-    info = inspect_model(tmp_path / "a")
-    params = moe.get_params(deep=False)
-    del params["device"], params["checkpoint"]
-    assert info.parameters == params
-    assert (info.network, info.arguments["gate"]) == ("shallow", part("mlp", hidden_dim=3))
-    assert info.versions["skmoe"] == skmoe.__version__
-    assert info.versions.keys() == {"skmoe", "numpy", "scikit-learn", "torch"}
-    assert info.arrays["weights.layer.gate.hidden.weight"] == ("float64", (1, 3, 3))
-    assert info.digest == (tmp_path / "a").read_bytes()[-32:].hex()
-    assert info.format == 1
-
-
-# What is not saved
-
-
-class OwnGate(skmoe.nn.gates.LinearGate):
-    pass
-
-
-class OwnRegressor(MoERegressor):
-    pass
-
-
-@pytest.mark.parametrize(
-    ("params", "message"),
-    [
-        ({"gate": OwnGate}, "gate=.*OwnGate.*pickle"),
-        ({"auxiliary_losses": {skmoe.nn.losses.z: 0.1}}, "auxiliary_losses=.*z"),
-        ({"callbacks": [Callback()]}, "callbacks=.*pickle"),
-        ({"random_state": np.random.RandomState(0)}, "random_state=RandomState.*pickle"),
-    ],
-    ids=["class", "function", "callback", "generator"],
-)
-def test_what_only_code_can_make_is_refused_by_name(params, message, problem, tmp_path):
-    X, y = problem
-    moe = make("shallow", **QUICK, **params).fit(X, y)
-    with pytest.raises(ValueError, match=f"(?s){message}"):
-        moe.save_model(tmp_path / "model.skmoe")
-    assert not os.listdir(tmp_path)
-
-
-def test_a_network_of_own_parts_is_refused_whatever_the_parameters_say(problem, tmp_path):
-    X, y = problem
-    moe = make("shallow", **QUICK, gate=OwnGate).fit(X, y).set_params(gate="linear")
-    with pytest.raises(ValueError, match="gate=OwnGate, of which the network is"):
-        moe.save_model(tmp_path / "model.skmoe")
-
-
-def test_own_classes_and_attributes_are_refused(small, problem, tmp_path):
-    X, y = problem
-    own = OwnRegressor(2, max_epochs=1).fit(X, y)
-    with pytest.raises(ValueError, match="OwnRegressor, a class of one's own"):
-        own.save_model(tmp_path / "a")
-    more = copy.deepcopy(small)
-    more.note = "mine"
-    with pytest.raises(ValueError, match=r"the attributes \['note'\]"):
-        more.save_model(tmp_path / "a")
-    with pytest.raises(NotFittedError):
-        MoERegressor().save_model(tmp_path / "a")
-    assert not os.listdir(tmp_path)
-
-
-def test_a_model_that_could_not_be_loaded_is_not_saved(small, tmp_path):
-    broken = copy.deepcopy(small)
-    with torch.no_grad():
-        next(broken.net_.parameters()).fill_(torch.nan)
-    with pytest.raises(ValueError, match="cannot be stored: Weights must be finite"):
-        broken.save_model(tmp_path / "a")
-    with pytest.raises(ValueError, match="'n_experts' parameter"):
-        copy.deepcopy(small).set_params(n_experts=-1).save_model(tmp_path / "a")
-    assert not os.listdir(tmp_path)
-
-
-def test_a_failed_save_leaves_the_good_file(small, tmp_path, problem, monkeypatch):
-    path = tmp_path / "model.skmoe"
-    small.save_model(path)
-    good = path.read_bytes()
-
-    def full(*args):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(skmoe.model_file.os, "replace", full)
-    with pytest.raises(OSError, match="No space left"):
-        make("shallow", max_epochs=1).fit(*problem).save_model(path)
-    assert path.read_bytes() == good
-    assert os.listdir(tmp_path) == ["model.skmoe"]
-
-
-# What is not loaded
-
-
-@pytest.mark.parametrize("function", [load_model, inspect_model], ids=["load", "inspect"])
-def test_every_truncation_is_refused(good, loads, function):
-    for length in range(len(good)):
-        with pytest.raises(ModelFileError):
-            loads(good[:length], function)
-
-
-def test_every_flipped_bit_is_refused(good):
-    for place in range(len(good)):
-        for bit in range(8):
-            bad = bytearray(good)
-            bad[place] ^= 1 << bit
-            with pytest.raises(ModelFileError):
-                skmoe.model_file.from_bytes(bytes(bad))
-
-
-@pytest.mark.parametrize("kind", bad_files.DAMAGE)
-def test_damage_is_refused(good, loads, kind):
-    rng = np.random.default_rng(0)
-    for bad in bad_files.DAMAGE[kind](good, rng, 100):
-        with pytest.raises(ModelFileError):
-            loads(bad)
-
-
-def outcomes(files, load):
-    """Names of files that were loaded, and of those that failed otherwise than they should."""
-    loaded, failed = [], {}
-    for name, data in files:
-        try:
-            load(data)
-        except ModelFileError:
-            continue
-        except Exception as error:
-            failed[name] = repr(error)
-        else:
-            loaded.append(name)
-    return loaded, failed
-
-
-def test_hostile_files_are_refused(good, loads, tmp_path):
-    canary = tmp_path / "canary"
-    files = list(hostile_files.hostile(good, canary))
-    assert len(files) > 250
-    assert outcomes(files, loads) == ([], {})
-    assert not canary.exists()
-
-
-def test_no_file_makes_an_inspection_fail_otherwise(good, loads, tmp_path):
-    files = hostile_files.hostile(good, tmp_path / "canary")
-    _, failed = outcomes(files, lambda data: loads(data, inspect_model))
-    assert failed == {}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_sizes_without_end_are_refused_soon(kind, problem, tmp_path, loads):
-    X, y = problem
-    make(kind, **QUICK).fit(X, y).save_model(tmp_path / "a")
-    data = (tmp_path / "a").read_bytes()
-    _, envelope, _ = bad_files.opened(data)
-    arguments = dict(envelope["config"]["model"]["arguments"]["items"])
-    sizes = [name for name, value in arguments.items() if type(value) is int]
-    assert len(sizes) > 4
-    more = ("n_layers", "n_dense", "model_dim", "block_outputs", "n_factors")
-    for name in {*sizes, *more}:
-        for size in (2**62, 10**9, 60_000):
-            with pytest.raises(ModelFileError):
-                loads(hostile_files.reargued(data, name, size))
-
-
-def test_what_is_fuzzed_is_refused_or_sound(good, loads, problem):
-    X, _ = problem
-
-    def load(data):
-        assert np.isfinite(loads(data).predict(X)).all()
-
-    rng = np.random.default_rng(0)
-    files = ((str(i), bad) for i, bad in enumerate(bad_files.fuzzed(good, rng, 1000)))
-    loaded, failed = outcomes(files, load)
-    assert failed == {}
-    assert len(loaded) < 50  # where a seed or a rate was changed to another one, or nothing
-
-
-WATCHED = """
-import sys, warnings
-from pathlib import Path
-from benchmarks.reliability import hostile_files
-from skmoe import ModelFileError, load_model
-warnings.simplefilter("ignore")
-folder = Path(sys.argv[1])
-good = folder / "good.skmoe"
-load_model(good)
-files = list(hostile_files.hostile(good.read_bytes(), folder / "canary"))
-seen = []
-EVENTS = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "subprocess.Popen",
-          "pickle.find_class", "socket.connect", "exec", "compile", "import", "ctypes.dlopen",
-          "os.remove", "os.rename", "os.mkdir")
-# The standard library reads signatures of built-in functions by parsing them.
-KNOWN = "(b'def foo(self, *args, **kwargs): pass', '<unknown>')"
-def watch(event, args):
-    if event in EVENTS and str(args) != KNOWN:
-        seen.append((event, str(args)[:200]))
-sys.addaudithook(watch)
-for name, data in files:
-    path = folder / "bad.skmoe"
-    path.write_bytes(data)
-    try:
-        load_model(path)
-    except ModelFileError:
-        continue
-    print("loaded", name)
-print(len(files), seen)
-"""
-
-
-def test_nothing_runs_and_nothing_is_imported(good, tmp_path):
-    (tmp_path / "good.skmoe").write_bytes(good)
-    command = [sys.executable, "-c", WATCHED, str(tmp_path)]
-    root = Path(__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    done = subprocess.run(
-        command, cwd=root, env=environment, capture_output=True, text=True, check=True
-    )
-    count, _, seen = done.stdout.partition(" ")
-    assert int(count) > 250
-    assert seen.strip() == "[]"
-    assert not (tmp_path / "canary").exists()
-
-
-# What does not go with a promise that nothing is run.
-FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "yaml"}
-HARMLESS = {"pickle.PicklingError"}
-FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__", "globals"}
-
-
-def test_the_package_has_no_code_that_runs_what_it_reads():
-    root = Path(skmoe.__file__).parent
-    found = []
-    for path in root.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            imported = []
-            if isinstance(node, ast.Import):
-                imported = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                imported = [f"{node.module}.{alias.name}" for alias in node.names]
-                imported = [name for name in imported if name not in HARMLESS]
-            tops = {name.partition(".")[0] for name in imported}
-            if tops & FORBIDDEN_MODULES:
-                found.append(f"{path}: import {imported}")
-            if {"importlib", "importlib.import_module"} & set(
-                imported
-            ) and path.name != "_optional.py":
-                found.append(f"{path}: import {imported}")
-            if isinstance(node, ast.Call):
-                called = ast.unparse(node.func)
-                if called in FORBIDDEN_CALLS or called in ("torch.load", "torch.jit.load"):
-                    found.append(f"{path}: {called}")
-                safely = {"allow_pickle=False"} & {ast.unparse(word) for word in node.keywords}
-                if called in ("np.load", "numpy.load") and not safely:
-                    found.append(f"{path}: {called}")
-    assert not found
-
-
-def test_optional_packages_are_named_in_the_code():
-    """`import_optional` imports what a literal says, never what data say."""
-    root = Path(skmoe.__file__).parent
-    for path in root.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "import_optional":
-                assert isinstance(node.args[0], ast.Constant), path
-
-
 # Files of all releases
 
 GOLDEN = sorted(golden.FOLDER.rglob("*.skmoe"))
@@ -723,13 +358,3 @@ def test_skops_takes_unfitted_and_tuned_estimators(problem):
         data = skops.io.dumps(moe)
         again = skops.io.loads(data, trusted=["skmoe.estimators.shallow.MoERegressor"])
         assert again.get_params() == moe.get_params()
-
-
-@pytest.mark.parametrize(("gate", "name"), [("region", "region_ids"), ("patch", "expert_ids")])
-def test_regions_of_experts_that_there_are_not_are_refused(gate, name):
-    network = MoENetwork(2, 1, n_experts=3, gate=gate)
-    weights = {key: tensor.numpy() for key, tensor in network.state_dict().items()}
-    _check_values(weights, network)
-    ids = next(key for key in weights if name in key)
-    with pytest.raises(ModelFileError, match=f"{name}.* must be counted from 0"):
-        _check_values({**weights, ids: weights[ids] + 3}, network)
