@@ -1,19 +1,14 @@
 """What a fit leaves behind, and what it leaves alone."""
 
-import warnings
-
 import numpy as np
 import pytest
 import torch
-from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import mean_squared_error
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import Callback
 from small import make
 
 from skmoe import DeepMoERegressor, MoERegressor, part
-from skmoe.nn.losses import AUXILIARY_LOSSES, GroupSparsity
-from skmoe.nn.routers import SoftmaxRouter
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -63,81 +58,6 @@ def test_a_seeded_fit_leaves_numpy_alone(kind, problem):
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     make(kind, early_stopping=True).fit(*problem)
     assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
-
-
-@pytest.mark.parametrize("name", AUXILIARY_LOSSES)
-def test_an_auxiliary_loss_of_weight_zero_changes_no_bit(kind, name, problem):
-    X, _ = problem
-    without = make(kind, auxiliary_losses=None).fit(*problem)
-    with_it = make(kind, auxiliary_losses={name: 0.0}).fit(*problem)
-    assert np.array_equal(with_it.predict(X), without.predict(X))
-
-
-def test_auxiliary_losses_have_settings_and_may_be_functions(kind, problem):
-    seen = []
-
-    class Watch:
-        def anneal(self, progress):
-            seen.append(progress)
-
-        def __call__(self, routing, sample_weight_T):
-            return routing.scores_BTE.square().mean()
-
-    def narrow(routing, sample_weight_T):
-        return routing.logits_BTE.square().mean()
-
-    losses = {part("group_sparsity", shape=(1, 4)): 0.1, narrow: 0.2, Watch: 0.3}
-    moe = clone(make(kind, auxiliary_losses=losses)).fit(*problem)
-    assert {"group_sparsity_loss", "narrow_loss", "Watch_loss"} < moe.history_[0].keys()
-    assert seen[-1] == 1.0
-    assert seen[1:] == sorted(seen[1:])
-
-
-def test_few_rows_that_ask_all_experts_balance_them(problem):
-    X, _ = problem
-    by_default = make("shallow").fit(*problem)
-    balanced = make("shallow", auxiliary_losses={"switch": 0.03}).fit(*problem)
-    assert np.array_equal(by_default.predict(X), balanced.predict(X))
-    assert "switch_loss" in by_default.history_[0]
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"top_k": 2},
-        {"n_experts": 1},
-        {"router": "sigmoid"},
-        {"loss": "gaussian_nll"},
-        {"auxiliary_losses": None},
-    ],
-    ids=str,
-)
-def test_other_fits_balance_nothing(given, problem):
-    moe = make("shallow", max_epochs=2, **given).fit(*problem)
-    assert "switch_loss" not in moe.history_[0]
-
-
-def test_nor_do_many_rows_or_rows_that_come_later(problem):
-    X, y = (np.repeat(rows, 2000 // len(rows) + 1, axis=0) for rows in problem)
-    moe = make("shallow", max_epochs=1, early_stopping=False).fit(X, y)
-    assert "switch_loss" not in moe.history_[0]
-    moe = make("shallow").partial_fit(*problem)
-    assert "switch_loss" not in moe.history_[0]
-    assert "switch_loss" not in moe.fine_tune(*problem).history_[-1]
-
-
-def test_group_sparsity_is_what_it_lowers(problem):
-    X, _ = problem
-
-    def cost(weight):
-        loss = {part("group_sparsity", shape=(2, 4)): weight}
-        moe = make("shallow", n_experts=8, auxiliary_losses=loss, max_epochs=100).fit(*problem)
-        logits = torch.from_numpy(moe.predict_gates(X)).log()[None]  # softmax has no constant
-        judge = GroupSparsity(shape=(2, 4))
-        judge.anneal(1.0)
-        return judge(SoftmaxRouter()(logits), torch.ones(len(X)).double()).item()
-
-    assert cost(3.0) < 0.9 * cost(0.0)
 
 
 def test_history_has_a_row_for_each_epoch(kind, problem):
@@ -276,45 +196,6 @@ def test_partial_fit_refuses_another_number_of_outputs(problem):
         moe.partial_fit(X, np.column_stack([y, y]))
 
 
-def test_a_step_far_too_large_is_made_smaller(kind, problem):
-    X, y = problem
-    with pytest.warns(ConvergenceWarning, match="repeated with learning_rate"):
-        moe = make(kind, learning_rate=1e4, max_epochs=60).fit(X, y)
-    assert moe.score(X, y) > 0
-
-
-def test_a_hopeless_fit_raises_and_leaves_the_estimator_unfitted(kind, problem):
-    moe = make(kind, learning_rate=1e30)
-    with pytest.raises(FloatingPointError, match="The fit diverged"):
-        moe.fit(*problem)
-    with pytest.raises(NotFittedError):
-        moe.predict(problem[0])
-
-
-def test_a_failed_refit_leaves_the_old_model(kind, problem):
-    X, y = problem
-    moe = make(kind).fit(X, y)
-    before = moe.predict(X)
-    with pytest.raises(FloatingPointError):
-        moe.set_params(learning_rate=1e30).fit(X, y)
-    assert np.array_equal(moe.predict(X), before)
-
-
-@pytest.mark.parametrize("learning_rate", [1e-3, 1e1, 1e3, 1e5])
-@pytest.mark.parametrize("top_k", [None, 1, 2])
-def test_weights_are_finite_at_any_learning_rate(kind, problem, learning_rate, top_k):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        moe = make(kind, learning_rate=learning_rate, top_k=top_k, max_epochs=5).fit(*problem)
-    assert all(weight.isfinite().all() for weight in moe.net_.parameters())
-    assert np.isfinite(moe.predict(problem[0])).all()
-
-
-def test_warns_when_epochs_end_too_soon(problem):
-    with pytest.warns(ConvergenceWarning, match="max_epochs=2 while the loss was still"):
-        make("shallow", max_epochs=2, learning_rate=0.02, batch_size=8).fit(*problem)
-
-
 def test_silent(kind, problem, capsys):
     make(kind, early_stopping=True).fit(*problem)
     assert capsys.readouterr() == ("", "")
@@ -326,62 +207,6 @@ def test_verbose_prints_a_line_for_each_epoch(problem, capsys):
     assert len(lines) == 20
     assert lines[0].startswith("epoch  1/20  train ")
     assert "  valid " in lines[-1]
-
-
-class _Recorder(Callback):
-    """Counts what it is told."""
-
-    def __init__(self):
-        self.batches = self.epochs = self.gradients = 0
-
-    def on_batch_end(self, net, **kwargs):
-        self.batches += kwargs["training"]
-
-    def on_epoch_end(self, net, **kwargs):
-        self.epochs += 1
-
-    def on_grad_computed(self, net, named_parameters, **kwargs):
-        self.gradients += all(weight.grad is not None for _, weight in named_parameters)
-
-
-def test_callbacks_of_skorch_are_called(problem):
-    recorder = _Recorder()
-    make("shallow", callbacks=[recorder], batch_size=40, max_epochs=3).fit(*problem)
-    assert (recorder.batches, recorder.epochs, recorder.gradients) == (9, 3, 9)
-
-
-def test_a_callback_may_end_the_fit(problem):
-    X, y = problem
-    stop = EarlyStopping(monitor="train_loss", patience=2, threshold=10.0)
-    moe = make("shallow", callbacks=[stop], max_epochs=50).fit(X, y)
-    assert moe.n_iter_ < 10
-
-
-class _Inheriting(EarlyStopping):
-    def on_epoch_end(self, net, **kwargs):
-        super().on_epoch_end(net, **kwargs)
-
-
-def test_what_a_callback_inherits_may_end_the_fit(problem):
-    stop = _Inheriting(monitor="train_loss", patience=2, threshold=10.0)
-    assert make("shallow", callbacks=[stop], max_epochs=50).fit(*problem).n_iter_ < 10
-
-
-class _Interrupt(Callback):
-    """Ctrl-C in the middle of a batch of the fourth epoch."""
-
-    def on_batch_begin(self, net, **kwargs):
-        if len(net.history) == 4:
-            raise KeyboardInterrupt
-
-
-def test_ctrl_c_leaves_a_usable_model_and_is_raised_again(kind, problem):
-    X, y = problem
-    moe = make(kind, callbacks=[_Interrupt()])
-    with pytest.raises(KeyboardInterrupt):
-        moe.fit(X, y)
-    assert moe.n_iter_ == 3
-    assert np.isfinite(moe.predict(X)).all()
 
 
 def test_top_1_with_weight_one_is_refused_for_training(problem):
