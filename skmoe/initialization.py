@@ -24,59 +24,12 @@ from skmoe.shared_work import once, same
 
 # Edges closer than this, in scaled units, would make a bin so steep that it is noise.
 MIN_BIN_WIDTH = 1e-3
-# Axes with less than this share of the largest variance are rounding of features in float32.
-FLAT = 1e-9
-BLOCK_ROWS = 10_000
 # Rows that centres are looked for in; more make them hardly better.
 MAX_CLUSTERED = 20_000
 # Weight of a neighbour's expert at a centre, ``exp(-SHARPNESS)`` times that of its own.
 SHARPNESS = 2.5
 # Slope of hidden units, in units of the inverse radius of the expert's region.
 SLOPE = 1.0
-
-
-def principal_axes(X: np.ndarray, weight: np.ndarray, most: int) -> Any:
-    """Linear coordinates that hold all that the rows tell, if few of them do.
-
-    Features that are linear maps of a few coordinates, as those of a manifold in a small
-    subspace are, lie in the span of as few principal axes. Nothing is lost by looking at
-    the rows in these, and then it does not matter how many features there are.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        Scaled features.
-    weight : ndarray of shape (n_samples,)
-        Weights of the rows.
-    most : int
-        Largest number of axes that counts as few.
-
-    Returns
-    -------
-    axes, offset : ndarray of shape (n_features, n_axes) and (n_axes,)
-        The coordinates ``X @ axes + offset``, of mean 0 and mean variance 1. None unless
-        there are at most `most`, and half as many as features and as different rows.
-    """
-    share = weight / weight.sum()
-    mean = share @ X
-    covariance = np.zeros((X.shape[1], X.shape[1]))
-    for start in range(0, len(X), BLOCK_ROWS):
-        block = slice(start, start + BLOCK_ROWS)
-        centred = X[block] - mean
-        covariance += (centred * share[block, None]).T @ centred
-    variances, axes = np.linalg.eigh(covariance)
-    kept = variances > FLAT * max(variances[-1], 0.0)
-    n_axes = np.count_nonzero(kept)
-    largest = min(most, X.shape[1] // 2)
-    if not 0 < n_axes <= largest or 2 * n_axes > _count_distinct(X, weight):
-        return None
-    axes = axes[:, kept] / np.sqrt(variances[kept].mean())
-    return axes, -mean @ axes
-
-
-def _count_distinct(X: np.ndarray, weight: np.ndarray) -> int:
-    """Number of different rows; of very many rows, simply their number."""
-    return len(X) if len(X) > MAX_CLUSTERED else len(np.unique(X[weight > 0], axis=0))
 
 
 def quantile_bins(X: np.ndarray, weight: np.ndarray, n_bins: int) -> list[list[float]]:

@@ -33,7 +33,7 @@ FLOORS = [
         "damped_solve",
         "monitors",
     },
-    {"stored_values"},
+    {"stored_values", "axes"},
     {
         "nn",
         "nn.stacked",

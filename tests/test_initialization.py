@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from skmoe.batches import Rows
-from skmoe.initialization import MIN_BIN_WIDTH, kmeans, principal_axes, quantile_bins
+from skmoe.initialization import MIN_BIN_WIDTH, kmeans, quantile_bins
 from skmoe.nn.networks import MoENetwork
 
 
@@ -124,53 +124,3 @@ def test_a_kmeans_start_from_few_rows_is_finite(n, random):
     network = small_network()
     kmeans(network, some_rows(random, n), seed=0)
     assert all(weight.isfinite().all() for weight in network.parameters())
-
-
-def in_a_subspace(random, n_rows=200, rank=3, n_features=8):
-    return random.normal(size=(n_rows, rank)) @ random.normal(size=(rank, n_features)) + 5.0
-
-
-def test_axes_hold_all_that_rows_in_a_subspace_tell(random):
-    X = in_a_subspace(random)
-    axes, offset = principal_axes(X, np.ones(200), 16)
-    Z = X @ axes + offset
-    assert Z.shape == (200, 3)
-    assert np.abs(Z.mean(axis=0)).max() < 1e-12
-    assert Z.var(axis=0).mean() == pytest.approx(1.0)
-    centred = X - X.mean(axis=0)
-    back, *_ = np.linalg.lstsq(Z, centred, rcond=None)
-    assert np.abs(Z @ back - centred).max() < 1e-9
-
-
-def test_axes_keep_distances_up_to_one_factor(random):
-    X = in_a_subspace(random)
-    axes, offset = principal_axes(X, np.ones(200), 16)
-    Z = X @ axes + offset
-    ratio = np.linalg.norm(Z[1:] - Z[0], axis=1) / np.linalg.norm(X[1:] - X[0], axis=1)
-    assert ratio == pytest.approx(ratio[0])
-
-
-def test_axes_are_found_behind_the_rounding_of_float32(random):
-    X = in_a_subspace(random).astype(np.float32).astype(np.float64)
-    assert principal_axes(X, np.ones(200), 16)[0].shape == (8, 3)
-
-
-def test_axes_count_a_row_of_weight_two_as_two_rows(random):
-    X, repeats = in_a_subspace(random), random.integers(0, 4, 200)
-    axes, offset = principal_axes(X, repeats.astype(float), 16)
-    again, offset_again = principal_axes(
-        np.repeat(X, repeats, axis=0), np.ones(repeats.sum()), 16
-    )
-    signs = np.sign((axes * again).sum(axis=0))
-    assert axes == pytest.approx(again * signs)
-    assert offset == pytest.approx(offset_again * signs)
-
-
-def test_features_stay_where_no_few_axes_hold_all(random):
-    ones = np.ones(200)
-    assert principal_axes(in_a_subspace(random, rank=5), ones, 16) is None  # more than half
-    assert principal_axes(random.normal(size=(200, 8)), ones, 16) is None
-    assert principal_axes(np.full((200, 8), 3.0), ones, 16) is None
-    assert principal_axes(in_a_subspace(random), ones, 2) is None
-    few = np.repeat(random.normal(size=(4, 8)), 50, axis=0)
-    assert principal_axes(few, ones, 16) is None  # four rows span three axes, whatever they are

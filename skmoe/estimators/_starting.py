@@ -54,7 +54,7 @@ class Starting(ABC):
             net = copy.deepcopy(self._model.net).to(device, dtype)
             model = replace(self._model, net=net)
             return model, model.rows(X, y, weight)
-        x_scaling = once(Scaling.of_features, X, weight)
+        x_scaling = self._feature_scaling(X, weight)
         name, arguments = self._network(len(X))
         scaled = once(Scaling.apply_softly, x_scaling, X)
         axes = self._axes(scaled, weight)
@@ -86,6 +86,10 @@ class Starting(ABC):
     def _is_ensemble(self, n_rows: int) -> bool:
         """Whether there are several nets, to be averaged."""
         return False
+
+    def _feature_scaling(self, X: np.ndarray, weight: np.ndarray) -> Scaling:
+        """Of each feature by itself."""
+        return once(Scaling.of_features, X, weight)
 
     def _axes(self, X: np.ndarray, weight: np.ndarray) -> Any:
         """Coordinates of the scaled features that the network is to see in their place."""

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 
 from skmoe._registry import Spec
 from skmoe._validation import PartOf, fitted_estimator, one_of
+from skmoe.axes import keep_straight, principal_axes
 from skmoe.batches import Rows
 from skmoe.estimators import _auto, _closed_form
 from skmoe.estimators._attempts import Attempt
@@ -23,11 +24,12 @@ from skmoe.estimators._regions import (
     start_layer_at_regions,
 )
 from skmoe.estimators._settling import settling
-from skmoe.initialization import INITS, principal_axes
+from skmoe.initialization import INITS
 from skmoe.model import FittedModel
 from skmoe.nn.base import Network
 from skmoe.nn.gates import GATES
 from skmoe.plan import TrainingPlan
+from skmoe.scaling import Scaling
 from skmoe.shared_work import once
 
 # Regions are looked for so many times, from the second on in a brief fit at those of before.
@@ -188,8 +190,17 @@ class MoERegressor(BaseMoERegressor):
     def _network(self, n_rows: int) -> tuple[str, dict[str, Any]]:
         return "shallow", {}
 
+    def _looks_for_axes(self) -> bool:
+        return _auto.is_auto(self.embedding) and not isinstance(self.init, BaseEstimator)
+
+    def _feature_scaling(self, X: np.ndarray, weight: np.ndarray) -> Scaling:
+        scaling = super()._feature_scaling(X, weight)
+        if not self._looks_for_axes():
+            return scaling
+        return once(keep_straight, scaling, X, weight, _auto.MAX_AXES)
+
     def _axes(self, X: np.ndarray, weight: np.ndarray) -> Any:
-        if not _auto.is_auto(self.embedding) or isinstance(self.init, BaseEstimator):
+        if not self._looks_for_axes():
             return None
         return once(principal_axes, X, weight, _auto.MAX_AXES)
 
