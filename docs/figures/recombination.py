@@ -6,6 +6,7 @@ from measured import OURS, medians
 SHORT = {
     "DeepMoERegressor": "DeepMoE\nRegressor",
     "HistGradientBoosting": "Hist\nGradient\nBoosting",
+    "dense twin, equal cost": "dense net,\nequal cost",
 }
 
 seen = medians("accuracy/goal-3")
