@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
-from saved import KINDS, QUICK, bytes_of, loader, quiet, small_model, small_problem
+from saved import KINDS, QUICK, quiet
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPRegressor
@@ -38,26 +38,6 @@ from skmoe.nn.routers import ROUTERS
 from skmoe.stored_model import ARGUMENTS
 
 pytestmark = quiet
-
-
-@pytest.fixture(scope="module")
-def problem():
-    return small_problem()
-
-
-@pytest.fixture(scope="module")
-def small():
-    return small_model()
-
-
-@pytest.fixture(scope="module")
-def good(small, tmp_path_factory):
-    return bytes_of(small, tmp_path_factory.mktemp("good"))
-
-
-@pytest.fixture
-def loads(tmp_path):
-    return loader(tmp_path)
 
 
 def assert_same(one, other):

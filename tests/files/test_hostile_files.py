@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from saved import KINDS, QUICK, bytes_of, loader, quiet, small_model, small_problem
+from saved import KINDS, QUICK, quiet
 from small import make
 
 import skmoe
@@ -22,26 +22,6 @@ from skmoe.nn.networks import MoENetwork
 from skmoe.stored_model import _check_values
 
 pytestmark = quiet
-
-
-@pytest.fixture(scope="module")
-def problem():
-    return small_problem()
-
-
-@pytest.fixture(scope="module")
-def small():
-    return small_model()
-
-
-@pytest.fixture(scope="module")
-def good(small, tmp_path_factory):
-    return bytes_of(small, tmp_path_factory.mktemp("good"))
-
-
-@pytest.fixture
-def loads(tmp_path):
-    return loader(tmp_path)
 
 
 # What is not loaded
@@ -164,7 +144,7 @@ print(len(files), seen)
 def test_nothing_runs_and_nothing_is_imported(good, tmp_path):
     (tmp_path / "good.skmoe").write_bytes(good)
     command = [sys.executable, "-c", WATCHED, str(tmp_path)]
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run(
         command, cwd=root, env=environment, capture_output=True, text=True, check=True

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from saved import QUICK, bytes_of, loader, quiet, small_model, small_problem
+from saved import QUICK, quiet
 from sklearn.exceptions import NotFittedError
 from skorch.callbacks import Callback
 from small import make
@@ -25,26 +25,6 @@ from skmoe import (
 )
 
 pytestmark = quiet
-
-
-@pytest.fixture(scope="module")
-def problem():
-    return small_problem()
-
-
-@pytest.fixture(scope="module")
-def small():
-    return small_model()
-
-
-@pytest.fixture(scope="module")
-def good(small, tmp_path_factory):
-    return bytes_of(small, tmp_path_factory.mktemp("good"))
-
-
-@pytest.fixture
-def loads(tmp_path):
-    return loader(tmp_path)
 
 
 # Where
