@@ -15,8 +15,6 @@ MOST = 0.8
 SMALLEST_CUT = 1e-4
 # Two peaks are one region if the saddle is higher than this share of the lower peak.
 SADDLE = 0.5
-# Regions of fewer rows than this share are part of a neighbour.
-SMALLEST_REGION = 0.01
 # Rows beside a border have no region at first. If those are too many, there are no regions.
 SMALLEST_COVER = 0.5
 # Regions are one if less than this share of the edges between them is cut, or if there are too
@@ -62,17 +60,17 @@ def spread_of(values: np.ndarray) -> float:
 
 
 def between_cuts(
-    coordinates: np.ndarray, neighbours: np.ndarray, cut: np.ndarray
+    coordinates: np.ndarray, neighbours: np.ndarray, cut: np.ndarray, smallest: float
 ) -> NDArray[np.intp] | None:
     """What stays connected if these edges are cut, but for leaks; None if that is one region.
 
     Labels count from 0, the largest region first; -1 beside a border. `neighbours` and `cut`
-    are of shape ``(n, k)``.
+    are of shape ``(n, k)``. Regions of fewer rows than `smallest` are part of a neighbour.
     """
     if not cut.any():
         return None
-    labels = _watershed(_distances_to_cuts(coordinates, neighbours, cut), neighbours, cut)
-    labels = largest_first(labels)
+    heights = _distances_to_cuts(coordinates, neighbours, cut)
+    labels = largest_first(_watershed(heights, neighbours, cut, smallest), smallest)
     covered = np.mean(labels != NOWHERE)
     return labels if labels.max() > 0 and covered >= SMALLEST_COVER else None
 
@@ -92,7 +90,7 @@ def _distances_to_cuts(
 
 
 def _watershed(
-    heights: np.ndarray, neighbours: np.ndarray, cut: np.ndarray
+    heights: np.ndarray, neighbours: np.ndarray, cut: np.ndarray, smallest: float
 ) -> NDArray[np.intp]:
     """Flood the rows from the highest down; basins meet at saddles, and stay apart at low ones.
 
@@ -102,7 +100,6 @@ def _watershed(
     starts, ends = _uncut_edges(neighbours, cut)
     leader = np.full(n, NOWHERE)
     size = np.zeros(n, dtype=np.intp)
-    least = SMALLEST_REGION * n
 
     def basin(row: int) -> int:
         while leader[row] != row:
@@ -118,7 +115,7 @@ def _watershed(
         leader[row] = highest
         size[highest] += 1
         for lower in others:
-            if heights[row] > SADDLE * heights[lower] or size[lower] < least:
+            if heights[row] > SADDLE * heights[lower] or size[lower] < smallest:
                 leader[lower] = highest
                 size[highest] += size[lower]
     return np.array([basin(row) if leader[row] != NOWHERE else NOWHERE for row in range(n)])
@@ -135,23 +132,23 @@ def _uncut_edges(
     return np.searchsorted(rows[order], np.arange(len(cut) + 1)), others[order]
 
 
-def largest_first(labels: np.ndarray) -> NDArray[np.intp]:
-    """Labels numbered by falling size; those of too few rows become `NOWHERE`."""
+def largest_first(labels: np.ndarray, smallest: float) -> NDArray[np.intp]:
+    """Labels numbered by falling size; those of fewer rows become `NOWHERE`."""
     found, counts = np.unique(labels[labels != NOWHERE], return_counts=True)
     order = np.argsort(-counts, kind="stable")
     result = np.full(len(labels), NOWHERE)
     for number, index in enumerate(order):
-        if counts[index] >= SMALLEST_REGION * len(labels):
+        if counts[index] >= smallest:
             result[labels == found[index]] = number
     return result
 
 
 def with_islands(
-    labels: NDArray[np.intp], neighbours: np.ndarray, cut: np.ndarray
+    labels: NDArray[np.intp], neighbours: np.ndarray, cut: np.ndarray, smallest: float
 ) -> NDArray[np.intp]:
     """Labels with those of narrow regions, in which each row is beside a border.
 
-    Such a region is all that is connected and has no label yet, if that has enough rows.
+    Such a region is all that is connected and has no label yet, of `smallest` rows at least.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -162,7 +159,7 @@ def with_islands(
     _, components = connected_components(edges.tocsr(), directed=False)
     sizes = np.bincount(components)
     sizes[components[labels != NOWHERE]] = 0
-    islands = np.flatnonzero(sizes >= SMALLEST_REGION * n)
+    islands = np.flatnonzero(sizes >= smallest)
     names = np.full(len(sizes), NOWHERE)
     names[islands] = labels.max() + 1 + np.arange(len(islands))
     return np.where(labels == NOWHERE, names[components], labels)

@@ -50,7 +50,8 @@ def kind_of(request: Request) -> Hashable:
     """What networks must share to be trained together; unique if one must be alone."""
     plan, rows = request.plan, request.rows
     watched = plan.callbacks or plan.monitors or plan.verbose or plan.checkpoint
-    special = plan.before_epoch or plan.at_rest or request.optimizer_state is not None
+    between_epochs = plan.before_epoch or plan.after_epoch
+    special = between_epochs or plan.at_rest or request.optimizer_state is not None
     if watched or special:
         return id(request)
     terms = [(term.name, term.weight, _settings(term.loss)) for term in plan.auxiliary_losses]

@@ -214,8 +214,9 @@ class Loop(NeuralNet):
             self.history.record("valid_loss", self.history[-2, "valid_loss"])
             return
         started = time.perf_counter()
+        epochs = len(self.history) - 1, self.max_epochs
         if training and self.plan.before_epoch is not None:
-            self.plan.before_epoch(self.module_, len(self.history) - 1, self.max_epochs)
+            self.plan.before_epoch(self.module_, *epochs)
         self._set_training(training)
         for module in self.plan.at_rest:
             module.eval()
@@ -223,6 +224,8 @@ class Loop(NeuralNet):
             averages = self._resident_averages(self.resident)
         else:
             averages = self._averages(iterator, training, step_fn)
+        if training and self.plan.after_epoch is not None:
+            self.plan.after_epoch(self.module_, *epochs)
         loss = averages.pop("loss")
         self.history.record(f"{prefix}_loss", loss)
         if training:

@@ -28,6 +28,7 @@ class TrainingPlan:
     callbacks: Sequence[Any] = ()  # of skorch
     monitors: Sequence[Any] = ()  # likewise, called after all other callbacks
     before_epoch: Callable[[Network, int, int], None] | None = None  # epochs done, and in all
+    after_epoch: Callable[[Network, int, int], None] | None = None  # its steps; as before it
     at_rest: Sequence[torch.nn.Module] = ()  # stay in evaluation mode, and are not annealed
     scheduled: bool = True  # False: constant learning rate and temperature (partial_fit)
     verbose: int = 0

@@ -39,6 +39,8 @@ MAX_ROWS = 40_000
 # An edge is cut if the gradients fail to tell its difference by this many times what they fail
 # by on most edges.
 CUT_FACTOR = 8.0
+# Regions of fewer rows than this share are part of a neighbour.
+SMALLEST_SHARE = 0.01
 # If there are too many regions, those of at most this share of the rows may be given up.
 MOST_GIVEN_UP = 0.1
 # Inverse penalty of the logistic regression: nearly none, as regions do not overlap.
@@ -88,11 +90,12 @@ def find_regions(
     neighbours = neighbours_of(coordinates)
     missed = misses(coordinates, values, slopes, neighbours)
     cut = missed > largest_miss(missed, values, cut_factor)
-    labels = between_cuts(coordinates, neighbours, cut)
+    smallest = SMALLEST_SHARE * len(coordinates)
+    labels = between_cuts(coordinates, neighbours, cut, smallest)
     if labels is None:
         return None
     labels = merged(grown(labels, neighbours, missed), neighbours, cut, most)
-    return largest_first(labels) if labels.max() > 0 else None
+    return largest_first(labels, smallest) if labels.max() > 0 else None
 
 
 def largest_regions(labels: NDArray[np.intp], most: int) -> NDArray[np.intp]:

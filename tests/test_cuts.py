@@ -23,9 +23,10 @@ def test_rows_that_no_edge_reaches_stay_without_a_region():
 def test_what_is_connected_without_a_label_is_a_region():
     neighbours = np.array([[1], [0], [3], [2], [3]])
     cut = np.array([[False], [False], [False], [False], [True]])
-    # The last row is one of five, which is enough as well.
-    labels = with_islands(np.array([0, -1, -1, -1, -1]), neighbours, cut)
+    labels = with_islands(np.array([0, -1, -1, -1, -1]), neighbours, cut, smallest=1)
     assert labels.tolist() == [0, -1, 1, 1, 2]
+    labels = with_islands(np.array([0, -1, -1, -1, -1]), neighbours, cut, smallest=2)
+    assert labels.tolist() == [0, -1, 1, 1, -1]
 
 
 def test_a_border_of_which_a_part_is_told_is_given_up_only_if_there_are_too_many_regions():

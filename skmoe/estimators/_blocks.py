@@ -10,12 +10,12 @@ from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-import numpy as np
 import torch
 
 from skmoe._registry import Part, part
 from skmoe.batches import Rows
 from skmoe.estimators._attempts import Attempt
+from skmoe.estimators._auto import MAX_EXPERTS_ON_AXES
 from skmoe.estimators._brief import (
     BRIEF,
     CLEARLY,
@@ -25,6 +25,7 @@ from skmoe.estimators._brief import (
     shortened,
 )
 from skmoe.estimators._combinations import product_of_factors, sum_of_factors
+from skmoe.estimators._pieces import of_features, start_block_at_pieces
 from skmoe.estimators._regions import start_at_regions
 from skmoe.estimators._settling import settling
 from skmoe.model import FittedModel
@@ -42,6 +43,9 @@ HEAD = {"model_dim": 64, "n_dense": 2, "block_outputs": 4}
 MAX_BRIEFLY = 8
 # A fit at regions has to lower the loss of the rough one to this share.
 GOOD_ENOUGH = 0.8
+# A fit at pieces that rows tell lowers that of the first brief one to this share, if borders
+# are straight; if not, a whole fit without may be better.
+CLEARLY_GOOD = 0.1
 # Shares of the epochs for fits at regions, the first of which is nearly always the last one,
 # and for deep gates if nothing at regions was good enough: fits have to end.
 AT_REGIONS, LAST = 0.8, 0.5
@@ -84,6 +88,8 @@ def attempts_at_blocks(
     scout_loss = fit(scout)
     blocks = find_blocks(scout.net, rows, seed)
     if blocks is None or len(blocks.groups) > scout.net.moe_layers()[0].experts.n_blocks:
+        if regions and not given.keys() & HEAD.keys():
+            yield from _at_pieces(model, rows, plan, seed, given, CLEARLY_GOOD * scout_loss)
         yield Attempt(model, plan)
         return
     share = ROUGH if regions else BRIEF
@@ -110,13 +116,19 @@ def attempts_at_blocks(
     yield Attempt(_placed(model, arguments, blocks, seed), plan)
 
 
-def _directions(blocks: Blocks, model: FittedModel) -> list[np.ndarray]:
-    """The axes of each block as maps from the user's features, ``(n_features, dim)``."""
-    scale = model.x_scaling.scale
-    varying = scale > 0
-    axes = np.zeros((len(scale), blocks.axes_DA.shape[1]))
-    axes[varying] = blocks.axes_DA / scale[varying][:, None]
-    return [axes[:, group] for group in blocks.groups]
+def _at_pieces(
+    model: FittedModel,
+    rows: Rows,
+    plan: TrainingPlan,
+    seed: int,
+    given: Mapping[str, Any],
+    good_enough: float,
+) -> Iterator[Attempt]:
+    """The whole function as one factor, at pieces that rows on few axes tell, if they do."""
+    told = start_block_at_pieces(model, rows, seed, MAX_EXPERTS_ON_AXES, given)
+    if told is not None:
+        settled = settling(plan, rows, 1.0, resistant=True, of_layer=True, told=True)
+        yield Attempt(told, settled, good_enough)
 
 
 def _without_trunk(arguments: dict[str, Any], given: Container[str]) -> dict[str, Any]:
@@ -147,4 +159,5 @@ def _placed(
     network.set_axes(torch.from_numpy(blocks.axes_DA), torch.from_numpy(-blocks.center_A))
     experts = cast(LatentExperts, network.blocks.experts)
     experts.place_encoder(torch.from_numpy(blocks.encoders(experts.n_blocks)))
-    return replace(placed, block_directions=_directions(blocks, model))
+    axes = of_features(blocks.axes_DA, model.x_scaling)
+    return replace(placed, block_directions=[axes[:, group] for group in blocks.groups])

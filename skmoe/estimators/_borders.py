@@ -6,6 +6,9 @@ bend for rows of their neighbours. But which of two regions a row belongs to can
 is the one that predicts it better. So a few times in training borders are put where a logistic
 regression finds them from that, each row with what the better region spares it as its weight;
 descent then goes on from there, and is the better one in fine adjustment.
+
+Where borders are known from the start, as those of pieces that rows tell, descent does not move
+them at first: experts have not learned their pieces yet, and small ones would be lost.
 """
 
 import warnings
@@ -19,7 +22,7 @@ from torch import Tensor
 
 from skmoe.batches import Rows
 from skmoe.nn.base import Network
-from skmoe.nn.networks import MoENetwork
+from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
 from skmoe.nn.patches import PatchGate
 from skmoe.nn.region_gates import RegionGate
 from skmoe.plan import is_due
@@ -27,6 +30,8 @@ from skmoe.regions import typical_difference
 
 # When borders are placed, as shares of the epochs.
 LOOKS = (0.5, 0.75, 0.9)
+# Share of the epochs in which borders that rows have told stay where they are.
+HELD = 0.25
 # Rows that take part: half of them nearest to a border, the others wherever they are.
 MAX_ROWS = 40_000
 # Inverse penalty of the regression, nearly none as regions do not overlap, and its steps.
@@ -44,30 +49,59 @@ def placing_borders(
     def before_epoch(network: Network, done: int, in_all: int) -> None:
         first(network, done, in_all)
         if is_due(LOOKS, done, in_all):
-            place_borders(cast(MoENetwork, network), rows)
+            place_borders(cast(MoENetwork | ParallelMoENetwork, network), rows)
 
     return before_epoch
 
 
+class HeldBorders:
+    """Borders that the steps of the first epochs do not move.
+
+    For `TrainingPlan.after_epoch`, and `before_epoch` after all else. What an epoch depends on
+    is in the network as it ends: a fit can go on from there.
+    """
+
+    def __init__(self, first: Callable[[Network, int, int], None]):
+        self.first = first
+        self.borders: list[Tensor] = []
+
+    def before_epoch(self, network: Network, done: int, in_all: int) -> None:
+        """What comes first, then keep the borders in mind."""
+        self.first(network, done, in_all)
+        held = done < HELD * in_all
+        self.borders = [part.detach().clone() for part in _borders_of(network)] if held else []
+
+    @torch.no_grad()
+    def after_epoch(self, network: Network, done: int, in_all: int) -> None:
+        """Put them back."""
+        for part, border in zip(_borders_of(network), self.borders, strict=False):
+            part.copy_(border)
+
+
+def _borders_of(network: Network) -> list[torch.nn.Parameter]:
+    (gate,) = network.gates()
+    return list(cast(RegionGate | PatchGate, gate).regions.parameters())
+
+
 @torch.no_grad()
-def place_borders(network: MoENetwork, rows: Rows) -> None:
+def place_borders(network: MoENetwork | ParallelMoENetwork, rows: Rows) -> None:
     """Put the borders of a region gate where rows are predicted better on either side.
 
     With fewer than three regions, or if one of them has no row, nothing happens: descent finds
-    a single border by itself.
+    a single border by itself. Nor with several blocks, which tell a region together.
     """
-    gate = cast(RegionGate | PatchGate, network.layer.gate)
+    (layer,) = network.moe_layers()
+    gate = cast(RegionGate | PatchGate, layer.gate)
     n_regions = gate.n_regions
-    if n_regions < 3:
+    if n_regions < 3 or layer.experts.n_blocks > 1:
         return
     # Not by a look at the network: that would hold the answers of all rows at once.
-    seen_TD = network.embedding(network.on_axes(rows.x))
-    z_TD = network.layer.experts.encode(seen_TD[None])[0][0]
+    z_TD = layer.experts.encode(network.seen_by_blocks(rows.x))[0][0]
     scores_TR = gate.regions(z_TD[None])[0, :, :n_regions]
     best_T2, rivals_T2 = scores_TR.topk(2)
     telling = _telling(best_T2[:, 0] - best_T2[:, 1])
     z_TD, rivals_T2 = z_TD[telling], rivals_T2[telling]
-    errors_TR = _errors_by_region(network.layer, z_TD, rows.y[telling])
+    errors_TR = _errors_by_region(network, z_TD, rows.y[telling])
     errors_T2 = errors_TR.gather(1, rivals_T2)
     better_T = rivals_T2.gather(1, errors_T2.argmin(1, keepdim=True)).squeeze(1)
     regret_T = (errors_T2[:, 0] - errors_T2[:, 1]).abs().clamp(max=LARGEST_REGRET)
@@ -87,15 +121,20 @@ def _telling(margin_T: Tensor) -> Tensor:
     return torch.cat([order[:half], others[:: -(-len(others) // half)]])
 
 
-def _errors_by_region(layer: Any, z_TD: Tensor, y_TO: Tensor) -> Tensor:
+def _errors_by_region(
+    network: MoENetwork | ParallelMoENetwork, z_TD: Tensor, y_TO: Tensor
+) -> Tensor:
     """Squared error of each row in each region, ``(T, R)``."""
+    layer: Any = network.moe_layers()[0]
     chunks = []
     for z, y in zip(z_TD.split(CHUNK), y_TO.split(CHUNK), strict=True):
         shares_TRE = layer.gate.experts_in_regions(z[None])[0]
         answers_TRO = shares_TRE @ layer.experts.answer_all(z[None])[0]
         if layer.shared is not None:
             answers_TRO = answers_TRO + layer.shared.answer_all(z[None])[0].sum(1, keepdim=True)
-        chunks.append((answers_TRO - y.unsqueeze(1)).square().mean(-1))
+        predicted_NO = network.predicted(answers_TRO.flatten(0, 1)[None])
+        errors_TRO = predicted_NO.view(len(z), -1, y.shape[1]) - y.unsqueeze(1)
+        chunks.append(errors_TRO.square().mean(-1))
     return torch.cat(chunks)
 
 

@@ -1,9 +1,9 @@
 """A start in which each expert has a region of a factor to itself, where that can be told.
 
-A rough fit with deep gates shows where the factors of the function jump (`skmoe.regions`); for
-one layer on few axes, rows may tell it by themselves (`skmoe.pieces`). The blocks then start
-again with region gates that have these borders, soft at first and sharper with each step, and
-with fresh experts, which can be simple as they need not jump.
+A rough fit with deep gates shows where the factors of the function jump (`skmoe.regions`). The
+blocks then start again with region gates that have these borders, soft at first and sharper
+with each step, and with fresh experts, which can be simple as they need not jump. Rows on few
+axes may tell the borders by themselves (`_pieces`).
 """
 
 import copy
@@ -24,7 +24,6 @@ from skmoe.nn.layers import MoELayer
 from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
 from skmoe.nn.patches import PatchGate
 from skmoe.nn.region_gates import RegionGate
-from skmoe.pieces import find_pieces
 from skmoe.regions import (
     CUT_FACTOR,
     MAX_ROWS,
@@ -128,32 +127,14 @@ def start_layer_at_regions(
         None if the function has no regions, or too many of them.
     """
     old = cast(MoENetwork, rough.net)
-    z_TA = _on_axes(old, rows.spread(MAX_ROWS))
+    z_TA = on_axes(old, rows.spread(MAX_ROWS))
     most = given.get("n_experts", max_experts)
     labels = _few_regions(_function(old.layer, z_TA), most)
-    return None if labels is None else _layer_at(rough, z_TA, labels, seed, most, given)
-
-
-def start_layer_at_pieces(
-    model: FittedModel,
-    rows: Rows,
-    seed: int,
-    max_experts: int,
-    given: Mapping[str, Any] = NOTHING,
-) -> FittedModel | None:
-    """The same, at borders that the rows tell by themselves: no fit is needed.
-
-    None if they do not tell any, as with noise or where rows are far apart.
-    """
-    net = cast(MoENetwork, model.net)
-    seen = rows.spread(MAX_ROWS)
-    z_TA = _on_axes(net, seen)
-    labels = find_pieces(z_TA.cpu().double().numpy(), seen.y.cpu().double().numpy())
-    return None if labels is None else _layer_at(model, z_TA, labels, seed, max_experts, given)
+    return None if labels is None else layer_at(rough, z_TA, labels, seed, most, given)
 
 
 @torch.no_grad()
-def _on_axes(net: MoENetwork, rows: Rows) -> Tensor:
+def on_axes(net: MoENetwork, rows: Rows) -> Tensor:
     return cast(nn.Linear, net.axes)(rows.x)
 
 
@@ -165,7 +146,7 @@ def fresh_layer(model: FittedModel, changes: Mapping[str, Any], seed: int) -> Fi
     return fresh
 
 
-def _layer_at(
+def layer_at(
     model: FittedModel,
     z_TA: Tensor,
     labels: NDArray[np.intp],
@@ -174,21 +155,36 @@ def _layer_at(
     given: Mapping[str, Any],
 ) -> FittedModel | None:
     """A fresh model of one layer, its gate at the borders of these regions."""
-    n_regions = _count(labels)
     usual = cast(MoENetwork, model.net).layer.experts.n_experts
+    sizes = sizes_at(labels, usual, max_experts, given)
+    if sizes is None:
+        return None
+    model = fresh_layer(model, sizes, seed)
+    place_at(cast(MoENetwork, model.net).layer, z_TA, labels, seed)
+    return model
+
+
+def sizes_at(
+    labels: NDArray[np.intp], usual: int, max_experts: int, given: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Arguments of a network with these regions; None if there is nothing to choose from."""
+    n_regions = _count(labels)
     n_experts = given.get("n_experts", min(max(usual, n_regions), max_experts))
     if n_regions == 1 or n_experts == 1:
         return None
     changes = _changes(given, n_experts=n_experts)
     if n_regions > n_experts:
         changes["gate"] = part("patch", n_regions=n_regions, **GATE.settings)
-    model = fresh_layer(model, changes, seed)
-    layer = cast(MoENetwork, model.net).layer
-    if n_regions > n_experts:
-        _place_patches(cast(PatchGate, layer.gate), z_TA, labels, n_experts)
+    return changes
+
+
+def place_at(layer: MoELayer, z_TA: Tensor, labels: NDArray[np.intp], seed: int) -> None:
+    """Give the gates of all blocks, which see the same, the borders of these regions."""
+    n_blocks, n_experts = layer.experts.n_blocks, layer.experts.n_experts
+    if isinstance(layer.gate, PatchGate):
+        _place_patches(layer.gate, z_TA, labels, n_experts)
     else:
-        _place(layer, z_TA[None], [labels], seed)
-    return model
+        _place(layer, z_TA.expand(n_blocks, -1, -1), [labels] * n_blocks, seed)
 
 
 def _place_patches(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from skmoe.batches import Rows
-from skmoe.estimators._borders import placing_borders
+from skmoe.estimators._borders import HeldBorders, placing_borders
 from skmoe.estimators._brief import shortened
 from skmoe.estimators._splits import sharing_out
 from skmoe.nn.base import Network
@@ -52,16 +52,23 @@ def settling(
     share: float = SETTLED,
     resistant: bool = False,
     of_layer: bool = False,
+    told: bool = False,
 ) -> TrainingPlan:
     """The plan of a fit that goes on from a rough one, at its regions.
 
     If it is to be `resistant`, a squared error becomes a `ResistantError`; other losses stay
-    as they are. If it is of one layer, its borders are placed now and then.
+    as they are. If it is of one layer, its borders are placed now and then. If they were `told`
+    by rows, they stay where they are at first, and small regions keep their experts.
     """
-    before = sharing_out(rows)
+    before = sharing_out(rows, told)
     if of_layer:
         before = placing_borders(rows, before)
-    plan = replace(shortened(plan, share), before_epoch=before)
+    plan = shortened(plan, share)
+    if told:
+        held = HeldBorders(before)
+        before = held.before_epoch
+        plan = replace(plan, after_epoch=held.after_epoch)
+    plan = replace(plan, before_epoch=before)
     if not resistant or not isinstance(plan.fit_loss, SquaredError):
         return plan
     loss = ResistantError().to(rows.y)

@@ -17,28 +17,32 @@ from skmoe.nn.layers import MoELayer
 from skmoe.nn.region_gates import RegionGate
 from skmoe.plan import is_due
 
-# Rows that usage is measured on; the share of an even one below which an expert is idle; and
+# Rows that usage is measured on; the share of an even one below which an expert is idle, and
+# that of all rows if it has a region to itself that rows have told, as it may be small; and
 # when that is looked at, as shares of the epochs.
 MAX_ROWS = 10_000
-IDLE = 0.2
+IDLE, IDLE_IN_TOLD_REGION = 0.2, 0.002
 LOOKS = (0.0, 0.125, 0.25, 0.5, 0.75)
 # Rows that spread by less cannot be told apart.
 SMALLEST_VARIANCE = 1e-12
 
 
-def sharing_out(rows: Rows) -> Callable[[Network, int, int], None]:
-    """A function for `TrainingPlan.before_epoch`, for a network that learns from these rows."""
+def sharing_out(rows: Rows, told: bool = False) -> Callable[[Network, int, int], None]:
+    """A function for `TrainingPlan.before_epoch`, for a network that learns from these rows.
+
+    `told` is whether rows have told its regions.
+    """
     x = rows.spread(MAX_ROWS).x
 
     def before_epoch(network: Network, done: int, in_all: int) -> None:
         if is_due(LOOKS, done, in_all):
-            share_out_busiest(network, x)
+            share_out_busiest(network, x, told)
 
     return before_epoch
 
 
 @torch.no_grad()
-def share_out_busiest(network: Network, x_TD: Tensor) -> None:
+def share_out_busiest(network: Network, x_TD: Tensor, told: bool = False) -> None:
     """Give idle experts behind region gates half of the rows of the busiest one each."""
     _, steps = network.look(x_TD)
     for step in steps:
@@ -47,8 +51,8 @@ def share_out_busiest(network: Network, x_TD: Tensor) -> None:
             continue
         z_BTD, _ = layer.experts.encode(step.x_BTD)
         for block, weight_TE in enumerate(step.routing.dense_weights()):
-            usage_E = weight_TE.mean(0)
-            for idle in (usage_E < IDLE / len(usage_E)).nonzero().flatten().tolist():
+            usage_E, ids_E = weight_TE.mean(0), layer.gate.region_ids_BE[block]
+            for idle in _idle(usage_E, ids_E if told else None):
                 # The busiest one may be one that has just been given rows.
                 busiest = int(weight_TE.mean(0).argmax())
                 kept_T = _split(
@@ -56,6 +60,15 @@ def share_out_busiest(network: Network, x_TD: Tensor) -> None:
                 )
                 weight_TE[:, idle] = weight_TE[:, busiest] * (1 - kept_T)
                 weight_TE[:, busiest] *= kept_T
+
+
+def _idle(usage_E: Tensor, told_ids_E: Tensor | None) -> list[int]:
+    """Experts that hardly any row asks, in order."""
+    idle_E = usage_E < IDLE / len(usage_E)
+    if told_ids_E is not None:
+        is_alone_E = told_ids_E.bincount()[told_ids_E] == 1
+        idle_E &= ~is_alone_E | (usage_E < IDLE_IN_TOLD_REGION)
+    return cast(list[int], idle_E.nonzero().flatten().tolist())
 
 
 def _split(

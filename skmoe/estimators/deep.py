@@ -38,7 +38,8 @@ class DeepMoERegressor(BaseMoERegressor):
     ----------
     n_layers : int or "auto", default="auto"
         Number of blocks, layers or members L. "auto" is 8, as more blocks than the target has
-        factors train better; where blocks start at regions it is the number of factors found.
+        factors train better; where blocks start at regions it is the number of factors found,
+        and 1 if y jumps on few axes that hold all features (see `init`).
     n_experts : int or "auto", default="auto"
         Number of experts in each. "auto" is 8, and 4 in an ensemble.
     {routing}
@@ -56,7 +57,7 @@ class DeepMoERegressor(BaseMoERegressor):
         `latent_dim` dimensions (3 by default), in front of gate and experts.
     hidden_dim : int or "auto", default="auto"
         Width of an expert, for the kinds that have a hidden layer. "auto" is 32, and 8
-        up to 512 rows or in an ensemble; 24 where blocks start at regions.
+        up to 512 rows or in an ensemble; 24 where blocks start at regions, 64 on few axes.
     {training}
 
     Attributes
@@ -201,7 +202,7 @@ class DeepMoERegressor(BaseMoERegressor):
         if not self._may_have_blocks(len(rows)):
             return super()._attempts(model, rows, held_out, plan, random)
         seed = int(random.randint(2**31 - 1))
-        sizes = ("n_layers", "model_dim", "hidden_dim", "top_k")
+        sizes = ("n_layers", "n_experts", "model_dim", "hidden_dim", "top_k")
         names = {size for size in sizes if not _auto.is_auto(getattr(self, size))}
         names |= set(self._arrangement(len(rows)).settings)
         given = {name: model.architecture.arguments[name] for name in names}

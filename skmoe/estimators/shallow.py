@@ -18,11 +18,8 @@ from skmoe.estimators._attempts import Attempt
 from skmoe.estimators._base import BaseMoERegressor
 from skmoe.estimators._brief import ROUGH, brief_fit
 from skmoe.estimators._parameters import documented
-from skmoe.estimators._regions import (
-    fresh_layer,
-    start_layer_at_pieces,
-    start_layer_at_regions,
-)
+from skmoe.estimators._pieces import start_layer_at_pieces
+from skmoe.estimators._regions import fresh_layer, start_layer_at_regions
 from skmoe.estimators._settling import settling
 from skmoe.initialization import INITS
 from skmoe.model import FittedModel
@@ -252,13 +249,13 @@ class MoERegressor(BaseMoERegressor):
 
         The latter only if a brief fit from there hardly loses to a rough one.
         """
-        settled = settling(plan, rows, resistant=True, of_layer=True)
         arguments, most = model.architecture.arguments, _auto.MAX_EXPERTS_ON_AXES
         names = [n for n in ("n_experts", "top_k") if not _auto.is_auto(getattr(self, n))]
         given = {name: arguments[name] for name in names}
         told = start_layer_at_pieces(model, rows, seed, most, given)
         if told is not None:
-            yield Attempt(told, settled, good_enough=0.0)
+            exact = settling(plan, rows, resistant=True, of_layer=True, told=True)
+            yield Attempt(told, exact, good_enough=0.0)
             return
         few = min(arguments["n_experts"], _auto.EXPERTS_ON_AXES)
         start = fresh_layer(model, {"n_experts": few, "top_k": None}, seed)
@@ -273,6 +270,7 @@ class MoERegressor(BaseMoERegressor):
             if loss <= least:
                 best, least = start, loss
         if best is not None:
+            settled = settling(plan, rows, resistant=True, of_layer=True)
             yield Attempt(best, settled, good_enough=0.0)
 
     def _may_have_regions(self, model: FittedModel, n_rows: int) -> bool:

@@ -60,12 +60,12 @@ class MoENetwork(Network):
         self.layer = MoELayer(1, embedded, n_outputs, generator=generator, **layer)
 
     def answers(self, x_TD: Tensor) -> tuple[Tensor, list[Step]]:
-        e_BTF = self._seen(x_TD).unsqueeze(0)
+        e_BTF = self.seen_by_blocks(x_TD)
         y_BTO, routing = self.layer(e_BTF)
         return y_BTO, [Step(self.layer, e_BTF, routing, y_BTO)]
 
     def routings(self, x_TD: Tensor) -> list[Routing]:
-        return [self.layer.route(self._seen(x_TD).unsqueeze(0))]
+        return [self.layer.route(self.seen_by_blocks(x_TD))]
 
     def mixture(self, answers_MTO: Tensor, steps: list[Step]) -> tuple[Tensor, Tensor]:
         """Components are the experts."""
@@ -75,10 +75,13 @@ class MoENetwork(Network):
         return step.routing.dense_weights(), outputs_BTEO
 
     def design(self, x_TD: Tensor) -> Design:
-        return self.layer.design(self._seen(x_TD))
+        return self.layer.design(self.seen_by_blocks(x_TD)[0])
 
-    def _seen(self, x_TD: Tensor) -> Tensor:
-        return self.embedding(self.on_axes(x_TD))
+    def seen_by_blocks(self, x_TD: Tensor) -> Tensor:
+        return self.embedding(self.on_axes(x_TD)).unsqueeze(0)
+
+    def predicted(self, g_BTO: Tensor) -> Tensor:
+        return g_BTO[0]
 
     def output_map(self) -> Tensor | None:
         return self.layer.output_map()
@@ -218,6 +221,19 @@ class ParallelMoENetwork(HeadedNetwork):
     def seen_by_blocks(self, x_TD: Tensor) -> Tensor:
         """What all blocks see of x, before their encoders, ``x_BTD``."""
         return self.on_axes(x_TD).expand(self.blocks.experts.n_blocks, -1, -1)
+
+    @torch.no_grad()
+    def answer_by_mean(self) -> None:
+        """Start as the mean of what the blocks answer; needs a head without a net."""
+        n_blocks, n_outputs = self.blocks.experts.n_blocks, self.head.out_features
+        self.mix.weight.copy_(torch.eye(n_outputs).repeat(1, n_blocks) / n_blocks)
+        self.head.weight.copy_(torch.eye(n_outputs))
+        for bias in (self.mix.bias, self.head.bias):
+            bias.zero_()
+
+    def predicted(self, g_BTO: Tensor) -> Tensor:
+        """The prediction if the blocks answer ``g_BTO``; needs a head without a trunk."""
+        return self.head(self.dense(self._combine(g_BTO)))
 
     def state_after(self, g_BTO: Tensor, x_TD: Tensor) -> Tensor:
         """What the head reads if the blocks answer ``g_BTO``."""

@@ -10,9 +10,13 @@ import torch
 from skmoe._registry import part
 from skmoe.batches import Rows
 from skmoe.estimators import _borders
-from skmoe.estimators._borders import place_borders, placing_borders
-from skmoe.nn.networks import MoENetwork
+from skmoe.estimators._borders import HeldBorders, place_borders, placing_borders
+from skmoe.estimators._settling import settling
+from skmoe.nn.losses import SquaredError
+from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
+from skmoe.plan import TrainingPlan
 from skmoe.regions import typical_difference
+from skmoe.training import train
 
 CENTERS = torch.tensor([[-0.5, -0.5], [0.6, -0.4], [-0.3, 0.6], [0.5, 0.5]])
 ANSWERS = torch.tensor([0.0, 1.0, -1.0, 2.0])
@@ -113,7 +117,7 @@ def test_errors_by_region_are_those_of_a_gate_that_has_only_this_region(rows):
     with torch.no_grad():
         gate.cells.weight.normal_(generator=torch.Generator().manual_seed(1))
         net.layer.experts.set_output_map(ANSWERS[:, None, None])
-    errors_TR = _borders._errors_by_region(net.layer, rows.x, rows.y).detach()
+    errors_TR = _borders._errors_by_region(net, rows.x, rows.y).detach()
     for region in range(3):
         with torch.no_grad():
             gate.regions.bias[0, 0] = -100.0
@@ -148,3 +152,57 @@ def test_borders_are_placed_a_few_times_in_a_fit(displaced, rows, monkeypatch):
         before_epoch(displaced, done, 20)
     assert called == list(range(20))
     assert placed == [1 + 10, 1 + 15, 1 + 18]
+
+
+def as_parallel(net) -> ParallelMoENetwork:
+    """One block, whose answer is half of the prediction."""
+    block = {"block_outputs": 1, "model_dim": 1, "n_dense": 0, "trunk": False}
+    parts = {"n_experts": net.layer.experts.n_experts, "gate": "region", "expert": "constant"}
+    other = ParallelMoENetwork(2, 1, n_layers=1, **block, **parts)
+    other.blocks.load_state_dict(net.layer.state_dict())
+    other.answer_by_mean()
+    with torch.no_grad():
+        other.head.weight.mul_(2)
+    return other
+
+
+def test_borders_of_a_block_are_placed_by_what_the_network_predicts(displaced, rows):
+    block = as_parallel(displaced)
+    for net, seen in ((displaced, rows), (block, replace(rows, y=2 * rows.y))):
+        place_borders(net, seen)
+    for found, expected in zip(
+        block.blocks.gate.regions.parameters(), borders_of(displaced), strict=True
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize(("done", "stay"), [(0, True), (4, True), (5, False)])
+def test_borders_are_held_at_first(displaced, done, stay):
+    held = HeldBorders(lambda net, done, in_all: None)
+    before = borders_of(displaced)
+    held.before_epoch(displaced, done, 20)
+    with torch.no_grad():
+        for weight in displaced.parameters():
+            weight += 0.1
+    held.after_epoch(displaced, done, 20)
+    assert all(map(torch.equal, borders_of(displaced), before)) is stay
+    assert displaced.layer.experts.output_map().sum() == pytest.approx(2.4)
+
+
+def test_a_fit_at_told_borders_does_not_move_them_at_first(rows):
+    """Constants are learned meanwhile, from wrong ones."""
+    net = network_of(CENTERS)
+    with torch.no_grad():
+        net.layer.experts.set_output_map(torch.zeros(4, 1, 1))
+    before = borders_of(net)
+    plan = TrainingPlan(SquaredError(), 1e-1, 0.0, 500, max_epochs=20)
+    plan = settling(plan, rows, 1.0, resistant=True, of_layer=True, told=True)
+    seen = []
+
+    def after_epoch(net, done, in_all):
+        plan.after_epoch(net, done, in_all)
+        seen.append(all(map(torch.equal, borders_of(net), before)))
+
+    train(net, rows, None, replace(plan, after_epoch=after_epoch), torch.Generator())
+    assert seen[:6] == [True] * 5 + [False]
+    assert wrong(net, rows) < 0.01

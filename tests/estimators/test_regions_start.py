@@ -10,11 +10,8 @@ from skmoe import DeepMoERegressor, MoERegressor, part
 from skmoe.batches import Rows
 from skmoe.estimators import _blocks, _regions
 from skmoe.estimators._combinations import product_of_factors, sum_of_factors
-from skmoe.estimators._regions import (
-    start_at_regions,
-    start_layer_at_pieces,
-    start_layer_at_regions,
-)
+from skmoe.estimators._pieces import start_block_at_pieces, start_layer_at_pieces
+from skmoe.estimators._regions import start_at_regions, start_layer_at_regions
 from skmoe.model import Architecture, FittedModel
 from skmoe.scaling import Scaling
 from skmoe.structure import Blocks
@@ -330,3 +327,56 @@ def test_what_the_rows_tell_is_tried_first_and_deep_gates_as_well(rows):
     assert [attempt.good_enough for attempt in attempts] == [0.0, float("inf")]
     assert gates[0].name == "region"
     assert attempts[1].model is model
+
+
+def untrained_blocks(n_features=6) -> FittedModel:
+    arguments = {"n_inputs": n_features, "n_outputs": 1, "n_layers": 8, "n_experts": 2}
+    architecture = Architecture("parallel", {**arguments, "expert": "latent"})
+    net = architecture.build(torch.Generator().manual_seed(0)).eval()
+    scaling = Scaling(np.zeros(n_features), np.full(n_features, 2.0))
+    return FittedModel(architecture, net, scaling, Scaling(*np.eye(2)[:, :1]))
+
+
+@pytest.fixture
+def quarter(rows):
+    return (in_quarters(rows).y[:, 0] - rows.x[:, 0].sin()).round().long()
+
+
+@pytest.fixture
+def turned(rows):
+    """Quarters of two axes, seen as six features."""
+    rows = in_quarters(rows)
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(2)))[0]
+    return replace(rows, x=rows.x[:, :2] @ turn[:2])
+
+
+@pytest.mark.parametrize(
+    ("given", "n_layers", "n_experts"),
+    [({}, 1, 4), ({"n_layers": 2, "n_experts": 6}, 2, 6), ({"n_experts": 2}, 1, 2)],
+)
+def test_rows_tell_where_blocks_start_if_the_whole_function_is_one_factor(
+    turned, quarter, given, n_layers, n_experts
+):
+    model = start_block_at_pieces(untrained_blocks(), turned, 0, 32, given)
+    layer = model.net.blocks
+    assert (layer.experts.n_blocks, layer.experts.n_experts) == (n_layers, n_experts)
+    prediction, (step,) = model.net(turned.x)
+    torch.testing.assert_close(prediction, step.state_BTM.mean(0))
+    # Each expert has one quarter, or two that do not touch.
+    allowed = [{0}, {1}, {2}, {3}] if n_experts >= 4 else [{0, 3}, {1, 2}]
+    for first_T in step.routing.logits_BTE.argmax(-1):
+        for expert in first_T.unique():
+            shares = torch.bincount(quarter[first_T == expert], minlength=4) / 1.0
+            owned = set((shares > 0.05 * shares.sum()).nonzero().flatten().tolist())
+            assert owned in allowed
+    (directions,) = model.block_directions
+    seen = 2.0 * turned.x.numpy() @ directions
+    on_axes = model.net.on_axes(turned.x).detach().numpy()
+    np.testing.assert_allclose(seen - seen.mean(0), on_axes - on_axes.mean(0), atol=1e-5)
+
+
+def test_blocks_start_at_no_pieces_if_rows_fill_all_features_or_are_smooth(rows, turned):
+    assert start_block_at_pieces(untrained_blocks(5), in_quarters(rows), 0, 32) is None
+    smooth = replace(turned, y=turned.x[:, :1].sin())
+    assert start_block_at_pieces(untrained_blocks(), smooth, 0, 32) is None
+    assert start_block_at_pieces(untrained_blocks(), turned, 0, 32, {"n_experts": 1}) is None

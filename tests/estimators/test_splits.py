@@ -54,6 +54,20 @@ def test_experts_that_have_just_been_given_rows_may_have_to_share_them(x):
     assert sorted(net.layer.gate.region_ids_BE[0].tolist()) == [0] * 4 + [1] * 4
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_an_expert_keeps_a_small_region_that_was_told_but_no_empty_one(x, told):
+    net = network()
+    gate = net.layer.gate
+    with torch.no_grad():
+        gate.regions.weight[0, 1] = gate.regions.weight.new_tensor([0.0, 0.0, 30.0, 0.0])
+        gate.regions.bias[0, 0, 2] = -57.0  # where x_1 > 1.9: 3 % of the rows
+    before = net(x)[1][0].routing.usage()[0]
+    assert 0.01 < before[2] < 0.05 > 10 * before[3]
+    share_out_busiest(net, x, told)
+    assert (gate.region_ids_BE[0, 2] == 2) == told
+    assert gate.region_ids_BE[0, 3] in (0, 1)
+
+
 def test_the_function_stays_as_it_was(x):
     net = network()
     before = net(x)[0]
@@ -108,7 +122,7 @@ def test_idle_experts_learn_once_they_have_rows(x):
 
 def test_the_looks_are_spread_over_the_fit(x, monkeypatch):
     seen = []
-    monkeypatch.setattr(_splits, "share_out_busiest", lambda network, x: seen.append(network))
+    monkeypatch.setattr(_splits, "share_out_busiest", lambda net, *given: seen.append(net))
     before_epoch = sharing_out(Rows(x, x[:, :1], torch.ones(len(x))))
     for done in range(8):
         before_epoch(done, done, 8)

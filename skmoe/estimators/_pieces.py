@@ -1,0 +1,134 @@
+"""A start at the pieces of a function that rows tell by themselves: no fit is needed.
+
+Where rows lie on few axes and are dense there, their values alone show where the function jumps
+(`skmoe.pieces`). Each expert then has a piece to itself, or pieces that do not touch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from skmoe._registry import part
+from skmoe.axes import principal_axes
+from skmoe.batches import Rows
+from skmoe.estimators._regions import NOTHING, layer_at, on_axes, place_at, sizes_at
+from skmoe.model import FittedModel
+from skmoe.nn.experts import EXPERTS, LatentExperts
+from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
+from skmoe.pieces import MAX_COORDINATES, find_pieces
+from skmoe.regions import MAX_ROWS
+from skmoe.scaling import Scaling
+
+# Residual layers, width and initial gain of the experts of a block that sees few axes, as of a
+# layer there.
+DEPTH, HIDDEN_DIM, HIDDEN_GAIN = 2, 64, 4.0
+
+
+def start_layer_at_pieces(
+    model: FittedModel,
+    rows: Rows,
+    seed: int,
+    max_experts: int,
+    given: Mapping[str, Any] = NOTHING,
+) -> FittedModel | None:
+    """A model of one layer to train, its gate at the borders that rows tell by themselves.
+
+    Parameters
+    ----------
+    model : FittedModel
+        Untrained, on axes.
+    rows, seed, max_experts, given
+        As of `start_layer_at_regions`.
+
+    Returns
+    -------
+    FittedModel or None
+        None if rows do not tell any pieces, as with noise or where they are far apart.
+    """
+    seen = rows.spread(MAX_ROWS)
+    z_TA = on_axes(cast(MoENetwork, model.net), seen)
+    most = given.get("n_experts", max_experts)
+    labels = find_pieces(z_TA.cpu().double().numpy(), _values(seen), most)
+    return None if labels is None else layer_at(model, z_TA, labels, seed, max_experts, given)
+
+
+def start_block_at_pieces(
+    model: FittedModel,
+    rows: Rows,
+    seed: int,
+    max_experts: int,
+    given: Mapping[str, Any] = NOTHING,
+) -> FittedModel | None:
+    """A model of parallel blocks, each of which has the whole function as its factor.
+
+    There is one block, unless their number is given; the prediction is the mean of theirs.
+
+    Parameters
+    ----------
+    model : FittedModel
+        Untrained, with a parallel arrangement of latent experts.
+    rows, seed, max_experts, given
+        As of `start_layer_at_regions`.
+
+    Returns
+    -------
+    FittedModel or None
+        None if rows do not lie on few axes, or do not tell any pieces.
+    """
+    seen = rows.spread(MAX_ROWS)
+    axes, labels = _pieces_on_axes(seen, given.get("n_experts", max_experts))
+    if labels is None:
+        return None
+    usual = model.architecture.arguments["n_experts"]
+    sizes = sizes_at(labels, usual, max_experts, given)
+    if sizes is None:
+        return None
+    placed = _on_these_axes(model, axes, {**given, **sizes}, seed)
+    net = cast(ParallelMoENetwork, placed.net)
+    place_at(net.blocks, net.on_axes(seen.x), labels, seed)
+    return placed
+
+
+def _pieces_on_axes(rows: Rows, most: int) -> tuple[Any, NDArray[np.intp] | None]:
+    """Few axes of the rows, and the pieces that they tell there; None if there are none."""
+    x, weight = rows.x.cpu().double().numpy(), rows.weight.cpu().double().numpy()
+    axes = principal_axes(x, weight, MAX_COORDINATES)
+    if axes is None:
+        return None, None
+    return axes, find_pieces(x @ axes[0] + axes[1], _values(rows), most)
+
+
+def _on_these_axes(
+    model: FittedModel, axes: Any, wanted: Mapping[str, Any], seed: int
+) -> FittedModel:
+    """Fresh blocks that see these axes, whose mean is the prediction."""
+    arguments = model.architecture.arguments
+    (_, n_axes), n_outputs = axes[0].shape, arguments["n_outputs"]
+    _, settings = EXPERTS.resolve(arguments["expert"])
+    settings = {"depth": DEPTH, "hidden_gain": HIDDEN_GAIN, **settings, "latent_dim": n_axes}
+    head = {"trunk": False, "n_dense": 0, "model_dim": n_outputs, "block_outputs": n_outputs}
+    sizes = {"n_layers": 1, "hidden_dim": HIDDEN_DIM, "n_axes": n_axes, "embedding": None}
+    expert = part("latent", **settings)
+    fresh = model.rebuilt({**head, **sizes, **wanted, "expert": expert}, seed)
+    net = cast(ParallelMoENetwork, fresh.net)
+    net.set_axes(*map(torch.from_numpy, axes))
+    same = torch.eye(n_axes).expand(net.blocks.experts.n_blocks, -1, -1)
+    cast(LatentExperts, net.blocks.experts).place_encoder(same)
+    net.answer_by_mean()
+    return replace(fresh, block_directions=[of_features(axes[0], model.x_scaling)])
+
+
+def of_features(axes_DA: NDArray[np.float64], scaling: Scaling) -> NDArray[np.float64]:
+    """Axes of scaled features as maps from the user's features."""
+    varying = scaling.scale > 0
+    axes = np.zeros(axes_DA.shape)
+    axes[varying] = axes_DA[varying] / scaling.scale[varying, None]
+    return axes
+
+
+def _values(rows: Rows) -> NDArray[np.float64]:
+    return cast(NDArray[np.float64], rows.y.cpu().double().numpy())
