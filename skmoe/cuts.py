@@ -21,6 +21,9 @@ SMALLEST_COVER = 0.5
 # many regions and less than that share is. Where they touch along less than a share of their
 # borders, they stay two.
 HARDLY_ANY, FEW, CONTACT = 0.1, 0.3, 0.1
+# Where borders are to be clear: regions of fewer rows than this share are one with a neighbour
+# if less than that share of the edges is cut.
+SMALL, CLEAR = 0.03, 0.6
 NOWHERE = -1
 
 
@@ -212,12 +215,17 @@ def _chain(n: int) -> NDArray[np.intp]:
 
 
 def merged(
-    labels: NDArray[np.intp], neighbours: np.ndarray, cut: np.ndarray, most: int = 1
+    labels: NDArray[np.intp],
+    neighbours: np.ndarray,
+    cut: np.ndarray,
+    most: int = 1,
+    clear: bool = False,
 ) -> NDArray[np.intp]:
     """Labels in which regions are one if hardly any of the edges between them are cut.
 
     If there are more than `most` regions, also if few are. A piece cut in two only asks for one
-    more expert, where two in one leave an expert with a jump.
+    more expert, where two in one leave an expert with a jump. Of small regions borders are to
+    be `clear`, if that is asked: most of the edges cut.
 
     Examples
     --------
@@ -234,9 +242,13 @@ def merged(
         np.fill_diagonal(edges, 0)
         around = edges.sum(1)
         between = edges > CONTACT * np.minimum(around[:, None], around)
-        share = np.where(between, cuts / np.maximum(edges, 1), 1.0)
+        least = np.full(edges.shape, FEW if n_regions > most else HARDLY_ANY)
+        if clear:
+            sizes = np.bincount(labels[labels != NOWHERE])
+            least[np.minimum(sizes[:, None], sizes) < SMALL * len(labels)] = CLEAR
+        share = np.where(between, cuts / np.maximum(edges, 1), 1.0) / least
         kept, gone = sorted(np.unravel_index(share.argmin(), share.shape))
-        if share[kept, gone] >= (FEW if n_regions > most else HARDLY_ANY):
+        if share[kept, gone] >= 1:
             return labels
         labels = np.where(labels == gone, kept, labels)
         labels = labels - (labels > gone)

@@ -37,10 +37,9 @@ ROBUST_STEPS, ROBUST_RIDGE, RIDGE = 8, 1e-2, 1e-3
 # Errors of the robust fit that count alike: in units of the spread of rises, and of the median.
 SMALL, USUAL = 1e-3, 0.1
 READINGS = 3
-# Smallest piece, as a share of the rows. One that is missed spoils a fit; where a function
-# waves wildly some small ones are none, so that, if there are too many, only larger ones count.
-# So many rows are enough where that is more than the smaller share.
-SMALLEST_SHARES, ENOUGH = (0.004, 0.01), 40
+# Smallest piece, as a share of the rows: one that is missed spoils a fit. Of few rows it is
+# so many, or that share.
+SMALLEST_SHARE, ENOUGH, FEW_ROWS = 0.004, 40, 0.01
 # An edge is cut if gradients miss its rise by this many times what they miss on most edges, and
 # by that share of the spread of the values: lower jumps do no harm. If the former is a large
 # part of the spread, there is noise, or rows are too few.
@@ -60,8 +59,8 @@ def find_pieces(
     values : ndarray of shape (n, q)
         Its values, in units in which all of them count the same.
     most : int, optional
-        If there are more pieces than this, small ones are part of a neighbour, provided that
-        there are no more than this without them.
+        If there are more pieces than this, small ones are part of a neighbour unless the border
+        is clear. Where a function waves wildly, some are none.
 
     Returns
     -------
@@ -82,45 +81,25 @@ def find_pieces(
     if d > MAX_COORDINATES or n <= NEAR * d:
         return None
     near = nearest(coordinates, NEAR * d)
-    rows = _Rows(coordinates, values, near)
-    slopes = _robust_slopes(rows.steps, rows.rises)
-    share, larger_share = SMALLEST_SHARES
-    smallest, larger = max(share * n, min(ENOUGH, larger_share * n)), larger_share * n
-    labels = _read_pieces(rows, slopes, smallest)
-    if labels is None or most is None or labels.max() < most or smallest == larger:
-        return labels
-    fewer = _read_pieces(rows, slopes, larger)
-    return labels if fewer is None or fewer.max() >= most else fewer
-
-
-class _Rows:
-    """Rows, and the way from each of them to its neighbours."""
-
-    def __init__(self, coordinates: np.ndarray, values: np.ndarray, near: NDArray[np.intp]):
-        self.coordinates, self.values, self.near = coordinates, values, near
-        self.steps = coordinates[near] - coordinates[:, None]
-        self.rises = values[near] - values[:, None]
-
-
-def _read_pieces(
-    rows: _Rows, slopes: NDArray[np.float64], smallest: float
-) -> NDArray[np.intp] | None:
-    """The pieces of at least so many rows, read several times; the first by these slopes."""
-    neighbours = rows.near[:, : NEIGHBOURS + 2 * rows.coordinates.shape[1]]
-    spread = spread_of(rows.values)
-    best, most = None, 0
+    steps, rises = coordinates[near] - coordinates[:, None], values[near] - values[:, None]
+    slopes = _robust_slopes(steps, rises)
+    neighbours = near[:, : NEIGHBOURS + 2 * d]
+    spread = spread_of(values)
+    smallest = max(SMALLEST_SHARE * n, min(ENOUGH, FEW_ROWS * n))
+    best, best_cut, n_found = None, np.zeros(neighbours.shape, dtype=bool), 0
     for _ in range(READINGS):
-        missed = misses(rows.coordinates, rows.values, slopes, neighbours)
-        limit = max(largest_miss(missed, rows.values, CUT_FACTOR), SMALLEST_CUT * spread)
+        missed = misses(coordinates, values, slopes, neighbours)
+        limit = max(largest_miss(missed, values, CUT_FACTOR), SMALLEST_CUT * spread)
         cut = missed > limit
-        labels = between_cuts(rows.coordinates, neighbours, cut, smallest)
+        labels = between_cuts(coordinates, neighbours, cut, smallest)
         if labels is None:
             break
         labels = grown(with_islands(labels, neighbours, cut, smallest), neighbours, missed)
-        if labels.max() >= most and limit <= LARGEST_CUT * spread:
-            best, most = merged(labels, neighbours, cut), labels.max()
-        same = labels[rows.near] == labels[:, None]
-        slopes = _slopes(same, rows.steps, rows.rises, RIDGE)
+        if labels.max() >= n_found and limit <= LARGEST_CUT * spread:
+            best, best_cut, n_found = merged(labels, neighbours, cut), cut, labels.max()
+        slopes = _slopes(labels[near] == labels[:, None], steps, rises, RIDGE)
+    if best is not None and most is not None and best.max() >= most:
+        best = merged(best, neighbours, best_cut, clear=True)
     return best if best is not None and best.max() > 0 else None
 
 

@@ -40,6 +40,16 @@ def test_a_border_of_which_a_part_is_told_is_given_up_only_if_there_are_too_many
     assert merged(labels, neighbours, cut, most=2).tolist() == [0] * 20 + [1] * 10
 
 
+def test_small_regions_need_clear_borders_where_that_is_asked():
+    """Half of the edges between two are cut; the second is small in the first case."""
+    for n_small, n_regions in ((2, 1), (50, 2)):
+        labels = np.repeat([0, 1], [100 - n_small, n_small])
+        neighbours = np.r_[np.full(100 - n_small, 99), np.zeros(n_small, dtype=int)][:, None]
+        cut = (np.arange(100) % 2 == 0)[:, None]
+        assert merged(labels, neighbours, cut).max() == 1
+        assert merged(labels, neighbours, cut, clear=True).max() + 1 == n_regions
+
+
 def test_regions_that_hardly_touch_are_not_merged():
     """0 and 2 touch by one edge of many, which is not cut; all others are."""
     neighbours = np.repeat([[1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 2, 2], [1, 1, 1, 1, 1, 1]], 2, 0)

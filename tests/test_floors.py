@@ -96,6 +96,7 @@ FLOORS = [
     },
     {
         "estimators._combinations",
+        "estimators._pieces",
         "estimators._epochs",
         "estimators._settling",
         "estimators._tasks",

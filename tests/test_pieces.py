@@ -57,14 +57,6 @@ def test_a_small_piece_is_one_although_most_of_its_rows_are_beside_its_border():
     assert (found == small).mean() > 0.998
 
 
-@pytest.mark.parametrize(("most", "n_pieces"), [(None, 5), (5, 5), (4, 4), (3, 5)])
-def test_small_pieces_are_given_up_only_if_there_are_too_many_and_that_helps(most, n_pieces):
-    z = np.random.RandomState(0).rand(10_000, 2) * 2 - 1
-    small = np.abs(z - 0.6).max(1) < 0.1  # 1 % of the rows, fewer of them inside
-    values = np.sin(3 * z[:, :1]) + quarters(z)[:, None] - 2.0 * small[:, None]
-    assert find_pieces(z, values, most).max() + 1 == n_pieces
-
-
 def test_a_smooth_function_has_no_pieces(z):
     assert find_pieces(z, smooth(z)) is None
 
