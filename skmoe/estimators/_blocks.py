@@ -82,6 +82,8 @@ def attempts_at_blocks(
     def fit(candidate: FittedModel, share: float = BRIEF) -> float:
         return brief_fit(candidate, rows, held_out, plan, seed, share)
 
+    # Without validation rows, attempts are compared by the loss of training: it then stays.
+    resistant = held_out is not None
     arguments = _without_trunk(model.architecture.arguments, given)
     briefly = _briefly(arguments)
     scout = model.rebuilt(briefly, seed)
@@ -89,7 +91,10 @@ def attempts_at_blocks(
     blocks = find_blocks(scout.net, rows, seed)
     if blocks is None or len(blocks.groups) > scout.net.moe_layers()[0].experts.n_blocks:
         if regions and not given.keys() & HEAD.keys():
-            yield from _at_pieces(model, rows, plan, seed, given, CLEARLY_GOOD * scout_loss)
+            told = start_block_at_pieces(model, rows, seed, MAX_EXPERTS_ON_AXES, given)
+            if told is not None:
+                exact = settling(plan, rows, 1.0, resistant=resistant, of_layer=True, told=True)
+                yield Attempt(told, exact, CLEARLY_GOOD * scout_loss)
         yield Attempt(model, plan)
         return
     share = ROUGH if regions else BRIEF
@@ -101,8 +106,7 @@ def attempts_at_blocks(
     settled = start_at_regions(rough, rows, seed, given) if regions else None
     if settled is not None:
         good_enough = GOOD_ENOUGH * loss
-        # Without validation rows, attempts are compared by this loss: it then stays the same.
-        at_regions = settling(plan, rows, AT_REGIONS, resistant=held_out is not None)
+        at_regions = settling(plan, rows, AT_REGIONS, resistant=resistant)
         combined = None
         if len(blocks.groups) > 1 and not given.keys() & PRODUCT_HEAD:
             # The simplest ways to combine factors: they hold where there are no rows, too.
@@ -114,21 +118,6 @@ def attempts_at_blocks(
         yield Attempt(settled, at_regions, good_enough)
         plan = shortened(plan, LAST)
     yield Attempt(_placed(model, arguments, blocks, seed), plan)
-
-
-def _at_pieces(
-    model: FittedModel,
-    rows: Rows,
-    plan: TrainingPlan,
-    seed: int,
-    given: Mapping[str, Any],
-    good_enough: float,
-) -> Iterator[Attempt]:
-    """The whole function as one factor, at pieces that rows on few axes tell, if they do."""
-    told = start_block_at_pieces(model, rows, seed, MAX_EXPERTS_ON_AXES, given)
-    if told is not None:
-        settled = settling(plan, rows, 1.0, resistant=True, of_layer=True, told=True)
-        yield Attempt(told, settled, good_enough)
 
 
 def _without_trunk(arguments: dict[str, Any], given: Container[str]) -> dict[str, Any]:

@@ -380,3 +380,18 @@ def test_blocks_start_at_no_pieces_if_rows_fill_all_features_or_are_smooth(rows,
     smooth = replace(turned, y=turned.x[:, :1].sin())
     assert start_block_at_pieces(untrained_blocks(), smooth, 0, 32) is None
     assert start_block_at_pieces(untrained_blocks(), turned, 0, 32, {"n_experts": 1}) is None
+
+
+@pytest.mark.parametrize(("settings", "n_tried"), [({}, 2), ({"model_dim": 16}, 1)])
+def test_a_deep_mixture_without_factors_tries_what_the_rows_tell(turned, settings, n_tried):
+    """But not where the user says what combines the blocks."""
+    moe = DeepMoERegressor(max_epochs=2, random_state=0, **settings)
+    model = untrained_blocks()
+    model.architecture.arguments.update({"top_k": None, "model_dim": 16, "embedding": None})
+    plan = moe._plan(len(turned), model.net)
+    attempts = list(moe._attempts(model, turned, turned, plan, np.random.RandomState(0)))
+    assert len(attempts) == n_tried
+    assert attempts[-1].model is model
+    if n_tried == 2:
+        assert attempts[0].model.architecture.arguments["gate"].name == "region"
+        assert attempts[0].good_enough < 1
