@@ -198,7 +198,7 @@ init : {inits} or "auto", part(...) or function, default="auto"
     there it trains for four tenths of the epochs, with borders placed by logistic regression
     amid training, and also without regions; validation rows choose between the two. A deep
     mixture without factors does the same if features lie on up to 8 axes and y jumps there,
-    with one block; and without, unless the loss is then below a tenth of the brief fit's. Of one
+    with one block; and without, unless its loss is below a tenth of the brief fit's. Of one
     layer, it may be a fitted dense net as well, an `MLPRegressor` with one hidden layer or a
     `MoERegressor` with one expert and no embedding: all experts start as copies of it, in its
     width and kind, without an embedding. Wrap it in scikit-learn's `FrozenEstimator` where the
