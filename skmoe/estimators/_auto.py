@@ -36,6 +36,8 @@ CLEAR_ERROR = 2.5e-5
 # steps in units of the usual ones.
 MAX_AXES = 16
 EXPERTS_ON_AXES, MAX_EXPERTS_ON_AXES = 4, 32
+# Experts there, which may have to oscillate: residual layers, and a start that is less smooth.
+OSCILLATING = {"depth": 2, "hidden_gain": 4.0}
 STEPS_ON_AXES = 3.0
 # Steps of a fit of up to 256 rows, and of one of very many.
 STEPS = 100
@@ -161,7 +163,7 @@ def sizes_on_axes(estimator: Any, n_rows: int) -> dict[str, Any]:
     takes a gate and experts that are deep, and few of them.
     """
     few = n_experts(estimator, EXPERTS_ON_AXES)
-    oscillating = part("mlp", activation="silu", depth=2, hidden_gain=4.0)
+    oscillating = part("mlp", activation="silu", **OSCILLATING)
     return {
         "n_experts": few,
         "top_k": top_k(estimator, few, max_soft_experts(n_rows)),

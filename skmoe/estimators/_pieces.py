@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from skmoe._registry import part
 from skmoe.axes import principal_axes
 from skmoe.batches import Rows
+from skmoe.estimators._auto import OSCILLATING
 from skmoe.estimators._regions import NOTHING, layer_at, on_axes, place_at, sizes_at
 from skmoe.model import FittedModel
 from skmoe.nn.experts import EXPERTS, LatentExperts
@@ -23,9 +24,8 @@ from skmoe.pieces import MAX_COORDINATES, find_pieces
 from skmoe.regions import MAX_ROWS
 from skmoe.scaling import Scaling
 
-# Residual layers, width and initial gain of the experts of a block that sees few axes, as of a
-# layer there.
-DEPTH, HIDDEN_DIM, HIDDEN_GAIN = 2, 64, 4.0
+# Width of the experts of a block that sees few axes, as in a layer there.
+HIDDEN_DIM = 64
 
 
 def start_layer_at_pieces(
@@ -109,7 +109,7 @@ def _on_these_axes(
     arguments = model.architecture.arguments
     (_, n_axes), n_outputs = axes[0].shape, arguments["n_outputs"]
     _, settings = EXPERTS.resolve(arguments["expert"])
-    settings = {"depth": DEPTH, "hidden_gain": HIDDEN_GAIN, **settings, "latent_dim": n_axes}
+    settings = {**OSCILLATING, **settings, "latent_dim": n_axes}
     head = {"trunk": False, "n_dense": 0, "model_dim": n_outputs, "block_outputs": n_outputs}
     sizes = {"n_layers": 1, "hidden_dim": HIDDEN_DIM, "n_axes": n_axes, "embedding": None}
     expert = part("latent", **settings)

@@ -283,7 +283,7 @@ def _factors(
         solution = torch.linalg.lstsq(first, z_TR).solution
         z_BTR[block] = first @ solution
         maps_BRR.append(solution[:-1])
-    g_BTO, slopes_BTOR, effects_BTPO = _answers(network, z_BTR, x)
+    g_BTO, slopes_BTOR, effects_BTPO = _answers(network, z_BTR)
     for factor in range(n_factors):
         blocks = slice(factor, None, n_factors)
         # The effects on each of P predictions add up, whatever their signs.
@@ -314,18 +314,16 @@ def _function(layer: MoELayer, z_TA: Tensor) -> tuple[np.ndarray, np.ndarray, np
     return cast(tuple[np.ndarray, np.ndarray, np.ndarray], tuple(a.numpy() for a in arrays))
 
 
-def _answers(
-    network: ParallelMoENetwork, z_BTR: Tensor, x: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _answers(network: ParallelMoENetwork, z_BTR: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Answers of the blocks, their gradients, and those of the prediction by the answers."""
     parts = []
     with torch.enable_grad():
-        for z, rows in zip(z_BTR.split(CHUNK, 1), x.split(CHUNK), strict=True):
+        for z in z_BTR.split(CHUNK, 1):
             z = z.detach().clone().requires_grad_(True)
             g, _ = network.blocks.answer(z)
             slopes = slopes_of(g, z)
             g = g.detach().requires_grad_(True)
-            y = few_outputs(network.head(network.state_after(g, rows)))
+            y = few_outputs(network.predicted(g))
             parts.append((g.detach(), slopes, slopes_of(y, g)))
     g_BTO, slopes_BTOR, effects_BTPO = (
         torch.cat(chunks, 1) for chunks in zip(*parts, strict=True)

@@ -366,7 +366,7 @@ def test_rows_tell_where_blocks_start_if_the_whole_function_is_one_factor(
     allowed = [{0}, {1}, {2}, {3}] if n_experts >= 4 else [{0, 3}, {1, 2}]
     for first_T in step.routing.logits_BTE.argmax(-1):
         for expert in first_T.unique():
-            shares = torch.bincount(quarter[first_T == expert], minlength=4) / 1.0
+            shares = torch.bincount(quarter[first_T == expert], minlength=4)
             owned = set((shares > 0.05 * shares.sum()).nonzero().flatten().tolist())
             assert owned in allowed
     (directions,) = model.block_directions
