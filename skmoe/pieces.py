@@ -45,6 +45,8 @@ SMALLEST_SHARE, ENOUGH, FEW_ROWS = 0.004, 40, 0.01
 # part of the spread, there is noise, or rows are too few.
 CUT_FACTOR = 3.0
 SMALLEST_CUT, LARGEST_CUT = 0.02, 0.15
+# If it is below this share, rows are so dense that a border of a piece is cut almost everywhere.
+SHARP_CUT = 0.04
 
 
 def find_pieces(
@@ -60,7 +62,8 @@ def find_pieces(
         Its values, in units in which all of them count the same.
     most : int, optional
         If there are more pieces than this, small ones are part of a neighbour unless the border
-        is clear. Where a function waves wildly, some are none.
+        is clear, as everywhere where rows are dense: where a function waves wildly, some
+        are none.
 
     Returns
     -------
@@ -86,7 +89,7 @@ def find_pieces(
     neighbours = near[:, : NEIGHBOURS + 2 * d]
     spread = spread_of(values)
     smallest = max(SMALLEST_SHARE * n, min(ENOUGH, FEW_ROWS * n))
-    best, best_cut, n_found = None, np.zeros(neighbours.shape, dtype=bool), 0
+    best, n_found = None, 0
     for _ in range(READINGS):
         missed = misses(coordinates, values, slopes, neighbours)
         limit = max(largest_miss(missed, values, CUT_FACTOR), SMALLEST_CUT * spread)
@@ -96,10 +99,11 @@ def find_pieces(
             break
         labels = grown(with_islands(labels, neighbours, cut, smallest), neighbours, missed)
         if labels.max() >= n_found and limit <= LARGEST_CUT * spread:
-            best, best_cut, n_found = merged(labels, neighbours, cut), cut, labels.max()
+            n_found = labels.max()
+            best = merged(labels, neighbours, cut, clear=limit <= SHARP_CUT * spread)
+            if most is not None and best.max() >= most:
+                best = merged(best, neighbours, cut, clear=True)
         slopes = _slopes(labels[near] == labels[:, None], steps, rises, RIDGE)
-    if best is not None and most is not None and best.max() >= most:
-        best = merged(best, neighbours, best_cut, clear=True)
     return best if best is not None and best.max() > 0 else None
 
 

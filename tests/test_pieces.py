@@ -57,6 +57,15 @@ def test_a_small_piece_is_one_although_most_of_its_rows_are_beside_its_border():
     assert (found == small).mean() > 0.998
 
 
+def test_where_rows_are_dense_steep_waves_are_no_pieces():
+    z = np.random.RandomState(0).rand(10_000, 2)
+    left = z[:, 0] < 0.5
+    waves = 0.2 * np.sin(25 * (z[:, 0] ** 2 + (z[:, 1] - 0.2) ** 2)) * left
+    found = find_pieces(z, (waves - left)[:, None])
+    assert found.max() == 1
+    assert (found == left).mean() > 0.998
+
+
 def test_a_smooth_function_has_no_pieces(z):
     assert find_pieces(z, smooth(z)) is None
 
