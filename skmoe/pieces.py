@@ -45,7 +45,7 @@ SMALLEST_SHARE, ENOUGH, FEW_ROWS = 0.004, 40, 0.01
 # part of the spread, there is noise, or rows are too few.
 CUT_FACTOR = 3.0
 SMALLEST_CUT, LARGEST_CUT = 0.02, 0.15
-# If it is below this share, rows are so dense that a border of a piece is cut almost everywhere.
+# If it is below this share, rows are so dense that borders of pieces are cut almost everywhere.
 SHARP_CUT = 0.04
 
 

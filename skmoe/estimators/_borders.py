@@ -87,8 +87,8 @@ def _borders_of(network: Network) -> list[torch.nn.Parameter]:
 def place_borders(network: MoENetwork | ParallelMoENetwork, rows: Rows) -> None:
     """Put the borders of a region gate where rows are predicted better on either side.
 
-    With fewer than three regions, or if one of them has no row, nothing happens: descent finds
-    a single border by itself. Nor with several blocks, which tell a region together.
+    With fewer than three regions nothing happens: descent finds a single border by itself.
+    Nor with several blocks, which tell a region together.
     """
     (layer,) = network.moe_layers()
     gate = cast(RegionGate | PatchGate, layer.gate)
@@ -141,17 +141,25 @@ def _errors_by_region(
 def _borders(
     z: np.ndarray, labels: np.ndarray, weight: np.ndarray, n_regions: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Slopes ``(R, D)`` and offsets of linear scores; None if a region has no row."""
+    """Slopes ``(R, D)`` and offsets of linear scores; None if only two regions have rows.
+
+    A region without rows, as one that is none may be, has a score below all others.
+    """
     from sklearn.linear_model import LogisticRegression
 
-    if len(np.unique(labels[weight > 0])) < n_regions:
+    asked = np.unique(labels[weight > 0])
+    if len(asked) < 3:
         return None
+    counted = np.isin(labels, asked)
     # Newton steps: there are few unknowns, and first-order solvers stop far from the end.
     regression = LogisticRegression(C=CERTAINTY, solver="newton-cholesky", max_iter=MAX_STEPS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # regions can be separated: no end
-        regression.fit(z, labels, sample_weight=weight)
-    return regression.coef_, regression.intercept_
+        regression.fit(z[counted], labels[counted], sample_weight=weight[counted])
+    slopes, offsets = np.zeros((n_regions, z.shape[1])), np.empty(n_regions)
+    offsets.fill(regression.decision_function(z).min() - 1)
+    slopes[asked], offsets[asked] = regression.coef_, regression.intercept_
+    return slopes, offsets
 
 
 def _set(gate: RegionGate | PatchGate, slopes: np.ndarray, offsets: np.ndarray) -> None:

@@ -22,7 +22,7 @@ CENTERS = torch.tensor([[-0.5, -0.5], [0.6, -0.4], [-0.3, 0.6], [0.5, 0.5]])
 ANSWERS = torch.tensor([0.0, 1.0, -1.0, 2.0])
 
 
-def network_of(centers, region_ids=None, sharpness=2000.0) -> MoENetwork:
+def network_of(centers, region_ids=None, sharpness=2000.0, answers=ANSWERS) -> MoENetwork:
     """A cell for each centre, with the answer of the nearest one."""
     n_experts = len(centers)
     net = MoENetwork(2, 1, n_experts=n_experts, gate="region", expert="constant")
@@ -32,7 +32,7 @@ def network_of(centers, region_ids=None, sharpness=2000.0) -> MoENetwork:
     with torch.no_grad():
         net.layer.gate.set_regions(ids[None], borders, cells)
         net.layer.gate.log_temperature.fill_(-np.log(sharpness))
-        net.layer.experts.set_output_map(ANSWERS[ids][:, None, None])
+        net.layer.experts.set_output_map(answers[ids][:, None, None])
     return net
 
 
@@ -102,7 +102,17 @@ def test_one_border_is_left_to_descent(rows):
     assert all(map(torch.equal, borders_of(net), before))
 
 
-def test_a_region_without_rows_keeps_all_borders(displaced, rows):
+def test_a_region_without_rows_does_not_keep_other_borders_from_their_places(rows):
+    moved = CENTERS + torch.tensor([[0.1, 0.0], [0.0, 0.15], [-0.1, 0.1], [0.1, 0.0]])
+    centers = torch.cat([moved, torch.tensor([[0.0, 0.1]])])
+    net = network_of(centers, answers=torch.cat([ANSWERS, torch.tensor([9.0])]))
+    assert wrong(net, rows) > 0.05
+    place(net, rows)
+    assert wrong(net, rows) < 0.002
+    assert net.look(rows.x)[1][0].routing.dense_weights()[0, :, 4].max() == 0
+
+
+def test_where_two_regions_have_rows_borders_stay(displaced, rows):
     left = rows.x[:, 0] < -0.7
     before = borders_of(displaced)
     place_borders(displaced, Rows(rows.x[left], rows.y[left], rows.weight[left]))
