@@ -97,7 +97,7 @@ def place_borders(network: MoENetwork | ParallelMoENetwork, rows: Rows) -> None:
         return
     # Not by a look at the network: that would hold the answers of all rows at once.
     z_TD = layer.experts.encode(network.seen_by_blocks(rows.x))[0][0]
-    scores_TR = gate.regions(z_TD[None])[0, :, :n_regions]
+    scores_TR = gate.scores_of_regions(z_TD[None])[0]
     best_T2, rivals_T2 = scores_TR.topk(2)
     telling = _telling(best_T2[:, 0] - best_T2[:, 1])
     z_TD, rivals_T2 = z_TD[telling], rivals_T2[telling]

@@ -70,6 +70,10 @@ class PatchGate(Gate):
     def n_regions(self) -> int:
         return self.expert_ids_BR.shape[1]
 
+    def scores_of_regions(self, x_BTD: Tensor) -> Tensor:
+        """Scores ``(B, T, R)`` without a temperature."""
+        return self.regions(x_BTD)
+
     def experts_in_regions(self, x_BTD: Tensor) -> Tensor:
         """Weights ``(B, 1, R, E)`` of the experts for rows that were in each region."""
         owners = torch.nn.functional.one_hot(self.expert_ids_BR, self.shape[2])

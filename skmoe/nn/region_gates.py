@@ -62,8 +62,18 @@ class RegionGate(Gate):
     def n_regions(self) -> int:
         return int(self.region_ids_BE.max()) + 1
 
+    def scores_of_regions(self, x_BTD: Tensor) -> Tensor:
+        """Scores ``(B, T, R)`` without a temperature; the lowest of regions without experts."""
+        names = torch.arange(self.n_regions, device=x_BTD.device)
+        has_experts_BR = (self.region_ids_BE.unsqueeze(1) == names.unsqueeze(1)).any(-1)
+        scores_BTR = self.regions(x_BTD)[..., : self.n_regions]
+        return scores_BTR.masked_fill(~has_experts_BR.unsqueeze(1), -torch.inf)
+
     def experts_in_regions(self, x_BTD: Tensor) -> Tensor:
-        """Weights ``(B, T, R, E)`` of the experts for rows that were in each region."""
+        """Weights ``(B, T, R, E)`` of the experts for rows that were in each region.
+
+        Not a number for regions whose experts have been given others.
+        """
         ids_B1E = self.region_ids_BE.unsqueeze(1)
         names = torch.arange(self.n_regions, device=ids_B1E.device)
         elsewhere_BRE = ids_B1E != names.unsqueeze(1)

@@ -38,3 +38,14 @@ def test_a_split_shares_rows_with_another_expert(randn, generator):
     assert_close(after[..., [0, 2]], before[..., [0, 2]])
     assert_close(after[..., 1] - after[..., 3], 2 * (x @ slope - middle))
     assert_close((after[..., 1] + after[..., 3]) / 2 + math.log(2), before[..., 1])
+
+
+def test_a_region_whose_experts_were_given_others_has_the_lowest_score(randn, generator):
+    gate = region_gate(randn, generator, temperature=0.1)
+    x = randn(1, 50, 2)
+    assert_close(gate.scores_of_regions(x), gate.regions(x)[..., :2])
+    gate.set_regions(torch.tensor([[0, 0, 2, 2]]), *(2 * [(randn(1, 4, 2), randn(1, 4))]))
+    scores = gate.scores_of_regions(x)
+    assert scores[..., 1].max() == -math.inf
+    assert_close(scores[..., [0, 2]], gate.regions(x)[..., [0, 2]])
+    assert gate.experts_in_regions(x)[..., 1, :].isnan().all()
