@@ -99,12 +99,15 @@ def find_pieces(
             break
         labels = grown(with_islands(labels, neighbours, cut, smallest), neighbours, missed)
         if labels.max() >= n_found and limit <= LARGEST_CUT * spread:
-            n_found = labels.max()
-            best = merged(labels, neighbours, cut, clear=limit <= SHARP_CUT * spread)
-            if most is not None and best.max() >= most:
-                best = merged(best, neighbours, cut, clear=True)
+            best, n_found = (labels, cut, limit <= SHARP_CUT * spread), labels.max()
         slopes = _slopes(labels[near] == labels[:, None], steps, rises, RIDGE)
-    return best if best is not None and best.max() > 0 else None
+    if best is None:
+        return None
+    labels, cut, is_dense = best
+    pieces = merged(labels, neighbours, cut, clear=is_dense)
+    if most is not None and pieces.max() >= most:
+        pieces = merged(pieces, neighbours, cut, clear=True)
+    return pieces if pieces.max() > 0 else None
 
 
 def _slopes(

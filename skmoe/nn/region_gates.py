@@ -64,8 +64,7 @@ class RegionGate(Gate):
 
     def scores_of_regions(self, x_BTD: Tensor) -> Tensor:
         """Scores ``(B, T, R)`` without a temperature; the lowest of regions without experts."""
-        names = torch.arange(self.n_regions, device=x_BTD.device)
-        has_experts_BR = (self.region_ids_BE.unsqueeze(1) == names.unsqueeze(1)).any(-1)
+        has_experts_BR = self._experts_of_regions().any(-1)
         scores_BTR = self.regions(x_BTD)[..., : self.n_regions]
         return scores_BTR.masked_fill(~has_experts_BR.unsqueeze(1), -torch.inf)
 
@@ -74,11 +73,14 @@ class RegionGate(Gate):
 
         Not a number for regions whose experts have been given others.
         """
-        ids_B1E = self.region_ids_BE.unsqueeze(1)
-        names = torch.arange(self.n_regions, device=ids_B1E.device)
-        elsewhere_BRE = ids_B1E != names.unsqueeze(1)
+        elsewhere_BRE = ~self._experts_of_regions()
         cells_BT1E = self.cells(x_BTD).unsqueeze(2)
         return cells_BT1E.masked_fill(elsewhere_BRE.unsqueeze(1), -torch.inf).softmax(-1)
+
+    def _experts_of_regions(self) -> Tensor:
+        """Whether each expert is one of each region, ``(B, R, E)``."""
+        names = torch.arange(self.n_regions, device=self.region_ids_BE.device)
+        return self.region_ids_BE.unsqueeze(1) == names.unsqueeze(1)
 
     @torch.no_grad()
     def split(self, block: int, old: int, new: int, slope_D: Tensor, middle: Tensor) -> None:

@@ -19,6 +19,7 @@ from skmoe.regions import typical_difference
 from skmoe.training import train
 
 CENTERS = torch.tensor([[-0.5, -0.5], [0.6, -0.4], [-0.3, 0.6], [0.5, 0.5]])
+DISPLACED = CENTERS + torch.tensor([[0.1, 0.0], [0.0, 0.15], [-0.1, 0.1], [0.1, 0.0]])
 ANSWERS = torch.tensor([0.0, 1.0, -1.0, 2.0])
 
 
@@ -45,9 +46,7 @@ def rows():
 
 @pytest.fixture
 def displaced():
-    return network_of(
-        CENTERS + torch.tensor([[0.1, 0.0], [0.0, 0.15], [-0.1, 0.1], [0.1, 0.0]])
-    )
+    return network_of(DISPLACED)
 
 
 def wrong(net, rows) -> float:
@@ -103,8 +102,7 @@ def test_one_border_is_left_to_descent(rows):
 
 
 def test_a_region_without_rows_does_not_keep_other_borders_from_their_places(rows):
-    moved = CENTERS + torch.tensor([[0.1, 0.0], [0.0, 0.15], [-0.1, 0.1], [0.1, 0.0]])
-    centers = torch.cat([moved, torch.tensor([[0.0, 0.1]])])
+    centers = torch.cat([DISPLACED, torch.tensor([[0.0, 0.1]])])
     net = network_of(centers, answers=torch.cat([ANSWERS, torch.tensor([9.0])]))
     assert wrong(net, rows) > 0.05
     place(net, rows)
