@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 import os
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -39,6 +40,9 @@ SECONDS = 1.0
 TIMES_ITSELF = 50
 # In place of an array, JSON holds its number under this key.
 ARRAY = "~array"
+# NumPy parses the header of each array as Python, which two threads cannot do at once before
+# Python 3.11.8 and 3.12.2 (https://github.com/python/cpython/issues/106905).
+_reading = threading.Lock()
 
 
 class DamagedCheckpoint(Exception):
@@ -225,7 +229,7 @@ def _read(path: Path) -> dict[str, Any]:
     body, digest = data[:-DIGEST_SIZE], data[-DIGEST_SIZE:]
     if hashlib.sha256(body).digest() != digest:
         raise DamagedCheckpoint(f"The checkpoint {str(path)!r} is damaged, or is none.")
-    with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
+    with _reading, np.load(io.BytesIO(body), allow_pickle=False) as arrays:
         return _unpack(json.loads(arrays["json"].tobytes()), arrays)
 
 
