@@ -11,6 +11,8 @@ from benchmarks.store import read_rows
 def test_ratios_are_those_of_the_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gate_depth, "N_TRAIN", 60)
     monkeypatch.setattr(gate_depth, "N_TEST", 100)
+    for settings in gate_depth.CONTESTANTS.values():
+        monkeypatch.setitem(settings, "max_epochs", 10)
     gate_depth.main(["--output", str(tmp_path), "--seeds", "1", "--threads", "1"])
     rows = {
         row["contestant"]: float(row["nrmse"]) for row in read_rows(tmp_path / "results.csv")

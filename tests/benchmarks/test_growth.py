@@ -35,7 +35,7 @@ def test_rows_in_an_hour():
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a fork")
 def test_costs_are_measured():
     """More rows take more memory, and layers more weights."""
-    small, large = (Size(n_rows=n, n_features=4) for n in (10_000, 200_000))
+    small, large = (Size(n_rows=n, n_features=4) for n in (5_000, 100_000))
     assert cost_of_prediction(large).peak > cost_of_prediction(small).peak
     cost = cost_of_fit(small)
     assert cost.seconds > 0

@@ -7,7 +7,7 @@ from benchmarks.reliability import bad_files, files
 
 
 def test_every_promise_holds_at_a_small_scale():
-    figures = list(files.measure(scale=0.02, seed=1))
+    figures = list(files.measure(scale=0.005, seed=1))
     assert len(figures) == (8 if files._small_disk() else 7)
     assert not [figure for figure in figures if not figure.holds]
 

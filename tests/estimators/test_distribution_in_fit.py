@@ -103,7 +103,7 @@ def test_a_bimodal_target_has_two_experts():
 def test_validation_rows_widen_what_was_learned_by_heart(kind):
     X, y, *_ = noisy(60, 0)
     X_val, y_val, *_ = noisy(400, 2)
-    settings = {"loss": "gaussian_nll", "max_epochs": 300, "random_state": 0}
+    settings = {"loss": "gaussian_nll", "max_epochs": 150, "random_state": 0}
     plain = ESTIMATORS[kind](**settings).fit(X, y)
     judged = ESTIMATORS[kind](**settings).fit(X, y, X_val=X_val, y_val=y_val)
     assert plain._model.std_factor == 1

@@ -8,6 +8,7 @@ from sklearn.metrics import mean_squared_error
 from skorch.callbacks import Callback
 from small import make
 
+import skmoe.threads
 from skmoe import DeepMoERegressor, MoERegressor, part
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -37,9 +38,10 @@ class Threads(Callback):
         self.found = torch.get_num_threads()
 
 
-@pytest.mark.parametrize(("n_rows", "seen"), [(100, 1), (2200, 2)])
+@pytest.mark.parametrize(("n_rows", "seen"), [(100, 1), (150, 2)])
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
-def test_few_rows_are_learned_by_one_thread(kind, method, n_rows, seen):
+def test_few_rows_are_learned_by_one_thread(kind, method, n_rows, seen, monkeypatch):
+    monkeypatch.setattr(skmoe.threads, "MIN_ROWS", 150)
     X = np.random.default_rng(0).normal(size=(n_rows, 2))
     before = torch.get_num_threads()
     threads = Threads()
