@@ -11,6 +11,7 @@ Where borders are known from the start, as those of pieces that rows tell, desce
 them at first: experts have not learned their pieces yet, and small ones would be lost.
 """
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any, cast
@@ -28,14 +29,17 @@ from skmoe.nn.region_gates import RegionGate
 from skmoe.plan import is_due
 from skmoe.regions import typical_difference
 
-# When borders are placed, as shares of the epochs.
-LOOKS = (0.5, 0.75, 0.9)
+# When borders are placed, as shares of the epochs; the last time only if rows are predicted
+# better by it, as descent has hardly any steps left to mend them.
+LOOKS, LAST_LOOK = (0.5, 0.75, 0.9), 0.99
 # Share of the epochs in which borders that rows have told stay where they are.
 HELD = 0.25
 # Rows that take part: half of them nearest to a border, the others wherever they are.
 MAX_ROWS = 40_000
 # Inverse penalty of the regression, nearly none as regions do not overlap, and its steps.
 CERTAINTY, MAX_STEPS = 1e7, 50
+# Rows among which one looks for the nearest one of another region.
+N_NEIGHBOURS = 8
 # A regret, in units of the variance of y, beyond which a row weighs no more.
 LARGEST_REGRET = 1.0
 CHUNK = 8192
@@ -48,8 +52,9 @@ def placing_borders(
 
     def before_epoch(network: Network, done: int, in_all: int) -> None:
         first(network, done, in_all)
-        if is_due(LOOKS, done, in_all):
-            place_borders(cast(MoENetwork | ParallelMoENetwork, network), rows)
+        last = is_due((LAST_LOOK,), done, in_all)
+        if last or is_due(LOOKS, done, in_all):
+            place_borders(cast(MoENetwork | ParallelMoENetwork, network), rows, last)
 
     return before_epoch
 
@@ -84,9 +89,12 @@ def _borders_of(network: Network) -> list[torch.nn.Parameter]:
 
 
 @torch.no_grad()
-def place_borders(network: MoENetwork | ParallelMoENetwork, rows: Rows) -> None:
+def place_borders(
+    network: MoENetwork | ParallelMoENetwork, rows: Rows, only_if_better: bool = False
+) -> None:
     """Put the borders of a region gate where rows are predicted better on either side.
 
+    If `only_if_better`, they stay where they are unless the error falls at once.
     With fewer than three regions nothing happens: descent finds a single border by itself.
     Nor with several blocks, which tell a region together.
     """
@@ -105,10 +113,24 @@ def place_borders(network: MoENetwork | ParallelMoENetwork, rows: Rows) -> None:
     errors_T2 = errors_TR.gather(1, rivals_T2)
     better_T = rivals_T2.gather(1, errors_T2.argmin(1, keepdim=True)).squeeze(1)
     regret_T = (errors_T2[:, 0] - errors_T2[:, 1]).abs().clamp(max=LARGEST_REGRET)
-    weight_T = regret_T * rows.weight[telling]
-    found = _borders(_array(z_TD), better_T.cpu().numpy(), _array(weight_T), n_regions)
-    if found is not None:
-        _set(gate, *found)
+    weight_T = rows.weight[telling]
+    told = _array(z_TD), better_T.cpu().numpy(), _array(regret_T * weight_T)
+    found = _borders(*told, n_regions)
+    if found is None:
+        return
+    before = copy.deepcopy(gate.regions.state_dict())
+    error_before = _error(gate, z_TD, errors_TR, weight_T)
+    _set(gate, *found)
+    if only_if_better and _error(gate, z_TD, errors_TR, weight_T) >= error_before:
+        gate.regions.load_state_dict(before)
+
+
+def _error(
+    gate: RegionGate | PatchGate, z_TD: Tensor, errors_TR: Tensor, weight_T: Tensor
+) -> Tensor:
+    """Sum of the errors, each row in the region that the gate says."""
+    regions_T1 = gate.scores_of_regions(z_TD[None])[0].argmax(1, keepdim=True)
+    return weight_T @ errors_TR.gather(1, regions_T1).squeeze(1)
 
 
 def _telling(margin_T: Tensor) -> Tensor:
@@ -145,21 +167,56 @@ def _borders(
 
     A region without rows, as one that is none may be, has a score below all others.
     """
-    from sklearn.linear_model import LogisticRegression
-
     asked = np.unique(labels[weight > 0])
     if len(asked) < 3:
         return None
     counted = np.isin(labels, asked)
+    told = z[counted], labels[counted], weight[counted]
+    scores = _regression(*told)
+    between = _given_to_third_ones(*told, scores)
+    if len(between[0]):
+        scores = _regression(*map(np.concatenate, zip(told, between, strict=True)))
+    slopes, offsets = np.zeros((n_regions, z.shape[1])), np.empty(n_regions)
+    offsets.fill(scores.decision_function(z).min() - 1)
+    slopes[asked], offsets[asked] = scores.coef_, scores.intercept_
+    return slopes, offsets
+
+
+def _regression(z: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
     # Newton steps: there are few unknowns, and first-order solvers stop far from the end.
     regression = LogisticRegression(C=CERTAINTY, solver="newton-cholesky", max_iter=MAX_STEPS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # regions can be separated: no end
-        regression.fit(z[counted], labels[counted], sample_weight=weight[counted])
-    slopes, offsets = np.zeros((n_regions, z.shape[1])), np.empty(n_regions)
-    offsets.fill(regression.decision_function(z).min() - 1)
-    slopes[asked], offsets[asked] = regression.coef_, regression.intercept_
-    return slopes, offsets
+        return regression.fit(z, labels, sample_weight=weight)
+
+
+def _given_to_third_ones(
+    z: np.ndarray, labels: np.ndarray, weight: np.ndarray, scores: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Middles between neighbours of two regions that lie in a third one, and whose they are.
+
+    Where two borders pass a third one by, a sliver is left between two regions that meet,
+    too thin for a row of training. What falls in there is answered by an expert that has
+    learned nothing near: few rows, and most of the error.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    n_neighbours = min(N_NEIGHBOURS, len(z) - 1)
+    near = NearestNeighbors(n_neighbors=n_neighbours).fit(z).kneighbors(return_distance=False)
+    foreign = labels[near] != labels[:, None]
+    one = np.flatnonzero(foreign.any(1))
+    if not len(one):
+        return z[:0], labels[:0], weight[:0]
+    pairs = np.column_stack([one, near[one, foreign[one].argmax(1)]])
+    middles, least = z[pairs].mean(1), weight[pairs].min(1)
+    both = np.searchsorted(scores.classes_, labels[pairs])
+    told = scores.decision_function(middles)
+    third = (told.argmax(1)[:, None] != both).all(1) & (least > 0)
+    better = np.take_along_axis(told, both, 1).argmax(1)
+    owners = np.take_along_axis(labels[pairs], better[:, None], 1)[:, 0]
+    return middles[third], owners[third], least[third]
 
 
 def _set(gate: RegionGate | PatchGate, slopes: np.ndarray, offsets: np.ndarray) -> None:

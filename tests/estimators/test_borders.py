@@ -9,6 +9,7 @@ import torch
 
 from skmoe._registry import part
 from skmoe.batches import Rows
+from skmoe.datasets import make_manifold_regression
 from skmoe.estimators import _borders
 from skmoe.estimators._borders import HeldBorders, place_borders, placing_borders
 from skmoe.estimators._settling import settling
@@ -117,6 +118,36 @@ def test_where_two_regions_have_rows_borders_stay(displaced, rows):
     assert all(map(torch.equal, borders_of(displaced), before))
 
 
+@pytest.mark.parametrize("seed", [1, 3, 5, 8])
+def test_no_third_region_lies_between_two_that_meet(seed):
+    bunch = make_manifold_regression(
+        1000, manifold="torus", n_features=4, n_pieces=10, random_state=seed, return_X_y=False
+    )
+    z, labels = bunch.data, bunch.regions[:, 0]
+    distances = np.linalg.norm(z[:, None] - z, axis=-1)
+    near = distances.argsort(1)[:, 1:9]
+    one, which = np.nonzero(labels[near] != labels[:, None])
+    first = np.unique(one, return_index=True)[1]  # the nearest one of another region
+    pairs = np.column_stack([one, near[one, which]])[first]
+
+    def n_strange(slopes, offsets):
+        told = (z[pairs].mean(1) @ slopes.T + offsets).argmax(1)
+        return int((told[:, None] != labels[pairs]).all(1).sum())
+
+    plain = _borders._regression(z, labels, np.ones(1000))
+    assert n_strange(plain.coef_, plain.intercept_) > 0
+    slopes, offsets = _borders._borders(z, labels, np.ones(1000), 10)
+    assert n_strange(slopes, offsets) == 0
+    assert np.array_equal((z @ slopes.T + offsets).argmax(1), labels)
+
+
+def test_regions_may_lie_far_apart():
+    z = CENTERS.double().numpy().repeat(20, 0)
+    labels = np.arange(4).repeat(20)
+    slopes, offsets = _borders._borders(z, labels, np.ones(80), 4)
+    assert np.array_equal((z @ slopes.T + offsets).argmax(1), labels)
+
+
 def test_errors_by_region_are_those_of_a_gate_that_has_only_this_region(rows):
     """Three regions, the first of which two experts share."""
     ids = torch.tensor([0, 1, 2, 0])
@@ -160,6 +191,24 @@ def test_borders_are_placed_a_few_times_in_a_fit(displaced, rows, monkeypatch):
         before_epoch(displaced, done, 20)
     assert called == list(range(20))
     assert placed == [1 + 10, 1 + 15, 1 + 18]
+
+
+def test_borders_are_placed_again_at_last(displaced, rows):
+    before_epoch = placing_borders(rows, lambda net, done, in_all: None)
+    displaced_at_first = wrong(displaced, rows)
+    before_epoch(displaced, 98, 100)
+    assert wrong(displaced, rows) == displaced_at_first
+    before_epoch(displaced, 99, 100)
+    assert wrong(displaced, rows) < displaced_at_first / 4
+
+
+def test_borders_that_are_right_stay_at_last(rows):
+    net = network_of(CENTERS)
+    before = borders_of(net)
+    placing_borders(rows, lambda net, done, in_all: None)(net, 99, 100)
+    assert all(map(torch.equal, borders_of(net), before))
+    place_borders(net, rows)
+    assert not all(map(torch.equal, borders_of(net), before))
 
 
 def as_parallel(net) -> ParallelMoENetwork:
