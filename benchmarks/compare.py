@@ -1,4 +1,4 @@
-"""Compare skmoe with kernels, trees, neighbours and dense nets, all tuned alike.
+"""Compare skmoe with kernels, trees, neighbours and dense nets, tuned alike.
 
     python -m benchmarks.compare --profile demo --output results/demo
     python -m benchmarks.compare --profile full --data FOLDER --output results/full
@@ -60,7 +60,8 @@ PROFILES = {
         without=("one expert (deep)", "one expert (shallow)"),
         threads=1,
     ),
-    # The curves of the full profile over D, d, n and the number of pieces, in small grids.
+    # The curves of the full profile over D, d, n and the number of pieces, in small grids, ours
+    # with default sizes.
     "curves": Profile("full", 1, 2, grids="demo", optional_packages=False, threads=1),
     "full": Profile("full", 5, 3),
 }

@@ -11,7 +11,6 @@ Where borders are known from the start, as those of pieces that rows tell, desce
 them at first: experts have not learned their pieces yet, and small ones would be lost.
 """
 
-import copy
 import warnings
 from collections.abc import Callable
 from typing import Any, cast
@@ -22,6 +21,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skmoe.batches import Rows
+from skmoe.cuts import nearest
 from skmoe.nn.base import Network
 from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
 from skmoe.nn.patches import PatchGate
@@ -114,23 +114,17 @@ def place_borders(
     better_T = rivals_T2.gather(1, errors_T2.argmin(1, keepdim=True)).squeeze(1)
     regret_T = (errors_T2[:, 0] - errors_T2[:, 1]).abs().clamp(max=LARGEST_REGRET)
     weight_T = rows.weight[telling]
-    told = _array(z_TD), better_T.cpu().numpy(), _array(regret_T * weight_T)
-    found = _borders(*told, n_regions)
+    z = _array(z_TD)
+    found = _borders(z, better_T.cpu().numpy(), _array(regret_T * weight_T), n_regions)
     if found is None:
         return
-    before = copy.deepcopy(gate.regions.state_dict())
-    error_before = _error(gate, z_TD, errors_TR, weight_T)
+    if only_if_better:
+        slopes, offsets = found
+        regions_T = torch.from_numpy((z @ slopes.T + offsets).argmax(1)).to(rivals_T2.device)
+        errors_T = errors_TR.gather(1, regions_T[:, None]).squeeze(1)
+        if weight_T @ errors_T >= weight_T @ errors_T2[:, 0]:
+            return
     _set(gate, *found)
-    if only_if_better and _error(gate, z_TD, errors_TR, weight_T) >= error_before:
-        gate.regions.load_state_dict(before)
-
-
-def _error(
-    gate: RegionGate | PatchGate, z_TD: Tensor, errors_TR: Tensor, weight_T: Tensor
-) -> Tensor:
-    """Sum of the errors, each row in the region that the gate says."""
-    regions_T1 = gate.scores_of_regions(z_TD[None])[0].argmax(1, keepdim=True)
-    return weight_T @ errors_TR.gather(1, regions_T1).squeeze(1)
 
 
 def _telling(margin_T: Tensor) -> Tensor:
@@ -201,10 +195,7 @@ def _given_to_third_ones(
     too thin for a row of training. What falls in there is answered by an expert that has
     learned nothing near: few rows, and most of the error.
     """
-    from sklearn.neighbors import NearestNeighbors
-
-    n_neighbours = min(N_NEIGHBOURS, len(z) - 1)
-    near = NearestNeighbors(n_neighbors=n_neighbours).fit(z).kneighbors(return_distance=False)
+    near = nearest(z, N_NEIGHBOURS)
     foreign = labels[near] != labels[:, None]
     one = np.flatnonzero(foreign.any(1))
     if not len(one):
