@@ -80,6 +80,8 @@ FLOORS = [
     },
     {"structure", "upcycling", "side_by_side", "cuts"},
     {"regions", "pieces"},
+    {"estimators._border_regression"},
+    {"estimators._block_borders"},
     {
         "estimators._auto",
         "estimators._attempts",

@@ -93,7 +93,7 @@ def attempts_at_blocks(
         if regions and not given.keys() & HEAD.keys():
             told = start_block_at_pieces(model, rows, seed, MAX_EXPERTS_ON_AXES, given)
             if told is not None:
-                exact = settling(plan, rows, 1.0, resistant=resistant, of_layer=True, told=True)
+                exact = settling(plan, rows, 1.0, resistant=resistant, told=True)
                 yield Attempt(told, exact, CLEARLY_GOOD * scout_loss)
         yield Attempt(model, plan)
         return

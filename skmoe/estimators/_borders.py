@@ -11,35 +11,31 @@ Where borders are known from the start, as those of pieces that rows tell, desce
 them at first: experts have not learned their pieces yet, and small ones would be lost.
 """
 
-import warnings
 from collections.abc import Callable
 from typing import Any, cast
 
-import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skmoe.batches import Rows
-from skmoe.cuts import nearest
+from skmoe.estimators._block_borders import place_borders_of_blocks
+from skmoe.estimators._border_regression import (
+    as_array,
+    borders_between,
+    set_borders,
+    telling_rows,
+)
 from skmoe.nn.base import Network
 from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
 from skmoe.nn.patches import PatchGate
 from skmoe.nn.region_gates import RegionGate
 from skmoe.plan import is_due
-from skmoe.regions import typical_difference
 
 # When borders are placed, as shares of the epochs; the last time only if rows are predicted
 # better by it, as descent has hardly any steps left to mend them.
 LOOKS, LAST_LOOK = (0.5, 0.75, 0.9), 0.99
 # Share of the epochs in which borders that rows have told stay where they are.
 HELD = 0.25
-# Rows that take part: half of them nearest to a border, the others wherever they are.
-MAX_ROWS = 40_000
-# Inverse penalty of the regression, nearly none as regions do not overlap, and its steps.
-CERTAINTY, MAX_STEPS = 1e7, 50
-# Rows among which one looks for the nearest one of another region.
-N_NEIGHBOURS = 8
 # A regret, in units of the variance of y, beyond which a row weighs no more.
 LARGEST_REGRET = 1.0
 CHUNK = 8192
@@ -48,12 +44,17 @@ CHUNK = 8192
 def placing_borders(
     rows: Rows, first: Callable[[Network, int, int], None]
 ) -> Callable[[Network, int, int], None]:
-    """`first`, then `place_borders` a few times: for `TrainingPlan.before_epoch`."""
+    """`first`, then place borders a few times: for `TrainingPlan.before_epoch`."""
 
     def before_epoch(network: Network, done: int, in_all: int) -> None:
         first(network, done, in_all)
         last = is_due((LAST_LOOK,), done, in_all)
-        if last or is_due(LOOKS, done, in_all):
+        if not last and not is_due(LOOKS, done, in_all):
+            return
+        (layer,) = network.moe_layers()
+        if layer.experts.n_blocks > 1:
+            place_borders_of_blocks(cast(ParallelMoENetwork, network), rows)
+        else:
             place_borders(cast(MoENetwork | ParallelMoENetwork, network), rows, last)
 
     return before_epoch
@@ -96,26 +97,26 @@ def place_borders(
 
     If `only_if_better`, they stay where they are unless the error falls at once.
     With fewer than three regions nothing happens: descent finds a single border by itself.
-    Nor with several blocks, which tell a region together.
+    Of one block; for several see `place_borders_of_blocks`.
     """
     (layer,) = network.moe_layers()
     gate = cast(RegionGate | PatchGate, layer.gate)
     n_regions = gate.n_regions
-    if n_regions < 3 or layer.experts.n_blocks > 1:
+    if n_regions < 3:
         return
     # Not by a look at the network: that would hold the answers of all rows at once.
     z_TD = layer.experts.encode(network.seen_by_blocks(rows.x))[0][0]
     scores_TR = gate.scores_of_regions(z_TD[None])[0]
     best_T2, rivals_T2 = scores_TR.topk(2)
-    telling = _telling(best_T2[:, 0] - best_T2[:, 1])
+    telling = telling_rows(best_T2[:, 0] - best_T2[:, 1])
     z_TD, rivals_T2 = z_TD[telling], rivals_T2[telling]
     errors_TR = _errors_by_region(network, z_TD, rows.y[telling])
     errors_T2 = errors_TR.gather(1, rivals_T2)
     better_T = rivals_T2.gather(1, errors_T2.argmin(1, keepdim=True)).squeeze(1)
     regret_T = (errors_T2[:, 0] - errors_T2[:, 1]).abs().clamp(max=LARGEST_REGRET)
     weight_T = rows.weight[telling]
-    z = _array(z_TD)
-    found = _borders(z, better_T.cpu().numpy(), _array(regret_T * weight_T), n_regions)
+    z = as_array(z_TD)
+    found = borders_between(z, better_T.cpu().numpy(), as_array(regret_T * weight_T), n_regions)
     if found is None:
         return
     if only_if_better:
@@ -124,17 +125,7 @@ def place_borders(
         errors_T = errors_TR.gather(1, regions_T[:, None]).squeeze(1)
         if weight_T @ errors_T >= weight_T @ errors_T2[:, 0]:
             return
-    _set(gate, *found)
-
-
-def _telling(margin_T: Tensor) -> Tensor:
-    """Rows that tell where borders are, by their distance to the nearest one."""
-    order = margin_T.argsort()
-    if len(order) <= MAX_ROWS:
-        return order
-    half = MAX_ROWS // 2
-    others = order[half:]
-    return torch.cat([order[:half], others[:: -(-len(others) // half)]])
+    set_borders(gate, 0, *found)
 
 
 def _errors_by_region(
@@ -152,72 +143,3 @@ def _errors_by_region(
         errors_TRO = predicted_NO.view(len(z), -1, y.shape[1]) - y.unsqueeze(1)
         chunks.append(errors_TRO.square().mean(-1))
     return torch.cat(chunks)
-
-
-def _borders(
-    z: np.ndarray, labels: np.ndarray, weight: np.ndarray, n_regions: int
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Slopes ``(R, D)`` and offsets of linear scores; None if only two regions have rows.
-
-    A region without rows, as one that is none may be, has a score below all others.
-    """
-    asked = np.unique(labels[weight > 0])
-    if len(asked) < 3:
-        return None
-    counted = np.isin(labels, asked)
-    told = z[counted], labels[counted], weight[counted]
-    scores = _regression(*told)
-    between = _given_to_third_ones(*told, scores)
-    if len(between[0]):
-        scores = _regression(*map(np.concatenate, zip(told, between, strict=True)))
-    slopes, offsets = np.zeros((n_regions, z.shape[1])), np.empty(n_regions)
-    offsets.fill(scores.decision_function(z).min() - 1)
-    slopes[asked], offsets[asked] = scores.coef_, scores.intercept_
-    return slopes, offsets
-
-
-def _regression(z: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    # Newton steps: there are few unknowns, and first-order solvers stop far from the end.
-    regression = LogisticRegression(C=CERTAINTY, solver="newton-cholesky", max_iter=MAX_STEPS)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # regions can be separated: no end
-        return regression.fit(z, labels, sample_weight=weight)
-
-
-def _given_to_third_ones(
-    z: np.ndarray, labels: np.ndarray, weight: np.ndarray, scores: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Middles between neighbours of two regions that lie in a third one, and whose they are.
-
-    Where two borders pass a third one by, a sliver is left between two regions that meet,
-    too thin for a row of training. What falls in there is answered by an expert that has
-    learned nothing near: few rows, and most of the error.
-    """
-    near = nearest(z, N_NEIGHBOURS)
-    foreign = labels[near] != labels[:, None]
-    one = np.flatnonzero(foreign.any(1))
-    if not len(one):
-        return z[:0], labels[:0], weight[:0]
-    pairs = np.column_stack([one, near[one, foreign[one].argmax(1)]])
-    middles, least = z[pairs].mean(1), weight[pairs].min(1)
-    both = np.searchsorted(scores.classes_, labels[pairs])
-    told = scores.decision_function(middles)
-    third = (told.argmax(1)[:, None] != both).all(1) & (least > 0)
-    better = np.take_along_axis(told, both, 1).argmax(1)
-    owners = np.take_along_axis(labels[pairs], better[:, None], 1)[:, 0]
-    return middles[third], owners[third], least[third]
-
-
-def _set(gate: RegionGate | PatchGate, slopes: np.ndarray, offsets: np.ndarray) -> None:
-    """Give the gate these borders, as sharp as its own."""
-    weight_DR = gate.regions.weight[0, :, : len(slopes)]
-    bias_R = gate.regions.bias[0, 0, : len(slopes)]
-    size = typical_difference(_array(weight_DR.T)) / typical_difference(slopes)
-    weight_DR.copy_(torch.from_numpy(size * slopes.T))
-    bias_R.copy_(torch.from_numpy(size * offsets))
-
-
-def _array(tensor: Tensor) -> np.ndarray:
-    return tensor.cpu().double().numpy()

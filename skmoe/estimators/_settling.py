@@ -51,18 +51,15 @@ def settling(
     rows: Rows,
     share: float = SETTLED,
     resistant: bool = False,
-    of_layer: bool = False,
     told: bool = False,
 ) -> TrainingPlan:
     """The plan of a fit that goes on from a rough one, at its regions.
 
     If it is to be `resistant`, a squared error becomes a `ResistantError`; other losses stay
-    as they are. If it is of one layer, its borders are placed now and then. If they were `told`
-    by rows, they stay where they are at first, and small regions keep their experts.
+    as they are. Borders are placed now and then. If they were `told` by rows, they stay where
+    they are at first, and small regions keep their experts.
     """
-    before = sharing_out(rows, told)
-    if of_layer:
-        before = placing_borders(rows, before)
+    before = placing_borders(rows, sharing_out(rows, told))
     plan = shortened(plan, share)
     if told:
         held = HeldBorders(before)

@@ -254,13 +254,13 @@ class MoERegressor(BaseMoERegressor):
         given = {name: arguments[name] for name in names}
         told = start_layer_at_pieces(model, rows, seed, most, given)
         if told is not None:
-            exact = settling(plan, rows, resistant=True, of_layer=True, told=True)
+            exact = settling(plan, rows, resistant=True, told=True)
             yield Attempt(told, exact, good_enough=0.0)
             return
         few = min(arguments["n_experts"], _auto.EXPERTS_ON_AXES)
         start = fresh_layer(model, {"n_experts": few, "top_k": None}, seed)
         rough_loss = brief_fit(start, rows, held_out, plan, seed, ROUGH)
-        brief = settling(plan, rows, 1.0, of_layer=True)
+        brief = settling(plan, rows, 1.0)
         best, least = None, MAY_BE_WORSE * rough_loss
         for _ in range(READINGS):
             found = start_layer_at_regions(start, rows, seed, most, given)
@@ -270,7 +270,7 @@ class MoERegressor(BaseMoERegressor):
             if loss <= least:
                 best, least = start, loss
         if best is not None:
-            settled = settling(plan, rows, resistant=True, of_layer=True)
+            settled = settling(plan, rows, resistant=True)
             yield Attempt(best, settled, good_enough=0.0)
 
     def _may_have_regions(self, model: FittedModel, n_rows: int) -> bool:

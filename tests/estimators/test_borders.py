@@ -9,8 +9,7 @@ import torch
 
 from skmoe._registry import part
 from skmoe.batches import Rows
-from skmoe.datasets import make_manifold_regression
-from skmoe.estimators import _borders
+from skmoe.estimators import _border_regression, _borders
 from skmoe.estimators._borders import HeldBorders, place_borders, placing_borders
 from skmoe.estimators._settling import settling
 from skmoe.nn.losses import SquaredError
@@ -90,7 +89,7 @@ def test_rows_without_weight_do_not_count(displaced, rows):
 
 
 def test_few_rows_near_to_borders_are_enough(displaced, rows, monkeypatch):
-    monkeypatch.setattr(_borders, "MAX_ROWS", 1500)
+    monkeypatch.setattr(_border_regression, "MAX_ROWS", 1500)
     place(displaced, rows)
     assert wrong(displaced, rows) < 0.01
 
@@ -116,36 +115,6 @@ def test_where_two_regions_have_rows_borders_stay(displaced, rows):
     before = borders_of(displaced)
     place_borders(displaced, Rows(rows.x[left], rows.y[left], rows.weight[left]))
     assert all(map(torch.equal, borders_of(displaced), before))
-
-
-@pytest.mark.parametrize("seed", [1, 3, 5, 8])
-def test_no_third_region_lies_between_two_that_meet(seed):
-    bunch = make_manifold_regression(
-        1000, manifold="torus", n_features=4, n_pieces=10, random_state=seed, return_X_y=False
-    )
-    z, labels = bunch.data, bunch.regions[:, 0]
-    distances = np.linalg.norm(z[:, None] - z, axis=-1)
-    near = distances.argsort(1)[:, 1:9]
-    one, which = np.nonzero(labels[near] != labels[:, None])
-    first = np.unique(one, return_index=True)[1]  # the nearest one of another region
-    pairs = np.column_stack([one, near[one, which]])[first]
-
-    def n_strange(slopes, offsets):
-        told = (z[pairs].mean(1) @ slopes.T + offsets).argmax(1)
-        return int((told[:, None] != labels[pairs]).all(1).sum())
-
-    plain = _borders._regression(z, labels, np.ones(1000))
-    assert n_strange(plain.coef_, plain.intercept_) > 0
-    slopes, offsets = _borders._borders(z, labels, np.ones(1000), 10)
-    assert n_strange(slopes, offsets) == 0
-    assert np.array_equal((z @ slopes.T + offsets).argmax(1), labels)
-
-
-def test_regions_may_lie_far_apart():
-    z = CENTERS.double().numpy().repeat(20, 0)
-    labels = np.arange(4).repeat(20)
-    slopes, offsets = _borders._borders(z, labels, np.ones(80), 4)
-    assert np.array_equal((z @ slopes.T + offsets).argmax(1), labels)
 
 
 def test_errors_by_region_are_those_of_a_gate_that_has_only_this_region(rows):
@@ -253,7 +222,7 @@ def test_a_fit_at_told_borders_does_not_move_them_at_first(rows):
         net.layer.experts.set_output_map(torch.zeros(4, 1, 1))
     before = borders_of(net)
     plan = TrainingPlan(SquaredError(), 1e-1, 0.0, 500, max_epochs=20)
-    plan = settling(plan, rows, 1.0, resistant=True, of_layer=True, told=True)
+    plan = settling(plan, rows, 1.0, resistant=True, told=True)
     seen = []
 
     def after_epoch(net, done, in_all):

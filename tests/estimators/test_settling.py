@@ -1,5 +1,7 @@
 """Errors far above the usual one count linearly while borders move, and only then."""
 
+import copy
+
 import pytest
 import torch
 
@@ -29,7 +31,8 @@ def rows():
 @pytest.fixture
 def network():
     generator = torch.Generator().manual_seed(0)
-    return MoENetwork(1, 1, n_experts=1, hidden_dim=4, generator=generator).double()
+    sizes = {"n_experts": 1, "hidden_dim": 4}
+    return MoENetwork(1, 1, gate="region", **sizes, generator=generator).double()
 
 
 def test_it_is_the_squared_error_up_to_the_limit_and_then_goes_on_linearly():
@@ -82,9 +85,8 @@ def test_rows_far_off_do_not_bend_what_is_learned(network, rows):
     truth = Rows(rows.x, 0.3 * rows.x, rows.weight)
     losses = {}
     for settled in (plan(SquaredError()), settling(plan(SquaredError()), rows, 1.0, True)):
-        generator = torch.Generator().manual_seed(0)
-        net = MoENetwork(1, 1, n_experts=1, hidden_dim=4, generator=generator).double()
-        result = train(net, rows, truth, settled, generator)
+        net = copy.deepcopy(network)
+        result = train(net, rows, truth, settled, torch.Generator().manual_seed(0))
         losses[type(settled.fit_loss)] = result.best_loss
         squared = (net(rows.x)[0].detach() - truth.y).square().mean()
         assert result.best_loss == pytest.approx(float(squared), rel=1e-6)

@@ -1,0 +1,165 @@
+"""Borders of blocks that tell a piece together, placed so that rows change to the right side.
+
+Which region of a block a row belongs to cannot be told from this block alone: where another one
+is wrong by a jump, hardly any region here is right, and a wrong one may be the best. But a row
+on the wrong side of a border is near to it, and little of its error is left once it has changed
+sides. So a row with an unusual error is given to the other side of the nearest border that
+explains it, or of two; if none does, though some are near, it has no say.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, combinations
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from skmoe.batches import Rows
+from skmoe.estimators._border_regression import (
+    as_array,
+    borders_between,
+    set_borders,
+    telling_rows,
+)
+from skmoe.nn.layers import MoELayer
+from skmoe.nn.networks import ParallelMoENetwork
+from skmoe.nn.patches import PatchGate
+from skmoe.nn.region_gates import RegionGate
+
+# Standard deviations from which on an error is unusual, those of a normal distribution in its
+# median absolute deviation, and what is left of an error at most if borders explain it.
+FAR_OFF, PER_DEVIATION, LEFT = 10.0, 0.6745, 0.2
+# A border is near to a row below this share of the median distance to one.
+NEAR = 0.05
+# Most borders that a row may be on the wrong side of.
+MAX_CROSSED = 2
+# What a row weighs at most, in units of the variance of y.
+LARGEST_REGRET = 1.0
+CHUNK = 8192
+
+
+@torch.no_grad()
+def place_borders_of_blocks(network: ParallelMoENetwork, rows: Rows) -> None:
+    """Put the borders of each block where rows are on the right side of them.
+
+    Those of a block stay if it has fewer than three regions, as descent finds a single border
+    by itself, or if rows are not predicted better by the others.
+    """
+    layer = network.blocks
+    gate = cast(RegionGate | PatchGate, layer.gate)
+    if gate.n_regions < 3:
+        return
+    z_BTD, _ = layer.experts.encode(network.seen_by_blocks(rows.x))
+    rivals_BT2, margin_BT = _rivals(gate.scores_of_regions(z_BTD))
+    telling = telling_rows(margin_BT.amin(0))
+    z_BTD, rivals_BT2 = z_BTD[:, telling], rivals_BT2[:, telling]
+    weight_T = rows.weight[telling]
+    answers_BT2O = _answers_in_regions(layer, z_BTD, rivals_BT2)
+    sides = _Sides(network, rows.y[telling], answers_BT2O, margin_BT[:, telling])
+    crossed_BT, explained_T = sides.explanation()
+    regret_BT = sides.regret(crossed_BT) * explained_T * weight_T
+    labels_BT = rivals_BT2.gather(2, crossed_BT.long().unsqueeze(2)).squeeze(2)
+    for block, z_TD in enumerate(z_BTD):
+        z, labels = as_array(z_TD), labels_BT[block].cpu().numpy()
+        found = borders_between(z, labels, as_array(regret_BT[block]), gate.n_regions)
+        if found is None:
+            continue
+        slopes, offsets = found
+        regions_BTR = rivals_BT2[..., :1].clone()
+        regions_BTR[block, :, 0] = torch.from_numpy((z @ slopes.T + offsets).argmax(1))
+        errors_T = sides.errors(_answers_in_regions(layer, z_BTD, regions_BTR)[:, :, 0])
+        if weight_T @ errors_T < weight_T @ sides.errors_now_T:
+            set_borders(gate, block, slopes, offsets)
+
+
+def _rivals(scores_BTR: Tensor) -> tuple[Tensor, Tensor]:
+    """Region of each row and the next one, ``(B, T, 2)``, and the distance to the border.
+
+    Distances are in units of the median one of a block. In a block of one region the next one
+    is the same, infinitely far away.
+    """
+    scores_BT2, rivals_BT2 = scores_BTR.topk(2)
+    margin_BT = scores_BT2[..., 0] - scores_BT2[..., 1]
+    alone_BT = margin_BT.isinf()
+    rivals_BT2[..., 1] = rivals_BT2[..., 1].where(~alone_BT, rivals_BT2[..., 0])
+    relative_BT = margin_BT / margin_BT.median(1, keepdim=True).values
+    return rivals_BT2, relative_BT.masked_fill(alone_BT, torch.inf)
+
+
+def _answers_in_regions(layer: MoELayer, z_BTD: Tensor, regions_BTR: Tensor) -> Tensor:
+    """What each block answers for rows that were in these regions, ``(B, T, R, O)``."""
+    gate = cast(RegionGate | PatchGate, layer.gate)
+    chunks = []
+    for z, regions in zip(z_BTD.split(CHUNK, 1), regions_BTR.split(CHUNK, 1), strict=True):
+        shares_BTRE = gate.experts_in_regions(z).expand(-1, z.shape[1], -1, -1)
+        ids = regions.unsqueeze(3).expand(-1, -1, -1, shares_BTRE.shape[3])
+        answers_BTRO = shares_BTRE.gather(2, ids) @ layer.experts.answer_all(z)
+        if layer.shared is not None:
+            answers_BTRO = answers_BTRO + layer.shared.answer_all(z).sum(2, keepdim=True)
+        chunks.append(answers_BTRO)
+    return torch.cat(chunks, 1)
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """Rows on this side of the nearest border of each block, and what if they changed sides."""
+
+    network: ParallelMoENetwork
+    y_TO: Tensor
+    answers_BT2O: Tensor  # on this side, and on the other one
+    margin_BT: Tensor
+
+    @cached_property
+    def errors_now_T(self) -> Tensor:
+        return self.errors(self.answers_BT2O[:, :, 0])
+
+    def errors(self, answers_BTO: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Squared error of each row, if the blocks answer this."""
+        predicted_TO = self.network.predicted(answers_BTO)
+        return (predicted_TO - self.y_TO[rows]).square().mean(-1)
+
+    def explanation(self) -> tuple[Tensor, Tensor]:
+        """Borders that each row is to cross, ``(B, T)``, and whether that explains its error.
+
+        Rows with a usual error, or far from all borders, stay; others cross what is nearest.
+        """
+        near_BT = self.margin_BT < NEAR
+        usual = (FAR_OFF / PER_DEVIATION) ** 2 * self.errors_now_T.median()
+        stays_T = (self.errors_now_T <= usual) | ~near_BT.any(0)
+        least_T = torch.where(stays_T, 0.0, torch.inf)
+        crossed_BT = torch.zeros_like(near_BT)
+        for blocks in self._crossings():
+            way_T = self.margin_BT[blocks].sum(0)
+            rows = torch.nonzero(near_BT[blocks].all(0) & (way_T < least_T)).squeeze(1)
+            crossing_BT = torch.zeros_like(crossed_BT[:, rows])
+            crossing_BT[blocks] = True
+            left_T = self._errors_beyond(crossing_BT, rows) / self.errors_now_T[rows]
+            rows = rows[left_T < LEFT**2]
+            crossed_BT[:, rows] = crossing_BT[:, : len(rows)]
+            least_T[rows] = way_T[rows]
+        return crossed_BT, least_T.isfinite()
+
+    def regret(self, crossed_BT: Tensor) -> Tensor:
+        """What the other side of each border costs rows that have crossed these, ``(B, T)``."""
+        errors_T = self._errors_beyond(crossed_BT)
+        regrets = []
+        for block in range(len(crossed_BT)):
+            other_BT = crossed_BT.clone()
+            other_BT[block] ^= True
+            regrets.append(self._errors_beyond(other_BT) - errors_T)
+        return torch.stack(regrets).clamp(0, LARGEST_REGRET)
+
+    def _crossings(self) -> Iterator[list[int]]:
+        blocks = range(len(self.margin_BT))
+        sizes = range(1, MAX_CROSSED + 1)
+        return map(list, chain.from_iterable(combinations(blocks, size) for size in sizes))
+
+    def _errors_beyond(self, crossed_BT: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Squared error of rows that have crossed these borders."""
+        answers_BT2O = self.answers_BT2O[:, rows]
+        answers_BTO = answers_BT2O[:, :, 0].where(
+            ~crossed_BT.unsqueeze(2), answers_BT2O[:, :, 1]
+        )
+        return self.errors(answers_BTO, rows)

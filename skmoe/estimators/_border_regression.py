@@ -1,0 +1,103 @@
+"""Straight borders between regions, by logistic regression: fit, and given to a gate."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from skmoe.cuts import nearest
+from skmoe.nn.patches import PatchGate
+from skmoe.nn.region_gates import RegionGate
+from skmoe.regions import typical_difference
+
+# Rows that take part: half of them nearest to a border, the others wherever they are.
+MAX_ROWS = 40_000
+# Inverse penalty of the regression, nearly none as regions do not overlap, and its steps.
+CERTAINTY, MAX_STEPS = 1e7, 50
+# Rows among which one looks for the nearest one of another region.
+N_NEIGHBOURS = 8
+
+
+def telling_rows(margin_T: Tensor) -> Tensor:
+    """Rows that tell where borders are, by their distance to the nearest one."""
+    order = margin_T.argsort()
+    if len(order) <= MAX_ROWS:
+        return order
+    half = MAX_ROWS // 2
+    others = order[half:]
+    return torch.cat([order[:half], others[:: -(-len(others) // half)]])
+
+
+def borders_between(
+    z: np.ndarray, labels: np.ndarray, weight: np.ndarray, n_regions: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Slopes ``(R, D)`` and offsets of linear scores; None if only two regions have rows.
+
+    A region without rows, as one that is none may be, has a score below all others.
+    """
+    asked = np.unique(labels[weight > 0])
+    if len(asked) < 3:
+        return None
+    counted = np.isin(labels, asked)
+    told = z[counted], labels[counted], weight[counted]
+    scores = _regression(*told)
+    between = _given_to_third_ones(*told, scores)
+    if len(between[0]):
+        scores = _regression(*map(np.concatenate, zip(told, between, strict=True)))
+    slopes, offsets = np.zeros((n_regions, z.shape[1])), np.empty(n_regions)
+    offsets.fill(scores.decision_function(z).min() - 1)
+    slopes[asked], offsets[asked] = scores.coef_, scores.intercept_
+    return slopes, offsets
+
+
+def _regression(z: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    # Newton steps: there are few unknowns, and first-order solvers stop far from the end.
+    regression = LogisticRegression(C=CERTAINTY, solver="newton-cholesky", max_iter=MAX_STEPS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # regions can be separated: no end
+        return regression.fit(z, labels, sample_weight=weight)
+
+
+def _given_to_third_ones(
+    z: np.ndarray, labels: np.ndarray, weight: np.ndarray, scores: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Middles between neighbours of two regions that lie in a third one, and whose they are.
+
+    Where two borders pass a third one by, a sliver is left between two regions that meet,
+    too thin for a row of training. What falls in there is answered by an expert that has
+    learned nothing near: few rows, and most of the error.
+    """
+    near = nearest(z, N_NEIGHBOURS)
+    foreign = labels[near] != labels[:, None]
+    one = np.flatnonzero(foreign.any(1))
+    if not len(one):
+        return z[:0], labels[:0], weight[:0]
+    pairs = np.column_stack([one, near[one, foreign[one].argmax(1)]])
+    middles, least = z[pairs].mean(1), weight[pairs].min(1)
+    both = np.searchsorted(scores.classes_, labels[pairs])
+    told = scores.decision_function(middles)
+    third = (told.argmax(1)[:, None] != both).all(1) & (least > 0)
+    better = np.take_along_axis(told, both, 1).argmax(1)
+    owners = np.take_along_axis(labels[pairs], better[:, None], 1)[:, 0]
+    return middles[third], owners[third], least[third]
+
+
+@torch.no_grad()
+def set_borders(
+    gate: RegionGate | PatchGate, block: int, slopes: np.ndarray, offsets: np.ndarray
+) -> None:
+    """Give a block of the gate these borders, as sharp as its own."""
+    weight_DR = gate.regions.weight[block, :, : len(slopes)]
+    bias_R = gate.regions.bias[block, 0, : len(slopes)]
+    size = typical_difference(as_array(weight_DR.T)) / typical_difference(slopes)
+    weight_DR.copy_(torch.from_numpy(size * slopes.T))
+    bias_R.copy_(torch.from_numpy(size * offsets))
+
+
+def as_array(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().double().numpy()

@@ -1,0 +1,38 @@
+"""Borders that a regression finds are those between the regions, without slivers of others."""
+
+import numpy as np
+import pytest
+
+from skmoe.datasets import make_manifold_regression
+from skmoe.estimators import _border_regression
+from skmoe.estimators._border_regression import borders_between
+
+
+@pytest.mark.parametrize("seed", [1, 3, 5, 8])
+def test_no_third_region_lies_between_two_that_meet(seed):
+    bunch = make_manifold_regression(
+        1000, manifold="torus", n_features=4, n_pieces=10, random_state=seed, return_X_y=False
+    )
+    z, labels = bunch.data, bunch.regions[:, 0]
+    distances = np.linalg.norm(z[:, None] - z, axis=-1)
+    near = distances.argsort(1)[:, 1:9]
+    one, which = np.nonzero(labels[near] != labels[:, None])
+    first = np.unique(one, return_index=True)[1]  # the nearest one of another region
+    pairs = np.column_stack([one, near[one, which]])[first]
+
+    def n_strange(slopes, offsets):
+        told = (z[pairs].mean(1) @ slopes.T + offsets).argmax(1)
+        return int((told[:, None] != labels[pairs]).all(1).sum())
+
+    plain = _border_regression._regression(z, labels, np.ones(1000))
+    assert n_strange(plain.coef_, plain.intercept_) > 0
+    slopes, offsets = borders_between(z, labels, np.ones(1000), 10)
+    assert n_strange(slopes, offsets) == 0
+    assert np.array_equal((z @ slopes.T + offsets).argmax(1), labels)
+
+
+def test_regions_may_lie_far_apart():
+    z = np.array([[-0.5, -0.5], [0.6, -0.4], [-0.3, 0.6], [0.5, 0.5]]).repeat(20, 0)
+    labels = np.arange(4).repeat(20)
+    slopes, offsets = borders_between(z, labels, np.ones(80), 4)
+    assert np.array_equal((z @ slopes.T + offsets).argmax(1), labels)
