@@ -87,6 +87,10 @@ class Loop(NeuralNet):
     def monitor(self) -> str:
         return "train_loss" if self.validation is None else "valid_loss"
 
+    def is_measured(self, epoch: dict[str, Any]) -> bool:
+        """Whether the monitored loss is of this epoch, not of one before it."""
+        return self.validation is None or "valid_seconds" in epoch
+
     def initialize_optimizer(self, triggered_directly: bool | None = None) -> "Loop":
         self.optimizer_ = FlatAdamW(
             self.module_,
@@ -359,7 +363,9 @@ def _callbacks(plan: TrainingPlan, has_validation: bool) -> list[Callback]:
     if has_validation:
         patience = plan.patience or plan.max_epochs + 1
         callbacks.append(
-            BestEpoch(patience=patience, threshold=0.0, load_best=True, sink=_silent)
+            BestEpoch(
+                plan.first_best, patience=patience, threshold=0.0, load_best=True, sink=_silent
+            )
         )
     return [*callbacks, *monitors(plan.verbose), *plan.monitors]
 

@@ -5,6 +5,7 @@ it, the end of training, and the weights that it leaves.
 """
 
 import dis
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -92,15 +93,23 @@ class BestEpoch(EarlyStopping):
     """Ends a fit with the weights of the best epoch: skorch's, but for how these are copied.
 
     A deep copy of them takes as long as some steps of a small net. Patience is in epochs, also
-    where validation rows are looked at in some of them only.
+    where validation rows are looked at in some of them only. No epoch before `first` stays
+    the best one: then errors are heavy-tailed, and a small loss is one of few rows by chance.
     """
+
+    best_epoch_: int
+
+    def __init__(self, first: int = 0, **settings: Any):
+        super().__init__(**settings)
+        self.first = first
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         last = net.history[-1]
         if "valid_seconds" not in last:
             return  # nobody looked
         epoch, score = last["epoch"], last[self.monitor]
-        if self._is_score_improved(score):
+        outdated = self.best_epoch_ < self.first <= epoch and math.isfinite(score)
+        if outdated or self._is_score_improved(score):
             self.misses_, self.best_epoch_ = 0, epoch
             self.dynamic_threshold_ = self._calc_new_threshold(score)
             state = net.module_.state_dict()

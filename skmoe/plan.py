@@ -1,5 +1,6 @@
 """How a network is to be trained, and what a training leaves beside its weights."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ class TrainingPlan:
     max_epochs: int
     chosen: bool = False  # whether max_epochs is what rows left out tell to be best
     patience: int | None = None  # epochs without a better validation loss; None: run all
+    best_from: float = 0.0  # share of the epochs, none of them the best if there are later ones
     looks: int | None = None  # at the validation rows, about; None: after each epoch
     auxiliary_losses: Sequence[AuxiliaryLoss] = ()
     callbacks: Sequence[Any] = ()  # of skorch
@@ -33,6 +35,11 @@ class TrainingPlan:
     scheduled: bool = True  # False: constant learning rate and temperature (partial_fit)
     verbose: int = 0
     checkpoint: Checkpoint | None = None  # to write what is done to, and to go on from
+
+    @property
+    def first_best(self) -> int:
+        """The first epoch that is the best one although an earlier one had a smaller loss."""
+        return math.ceil(self.best_from * self.max_epochs)
 
     def stage(self, network: Network, work: Callable[[], "TrainingResult"]) -> "TrainingResult":
         """What `work` leaves, and does to the network; from the checkpoint if it is done."""

@@ -132,7 +132,9 @@ def train_alone(
         # Whoever pressed Ctrl-C does not want another try.
         raise KeyboardInterrupt if interrupted else Diverged
     history = loop.epochs_done()
-    losses = [epoch[loop.monitor] for epoch in history if loop.monitor in epoch]
+    measured = [epoch for epoch in history if loop.is_measured(epoch)]
+    late = [epoch for epoch in measured if epoch["epoch"] >= plan.first_best]
+    losses = [epoch[loop.monitor] for epoch in late or measured]
     return TrainingResult(
         history, min(losses, default=math.nan), optimizer_arrays(loop.optimizer_), interrupted
     )

@@ -22,6 +22,9 @@ from skmoe.plan import TrainingPlan
 
 # Share of the epochs of a fit that goes on from a rough one.
 SETTLED = 0.4
+# Share of the epochs of which none is the best: few rows on the wrong side of a border make up
+# the validation loss, so that a small one is chance, while steps are still large.
+BEST_FROM = 0.95
 # Standard deviations from which on errors count linearly, and those of a normal distribution
 # in its median absolute deviation. Rows that this is measured on.
 FAR_OFF, PER_DEVIATION = 3.0, 0.6745
@@ -60,7 +63,7 @@ def settling(
     they are at first, and small regions keep their experts.
     """
     before = placing_borders(rows, sharing_out(rows, told))
-    plan = shortened(plan, share)
+    plan = replace(shortened(plan, share), best_from=BEST_FROM)
     if told:
         held = HeldBorders(before)
         before = held.before_epoch

@@ -93,6 +93,12 @@ def test_rows_far_off_do_not_bend_what_is_learned(network, rows):
     assert losses[ResistantError] < 0.3 * losses[SquaredError]
 
 
+def test_the_best_epoch_is_one_of_the_last(rows):
+    """An early one may have no row on the wrong side by chance, and large steps still."""
+    settled = settling(plan(SquaredError()), rows, share=0.4)
+    assert (settled.max_epochs, settled.first_best) == (40, 38)
+
+
 def test_the_limit_is_never_zero(network):
     x = torch.zeros(10, 1).double()
     assert usual_error(network, x, network(x)[0]) == _settling.SMALLEST_LIMIT
