@@ -41,6 +41,8 @@ HIDDEN_GAIN = 4.0
 HEAD = {"model_dim": 64, "n_dense": 2, "block_outputs": 4}
 # Brief fits have at most so many experts, and ask all of them: two of many show less.
 MAX_BRIEFLY = 8
+# Experts of a block at its regions, of which a row asks two however many there are.
+EXPERTS_AT_REGIONS = 16
 # A fit at regions has to lower the loss of the rough one to this share.
 GOOD_ENOUGH = 0.8
 # A fit at pieces that rows tell lowers that of the first brief one to this share, if borders
@@ -102,7 +104,7 @@ def attempts_at_blocks(
     if loss > CLEARLY * scout_loss and loss >= fit(copied(model), share):
         yield Attempt(model, plan)
         return
-    given = {**given, "n_experts": arguments["n_experts"]}
+    given = {"n_experts": EXPERTS_AT_REGIONS, **given}
     settled = start_at_regions(rough, rows, seed, given) if regions else None
     if settled is not None:
         good_enough = GOOD_ENOUGH * loss

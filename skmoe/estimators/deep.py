@@ -41,7 +41,8 @@ class DeepMoERegressor(BaseMoERegressor):
         factors train better; where blocks start at regions it is the number of factors found,
         and 1 if y jumps on few axes that hold all features (see `init`).
     n_experts : int or "auto", default="auto"
-        Number of experts in each. "auto" is 8, and 4 in an ensemble.
+        Number of experts in each. "auto" is 8, 4 in an ensemble, and 16 where blocks start at
+        regions (see `init`).
     {routing}
     arrangement : {{"parallel", "stack", "ensemble"}}, part(...) or "auto", default="auto"
         How layers are put together. Settings of "parallel": `trunk` (whether the combining

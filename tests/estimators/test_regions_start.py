@@ -253,6 +253,23 @@ def test_brief_fits_ask_all_of_few_experts(rows, monkeypatch, n_experts, briefly
     assert in_brief == [(briefly, None), (briefly, None), (n_experts, 1)]
 
 
+@pytest.mark.parametrize(
+    ("given", "n_experts"), [({}, _blocks.EXPERTS_AT_REGIONS), ({"n_experts": 6}, 6)]
+)
+def test_blocks_have_many_experts_at_regions_unless_told(rows, monkeypatch, given, n_experts):
+    """As two of them answer; where no regions are found the number is the usual one."""
+    seen, losses = [], iter([1.0, 0.1])  # of the scout, and of its blocks at the factors
+    blocks = Blocks(np.eye(5)[:, :4], np.zeros(4), [[0, 1], [2, 3]], np.eye(4))
+    monkeypatch.setattr(_blocks, "brief_fit", lambda *_: next(losses))
+    monkeypatch.setattr(_blocks, "find_blocks", lambda *_: blocks)
+    monkeypatch.setattr(_blocks, "start_at_regions", lambda *args: seen.append(args[-1]))
+    model = rough_model(sharpness=300.0).rebuilt({"n_experts": 5, "n_axes": None}, seed=0)
+    attempts = _blocks.attempts_at_blocks(model, rows, rows, None, 0, given, regions=True)
+    (attempt,) = attempts
+    assert seen == [{"n_experts": n_experts}]
+    assert attempt.model.net.blocks.experts.n_experts == 5
+
+
 def test_a_start_has_as_many_experts_as_were_asked_for(rows):
     """The rough fit has fewer."""
     given = {"n_experts": 3 * N_EXPERTS}
