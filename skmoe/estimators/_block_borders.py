@@ -18,6 +18,7 @@ from torch import Tensor
 
 from skmoe.batches import Rows
 from skmoe.estimators._border_regression import (
+    LARGEST_REGRET,
     as_array,
     borders_between,
     set_borders,
@@ -28,15 +29,14 @@ from skmoe.nn.networks import ParallelMoENetwork
 from skmoe.nn.patches import PatchGate
 from skmoe.nn.region_gates import RegionGate
 
-# Standard deviations from which on an error is unusual, those of a normal distribution in its
-# median absolute deviation, and what is left of an error at most if borders explain it.
-FAR_OFF, PER_DEVIATION, LEFT = 10.0, 0.6745, 0.2
+# In units of the median error: above ten standard deviations of normal ones, it is unusual.
+FAR_OFF = 10.0 / 0.6745
+# What is left of an error at most if borders explain it.
+LEFT = 0.2
 # A border is near to a row below this share of the median distance to one.
 NEAR = 0.05
 # Most borders that a row may be on the wrong side of.
 MAX_CROSSED = 2
-# What a row weighs at most, in units of the variance of y.
-LARGEST_REGRET = 1.0
 CHUNK = 8192
 
 
@@ -54,6 +54,7 @@ def place_borders_of_blocks(network: ParallelMoENetwork, rows: Rows) -> None:
     z_BTD, _ = layer.experts.encode(network.seen_by_blocks(rows.x))
     rivals_BT2, margin_BT = _rivals(gate.scores_of_regions(z_BTD))
     telling = telling_rows(margin_BT.amin(0))
+    telling = telling[rows.weight[telling] > 0]  # as others have no usual error
     z_BTD, rivals_BT2 = z_BTD[:, telling], rivals_BT2[:, telling]
     weight_T = rows.weight[telling]
     answers_BT2O = _answers_in_regions(layer, z_BTD, rivals_BT2)
@@ -126,7 +127,7 @@ class _Sides:
         Rows with a usual error, or far from all borders, stay; others cross what is nearest.
         """
         near_BT = self.margin_BT < NEAR
-        usual = (FAR_OFF / PER_DEVIATION) ** 2 * self.errors_now_T.median()
+        usual = FAR_OFF**2 * self.errors_now_T.median()
         stays_T = (self.errors_now_T <= usual) | ~near_BT.any(0)
         least_T = torch.where(stays_T, 0.0, torch.inf)
         crossed_BT = torch.zeros_like(near_BT)

@@ -15,6 +15,8 @@ from skmoe.regions import typical_difference
 
 # Rows that take part: half of them nearest to a border, the others wherever they are.
 MAX_ROWS = 40_000
+# A regret, in units of the variance of y, beyond which a row weighs no more.
+LARGEST_REGRET = 1.0
 # Inverse penalty of the regression, nearly none as regions do not overlap, and its steps.
 CERTAINTY, MAX_STEPS = 1e7, 50
 # Rows among which one looks for the nearest one of another region.

@@ -20,6 +20,7 @@ from torch import Tensor
 from skmoe.batches import Rows
 from skmoe.estimators._block_borders import place_borders_of_blocks
 from skmoe.estimators._border_regression import (
+    LARGEST_REGRET,
     as_array,
     borders_between,
     set_borders,
@@ -36,8 +37,6 @@ from skmoe.plan import is_due
 LOOKS, LAST_LOOK = (0.5, 0.75, 0.9), 0.99
 # Share of the epochs in which borders that rows have told stay where they are.
 HELD = 0.25
-# A regret, in units of the variance of y, beyond which a row weighs no more.
-LARGEST_REGRET = 1.0
 CHUNK = 8192
 
 

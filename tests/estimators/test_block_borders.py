@@ -96,7 +96,7 @@ def test_only_borders_change_and_right_ones_stay(displaced, rows, how):
 
 
 def test_rows_without_weight_have_no_say(displaced, rows):
-    flipped = torch.arange(8000) % 3 == 0
+    flipped = torch.arange(8000) % 3 != 0
     y = torch.where(flipped[:, None], 1 - rows.y, rows.y)
     weighted = replace(rows, y=y, weight=(~flipped).float())
     place(displaced, weighted)
