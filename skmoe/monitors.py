@@ -105,8 +105,8 @@ class BestEpoch(EarlyStopping):
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         last = net.history[-1]
-        if "valid_seconds" not in last:
-            return  # nobody looked
+        if not net.is_measured(last):
+            return
         epoch, score = last["epoch"], last[self.monitor]
         outdated = self.best_epoch_ < self.first <= epoch and math.isfinite(score)
         if outdated or self._is_score_improved(score):

@@ -19,8 +19,10 @@ from torch import Tensor
 from skmoe.batches import Rows
 from skmoe.estimators._border_regression import (
     LARGEST_REGRET,
+    answers_by_region,
     as_array,
     borders_between,
+    regions_between,
     set_borders,
     telling_rows,
 )
@@ -62,17 +64,19 @@ def place_borders_of_blocks(network: ParallelMoENetwork, rows: Rows) -> None:
     crossed_BT, explained_T = sides.explanation()
     regret_BT = sides.regret(crossed_BT) * explained_T * weight_T
     labels_BT = rivals_BT2.gather(2, crossed_BT.long().unsqueeze(2)).squeeze(2)
+    found = {}
+    regions_BT1 = rivals_BT2[..., :1].clone()
     for block, z_TD in enumerate(z_BTD):
         z, labels = as_array(z_TD), labels_BT[block].cpu().numpy()
-        found = borders_between(z, labels, as_array(regret_BT[block]), gate.n_regions)
-        if found is None:
-            continue
-        slopes, offsets = found
-        regions_BTR = rivals_BT2[..., :1].clone()
-        regions_BTR[block, :, 0] = torch.from_numpy((z @ slopes.T + offsets).argmax(1))
-        errors_T = sides.errors(_answers_in_regions(layer, z_BTD, regions_BTR)[:, :, 0])
+        borders = borders_between(z, labels, as_array(regret_BT[block]), gate.n_regions)
+        if borders is not None:
+            found[block] = borders
+            regions_BT1[block, :, 0] = torch.from_numpy(regions_between(z, *borders))
+    answers_BTO = _answers_in_regions(layer, z_BTD, regions_BT1)[:, :, 0]
+    for block, borders in found.items():
+        errors_T = sides.errors_with(block, answers_BTO)
         if weight_T @ errors_T < weight_T @ sides.errors_now_T:
-            set_borders(gate, block, slopes, offsets)
+            set_borders(gate, block, *borders)
 
 
 def _rivals(scores_BTR: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,17 +93,13 @@ def _rivals(scores_BTR: Tensor) -> tuple[Tensor, Tensor]:
     return rivals_BT2, relative_BT.masked_fill(alone_BT, torch.inf)
 
 
-def _answers_in_regions(layer: MoELayer, z_BTD: Tensor, regions_BTR: Tensor) -> Tensor:
-    """What each block answers for rows that were in these regions, ``(B, T, R, O)``."""
-    gate = cast(RegionGate | PatchGate, layer.gate)
+def _answers_in_regions(layer: MoELayer, z_BTD: Tensor, regions_BTK: Tensor) -> Tensor:
+    """What each block answers for rows that were in these regions, ``(B, T, K, O)``."""
     chunks = []
-    for z, regions in zip(z_BTD.split(CHUNK, 1), regions_BTR.split(CHUNK, 1), strict=True):
-        shares_BTRE = gate.experts_in_regions(z).expand(-1, z.shape[1], -1, -1)
-        ids = regions.unsqueeze(3).expand(-1, -1, -1, shares_BTRE.shape[3])
-        answers_BTRO = shares_BTRE.gather(2, ids) @ layer.experts.answer_all(z)
-        if layer.shared is not None:
-            answers_BTRO = answers_BTRO + layer.shared.answer_all(z).sum(2, keepdim=True)
-        chunks.append(answers_BTRO)
+    for z, regions in zip(z_BTD.split(CHUNK, 1), regions_BTK.split(CHUNK, 1), strict=True):
+        answers_BTRO = answers_by_region(layer, z)
+        ids_BTKO = regions.unsqueeze(3).expand(-1, -1, -1, answers_BTRO.shape[3])
+        chunks.append(answers_BTRO.gather(2, ids_BTKO))
     return torch.cat(chunks, 1)
 
 
@@ -120,6 +120,12 @@ class _Sides:
         """Squared error of each row, if the blocks answer this."""
         predicted_TO = self.network.predicted(answers_BTO)
         return (predicted_TO - self.y_TO[rows]).square().mean(-1)
+
+    def errors_with(self, block: int, answers_BTO: Tensor) -> Tensor:
+        """Squared error of each row, if this block alone answers this."""
+        changed_BTO = self.answers_BT2O[:, :, 0].clone()
+        changed_BTO[block] = answers_BTO[block]
+        return self.errors(changed_BTO)
 
     def explanation(self) -> tuple[Tensor, Tensor]:
         """Borders that each row is to cross, ``(B, T)``, and whether that explains its error.

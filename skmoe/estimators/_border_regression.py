@@ -1,7 +1,10 @@
-"""Straight borders between regions, by logistic regression: fit, and given to a gate."""
+"""Straight borders between regions, by logistic regression: fit, and given to a gate.
+
+What placing borders of one layer and of several blocks shares.
+"""
 
 import warnings
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -9,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skmoe.cuts import nearest
+from skmoe.nn.layers import MoELayer
 from skmoe.nn.patches import PatchGate
 from skmoe.nn.region_gates import RegionGate
 from skmoe.regions import typical_difference
@@ -87,6 +91,20 @@ def _given_to_third_ones(
     better = np.take_along_axis(told, both, 1).argmax(1)
     owners = np.take_along_axis(labels[pairs], better[:, None], 1)[:, 0]
     return middles[third], owners[third], least[third]
+
+
+def regions_between(z: np.ndarray, slopes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """The region of each row between these borders."""
+    return (z @ slopes.T + offsets).argmax(1)
+
+
+def answers_by_region(layer: MoELayer, z_BTD: Tensor) -> Tensor:
+    """What each block would answer in each region, with shared experts, ``(B, T, R, O)``."""
+    gate = cast(RegionGate | PatchGate, layer.gate)
+    answers_BTRO = gate.experts_in_regions(z_BTD) @ layer.experts.answer_all(z_BTD)
+    if layer.shared is not None:
+        answers_BTRO = answers_BTRO + layer.shared.answer_all(z_BTD).sum(2, keepdim=True)
+    return answers_BTRO
 
 
 @torch.no_grad()

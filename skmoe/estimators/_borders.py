@@ -21,8 +21,10 @@ from skmoe.batches import Rows
 from skmoe.estimators._block_borders import place_borders_of_blocks
 from skmoe.estimators._border_regression import (
     LARGEST_REGRET,
+    answers_by_region,
     as_array,
     borders_between,
+    regions_between,
     set_borders,
     telling_rows,
 )
@@ -119,8 +121,7 @@ def place_borders(
     if found is None:
         return
     if only_if_better:
-        slopes, offsets = found
-        regions_T = torch.from_numpy((z @ slopes.T + offsets).argmax(1)).to(rivals_T2.device)
+        regions_T = torch.from_numpy(regions_between(z, *found)).to(rivals_T2.device)
         errors_T = errors_TR.gather(1, regions_T[:, None]).squeeze(1)
         if weight_T @ errors_T >= weight_T @ errors_T2[:, 0]:
             return
@@ -134,10 +135,7 @@ def _errors_by_region(
     layer: Any = network.moe_layers()[0]
     chunks = []
     for z, y in zip(z_TD.split(CHUNK), y_TO.split(CHUNK), strict=True):
-        shares_TRE = layer.gate.experts_in_regions(z[None])[0]
-        answers_TRO = shares_TRE @ layer.experts.answer_all(z[None])[0]
-        if layer.shared is not None:
-            answers_TRO = answers_TRO + layer.shared.answer_all(z[None])[0].sum(1, keepdim=True)
+        answers_TRO = answers_by_region(layer, z[None])[0]
         predicted_NO = network.predicted(answers_TRO.flatten(0, 1)[None])
         errors_TRO = predicted_NO.view(len(z), -1, y.shape[1]) - y.unsqueeze(1)
         chunks.append(errors_TRO.square().mean(-1))
