@@ -1,0 +1,148 @@
+"""Starting at pieces that rows tell: which expert has which, and what else is tried."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from skmoe import DeepMoERegressor, MoERegressor
+from skmoe.batches import Rows
+from skmoe.estimators._pieces import start_block_at_pieces, start_layer_at_pieces
+from skmoe.model import Architecture, FittedModel
+from skmoe.scaling import Scaling
+
+
+@pytest.fixture
+def rows():
+    x = torch.rand(3000, 5, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return Rows(x, torch.zeros(3000, 1), torch.ones(3000))
+
+
+def layer_on_axes(n_experts) -> FittedModel:
+    """Untrained, on the first two of five features."""
+    arguments = {"n_inputs": 5, "n_outputs": 1, "n_axes": 2, "n_experts": n_experts}
+    architecture = Architecture("shallow", arguments)
+    net = architecture.build(torch.Generator().manual_seed(0)).eval()
+    net.set_axes(torch.eye(5)[:, :2], torch.zeros(2))
+    scaling = Scaling(np.zeros(5), np.ones(5))
+    return FittedModel(architecture, net, scaling, Scaling(*np.eye(2)[:, :1]))
+
+
+def in_quarters(rows) -> Rows:
+    quarter = (rows.x[:, 0] > 0.1) + 2 * (rows.x[:, 1] > -0.2)
+    return replace(rows, y=rows.x[:, :1].sin() + quarter[:, None])
+
+
+@pytest.mark.parametrize(
+    ("n_experts", "given", "gate", "used"),
+    [
+        (8, {}, "region", 8),
+        (2, {}, "region", 4),
+        (2, {"n_experts": 4}, "region", 4),
+        (4, {"n_experts": 2}, "patch", 2),
+    ],
+)
+def test_rows_alone_tell_where_one_layer_starts(rows, n_experts, given, gate, used):
+    """Quarters that touch have other experts, whether there are enough for all or not."""
+    rows = in_quarters(rows)
+    model = start_layer_at_pieces(layer_on_axes(n_experts), rows, 0, 32, given)
+    assert model.architecture.arguments["gate"].name == gate
+    assert model.architecture.arguments["n_experts"] == used
+    expert = model.net(rows.x)[1][0].routing.logits_BTE[0].argmax(1)
+    quarter = (rows.y[:, 0] - rows.x[:, 0].sin()).round().long()
+    shares = torch.zeros(4, used)
+    shares.index_put_((quarter, expert), torch.ones(len(rows)), accumulate=True)
+    owned = shares / shares.sum(1, keepdim=True)
+    if gate == "patch":
+        assert owned.max(1).values.min() > 0.95
+        assert owned.argmax(1).tolist() in ([0, 1, 1, 0], [1, 0, 0, 1])
+    else:
+        assert (owned > 0.05).sum(0).max() == 1
+
+
+@pytest.mark.parametrize("n_experts", [1, 4])
+def test_without_pieces_or_with_one_expert_rows_tell_no_start(rows, n_experts):
+    smooth = replace(rows, y=rows.x[:, :1].sin())
+    of_one_expert = in_quarters(rows) if n_experts == 1 else smooth
+    given = {"n_experts": n_experts}
+    assert start_layer_at_pieces(layer_on_axes(4), of_one_expert, 0, 32, given) is None
+
+
+def test_what_the_rows_tell_is_tried_first_and_deep_gates_as_well(rows):
+    moe = MoERegressor(random_state=0)
+    model, rows = layer_on_axes(4), in_quarters(rows)
+    plan = moe._plan(len(rows), model.net)
+    attempts = list(moe._attempts(model, rows, rows, plan, np.random.RandomState(0)))
+    gates = [attempt.model.architecture.arguments.get("gate") for attempt in attempts]
+    assert [attempt.good_enough for attempt in attempts] == [0.0, float("inf")]
+    assert gates[0].name == "region"
+    assert attempts[1].model is model
+
+
+def untrained_blocks(n_features=6) -> FittedModel:
+    arguments = {"n_inputs": n_features, "n_outputs": 1, "n_layers": 8, "n_experts": 2}
+    architecture = Architecture("parallel", {**arguments, "expert": "latent"})
+    net = architecture.build(torch.Generator().manual_seed(0)).eval()
+    scaling = Scaling(np.zeros(n_features), np.full(n_features, 2.0))
+    return FittedModel(architecture, net, scaling, Scaling(*np.eye(2)[:, :1]))
+
+
+@pytest.fixture
+def quarter(rows):
+    return (in_quarters(rows).y[:, 0] - rows.x[:, 0].sin()).round().long()
+
+
+@pytest.fixture
+def turned(rows):
+    """Quarters of two axes, seen as six features."""
+    rows = in_quarters(rows)
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=torch.Generator().manual_seed(2)))[0]
+    return replace(rows, x=rows.x[:, :2] @ turn[:2])
+
+
+@pytest.mark.parametrize(
+    ("given", "n_layers", "n_experts"),
+    [({}, 1, 4), ({"n_layers": 2, "n_experts": 6}, 2, 6), ({"n_experts": 2}, 1, 2)],
+)
+def test_rows_tell_where_blocks_start_if_the_whole_function_is_one_factor(
+    turned, quarter, given, n_layers, n_experts
+):
+    model = start_block_at_pieces(untrained_blocks(), turned, 0, 32, given)
+    layer = model.net.blocks
+    assert (layer.experts.n_blocks, layer.experts.n_experts) == (n_layers, n_experts)
+    prediction, (step,) = model.net(turned.x)
+    torch.testing.assert_close(prediction, step.state_BTM.mean(0))
+    # Each expert has one quarter, or two that do not touch.
+    allowed = [{0}, {1}, {2}, {3}] if n_experts >= 4 else [{0, 3}, {1, 2}]
+    for first_T in step.routing.logits_BTE.argmax(-1):
+        for expert in first_T.unique():
+            shares = torch.bincount(quarter[first_T == expert], minlength=4)
+            owned = set((shares > 0.05 * shares.sum()).nonzero().flatten().tolist())
+            assert owned in allowed
+    (directions,) = model.block_directions
+    seen = 2.0 * turned.x.numpy() @ directions
+    on_axes = model.net.on_axes(turned.x).detach().numpy()
+    np.testing.assert_allclose(seen - seen.mean(0), on_axes - on_axes.mean(0), atol=1e-5)
+
+
+def test_blocks_start_at_no_pieces_if_rows_fill_all_features_or_are_smooth(rows, turned):
+    assert start_block_at_pieces(untrained_blocks(5), in_quarters(rows), 0, 32) is None
+    smooth = replace(turned, y=turned.x[:, :1].sin())
+    assert start_block_at_pieces(untrained_blocks(), smooth, 0, 32) is None
+    assert start_block_at_pieces(untrained_blocks(), turned, 0, 32, {"n_experts": 1}) is None
+
+
+@pytest.mark.parametrize(("settings", "n_tried"), [({}, 2), ({"model_dim": 16}, 1)])
+def test_a_deep_mixture_without_factors_tries_what_the_rows_tell(turned, settings, n_tried):
+    """But not where the user says what combines the blocks."""
+    moe = DeepMoERegressor(max_epochs=2, random_state=0, **settings)
+    model = untrained_blocks()
+    model.architecture.arguments.update({"top_k": None, "model_dim": 16, "embedding": None})
+    plan = moe._plan(len(turned), model.net)
+    attempts = list(moe._attempts(model, turned, turned, plan, np.random.RandomState(0)))
+    assert len(attempts) == n_tried
+    assert attempts[-1].model is model
+    if n_tried == 2:
+        assert attempts[0].model.architecture.arguments["gate"].name == "region"
+        assert attempts[0].good_enough < 1
