@@ -43,6 +43,21 @@ def principal_axes(
         The coordinates ``X @ axes + offset``, of mean 0 and mean variance 1. None unless
         there are at most `most`, and half as many as features and as different rows.
     """
+    mean, covariance = mean_and_covariance(X, weight, scaling)
+    variances, axes = np.linalg.eigh(covariance)
+    kept = variances > FLAT * max(variances[-1], 0.0)
+    n_axes = np.count_nonzero(kept)
+    largest = min(most, len(mean) // 2)
+    if not 0 < n_axes <= largest or 2 * n_axes > _count_distinct(X, weight):
+        return None
+    axes = axes[:, kept] / np.sqrt(variances[kept].mean())
+    return axes, -mean @ axes
+
+
+def mean_and_covariance(
+    X: np.ndarray, weight: np.ndarray, scaling: Scaling | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of features, as for `principal_axes`."""
     share = weight / weight.sum()
     blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(X), BLOCK_ROWS)]
 
@@ -54,14 +69,7 @@ def principal_axes(
     for block in blocks:
         centred = rows(block) - mean
         covariance += (centred * share[block, None]).T @ centred
-    variances, axes = np.linalg.eigh(covariance)
-    kept = variances > FLAT * max(variances[-1], 0.0)
-    n_axes = np.count_nonzero(kept)
-    largest = min(most, len(mean) // 2)
-    if not 0 < n_axes <= largest or 2 * n_axes > _count_distinct(X, weight):
-        return None
-    axes = axes[:, kept] / np.sqrt(variances[kept].mean())
-    return axes, -mean @ axes
+    return mean, covariance
 
 
 def _count_distinct(X: np.ndarray, weight: np.ndarray) -> int:

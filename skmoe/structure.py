@@ -5,7 +5,8 @@ function: blocks that mix the factors fit nearly as well, and fail on combinatio
 not seen. Two properties of the function and its inputs tell the factors apart:
 
 1. If the factors' inputs are independent, independent component analysis finds their axes
-   behind any invertible linear map (Hyvärinen & Oja, 2000).
+   behind any invertible linear map (Hyvärinen & Oja, 2000). What there is of noise in single
+   features is left out before (`skmoe.common_factors`).
 2. By the chain rule, the gradient in the coordinates of one factor is
    ``f_out'(g) grad g_l(x_l)``: whatever the other factors do, it keeps its direction. For
    two axes i, j of one factor, ``(df/du_i, df/du_j)`` therefore has a direction that
@@ -28,6 +29,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from skmoe.batches import Rows
+from skmoe.common_factors import common_factors
 from skmoe.nn.base import Network
 
 # Rows that axes and gradients are looked at on.
@@ -103,19 +105,36 @@ def find_blocks(network: Network, rows: Rows, seed: int) -> Blocks | None:
         chosen = np.sort(generator.choice(len(rows), MAX_ROWS, replace=False))
     index = torch.from_numpy(chosen).to(rows.x.device)
     x = rows.x[index]
-    X, weight = x.cpu().double().numpy(), rows.weight[index].cpu().double().numpy()
-    axes_DA = independent_axes(X, weight, generator)
+    X, y, weight = (
+        part.cpu().double().numpy() for part in (x, rows.y[index], rows.weight[index])
+    )
+    axes_DA = _axes_without_noise(X, y, weight, generator)
     if axes_DA is None:
         return None
     U = X @ axes_DA
     center_A = np.average(U, axis=0, weights=weight)
-    # u = A' x has the inverse x = pinv(A)' u within the span of the data.
     slopes_NOD = gradients(network, x)
     n_rows, n_outputs, n_inputs = slopes_NOD.shape
-    G = slopes_NOD.reshape(-1, n_inputs) @ np.linalg.pinv(axes_DA).T
+    G = slopes_NOD.reshape(-1, n_inputs) @ _features_by_axes(X, U - center_A, weight).T
     coherence_AA = coherence(U, G.reshape(n_rows, n_outputs, -1), weight)
     groups = group_axes(coherence_AA)
     return None if groups is None else Blocks(axes_DA, center_A, groups, coherence_AA)
+
+
+def _axes_without_noise(
+    X: np.ndarray, y: np.ndarray, weight: np.ndarray, generator: np.random.RandomState
+) -> NDArray[np.float64] | None:
+    """Independent axes of what the features have in common, if all else in them is noise."""
+    factors = common_factors(X, y, weight, MAX_AXES)
+    if factors is None:
+        return independent_axes(X, weight, generator)
+    axes = independent_axes(X @ factors[0], weight, generator)
+    return None if axes is None else factors[0] @ axes
+
+
+def _features_by_axes(X: np.ndarray, U: np.ndarray, weight: np.ndarray) -> NDArray[np.float64]:
+    """What features change by with each of these coordinates, of mean 0: ``(A, D)``."""
+    return np.linalg.solve((weight[:, None] * U).T @ U, (weight[:, None] * U).T @ X)
 
 
 def independent_axes(

@@ -34,6 +34,7 @@ FLOORS = [
         "monitors",
     },
     {"stored_values", "axes"},
+    {"common_factors"},
     {
         "nn",
         "nn.stacked",

@@ -155,6 +155,21 @@ def test_blocks_of_a_mixed_function_are_found(generator):
     assert {frozenset(span) for span in spans} == {frozenset({0, 2}), frozenset({1, 3})}
 
 
+def test_noise_in_the_features_is_left_out_before(generator):
+    U, X = rotated_cube(generator, n_features=12)
+    network = Composition(np.linalg.pinv(X) @ U)
+    y, _ = network(torch.from_numpy(X))
+    noisy = torch.from_numpy(X + 0.05 * generator.standard_normal(X.shape))
+    blocks = find_blocks(network, Rows(noisy, y, torch.ones(len(y)).double()), seed=0)
+    assert blocks.axes_DA.shape == (12, 4)
+    match = np.abs(np.corrcoef(U.T, (X @ blocks.axes_DA).T)[:4, 4:])
+    assert (match.max(0) > 0.99).all()
+    spans = {frozenset(match[:, group].argmax(0)) for group in blocks.groups}
+    assert spans == {frozenset({0, 2}), frozenset({1, 3})}
+    axes = independent_axes(noisy.numpy(), np.ones(len(y)), generator)
+    assert axes.shape == (12, 12)  # of which noise makes up eight
+
+
 def test_estimator_starts_at_the_blocks_of_a_composition():
     settings = {"n_blocks": 2, "n_features": 6, "pieces": "smooth", "task_random_state": 3}
     data = make_compositional_regression(3000, random_state=0, return_X_y=False, **settings)

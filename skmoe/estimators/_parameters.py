@@ -162,7 +162,9 @@ embedding : {embeddings}, part(...), None or "auto", default="auto"
     for up to 128 features, and none for one layer with ``solver="ridge"``. One layer with
     "auto" looks at principal axes in place of features if at most 16, and half as many as
     there are features, hold all the variance, as on a manifold in a small subspace: it
-    then does not matter how many features there are.
+    then does not matter how many features there are. If each feature has a noise of its own
+    besides, that tells nothing of y, it looks at the common factors of factor analysis, from
+    1,000 rows on, and ten for each feature (`skmoe.common_factors`).
 loss : {losses} or part(...), default="squared_error"
     What is minimised, on standardised targets. With "gaussian_nll" the target has a
     distribution, told by ``predict(X, return_std=True)`` and `sample`: of one layer a mixture
@@ -183,8 +185,9 @@ init : {inits} or "auto", part(...) or function, default="auto"
     parallel latent blocks there are "blocks" and "regions" too, and "auto" is "blocks" from
     2,000 rows on, and "regions" if there are validation rows besides. "blocks": a brief fit
     shows whether the function is made of factors with features, or linear maps of them, of
-    their own (`skmoe.structure`); if so, and if it makes another brief fit better, each block
-    starts at one of them and a small net without a view of the features combines the blocks.
+    their own (`skmoe.structure`), whatever noise of their own features have besides; if so, and
+    if it makes another brief fit better, each block starts at one of them and a small net
+    without a view of the features combines the blocks.
     "regions": that fit shows besides where the factors jump (`skmoe.regions`); "region" gates
     then start at these borders, soft at first and sharper with each step, and experts that
     hardly any row asks get half of the rows of the busiest one a few times. First a sum or a

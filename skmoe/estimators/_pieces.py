@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from skmoe._registry import part
-from skmoe.axes import principal_axes
 from skmoe.batches import Rows
+from skmoe.common_factors import few_axes
 from skmoe.estimators._auto import OSCILLATING
 from skmoe.estimators._regions import NOTHING, layer_at, on_axes, place_at, sizes_at
 from skmoe.model import FittedModel
@@ -96,10 +96,11 @@ def start_block_at_pieces(
 def _pieces_on_axes(rows: Rows, most: int) -> tuple[Any, NDArray[np.intp] | None]:
     """Few axes of the rows, and the pieces that they tell there; None if there are none."""
     x, weight = rows.x.cpu().double().numpy(), rows.weight.cpu().double().numpy()
-    axes = principal_axes(x, weight, MAX_COORDINATES)
+    y = _values(rows)
+    axes = few_axes(x, y, weight, MAX_COORDINATES)
     if axes is None:
         return None, None
-    return axes, find_pieces(x @ axes[0] + axes[1], _values(rows), most)
+    return axes, find_pieces(x @ axes[0] + axes[1], y, most)
 
 
 def _on_these_axes(

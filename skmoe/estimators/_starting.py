@@ -57,7 +57,7 @@ class Starting(ABC):
         x_scaling = self._feature_scaling(X, weight)
         name, arguments = self._network(len(X))
         scaled = once(Scaling.apply_softly, x_scaling, X)
-        axes = self._axes(scaled, weight)
+        axes = self._axes(scaled, y, weight)
         arguments |= self._shared_arguments(scaled, weight, y.shape[1], solver, axes)
         dense = dense_net_of(self.init) if isinstance(self.init, BaseEstimator) else None
         if dense is not None:
@@ -91,7 +91,7 @@ class Starting(ABC):
         """Of each feature by itself."""
         return once(Scaling.of_features, X, weight)
 
-    def _axes(self, X: np.ndarray, weight: np.ndarray) -> Any:
+    def _axes(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> Any:
         """Coordinates of the scaled features that the network is to see in their place."""
         return None
 

@@ -11,8 +11,9 @@ from sklearn.base import BaseEstimator
 
 from skmoe._registry import Spec
 from skmoe._validation import PartOf, fitted_estimator, one_of
-from skmoe.axes import keep_straight, principal_axes
+from skmoe.axes import keep_straight
 from skmoe.batches import Rows
+from skmoe.common_factors import few_axes
 from skmoe.estimators import _auto, _closed_form
 from skmoe.estimators._attempts import Attempt
 from skmoe.estimators._base import BaseMoERegressor
@@ -196,10 +197,10 @@ class MoERegressor(BaseMoERegressor):
             return scaling
         return once(keep_straight, scaling, X, weight, _auto.MAX_AXES)
 
-    def _axes(self, X: np.ndarray, weight: np.ndarray) -> Any:
+    def _axes(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray) -> Any:
         if not self._looks_for_axes():
             return None
-        return once(principal_axes, X, weight, _auto.MAX_AXES)
+        return once(few_axes, X, y, weight, _auto.MAX_AXES)
 
     def _shared_arguments(
         self, X: np.ndarray, weight: np.ndarray, n_outputs: int, solver: str, axes: Any

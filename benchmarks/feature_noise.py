@@ -1,0 +1,129 @@
+"""Noise in the features: rows beside their manifold, or off the span of their factors.
+
+Run ``python -m benchmarks.feature_noise [--seeds 3]``. Features of training and test rows have
+normal noise, of so much of their standard deviation; targets have none. Everyone has default
+parameters. ``embedding="piecewise_linear"`` lets the shallow mixture see all features, in
+place of what they have in common.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neighbors import KNeighborsRegressor
+
+from benchmarks.environment import describe
+from benchmarks.frame import command_line, run_tasks, spread
+from benchmarks.headline import Split, measure
+from benchmarks.store import Store, read_rows
+from skmoe import DeepMoERegressor, MoERegressor
+from skmoe.datasets import make_compositional_regression, make_manifold_regression
+
+COLUMNS = ("task", "seed", "contestant", "status", "nrmse", "seconds")
+N_TRAIN, N_TEST = 10_000, 5_000
+FIRST_SEED = 1000
+
+
+def _split(X: np.ndarray, y: np.ndarray, noise: float, seed: int) -> Split:
+    random = np.random.RandomState(seed)
+    X = X + noise * X.std() * random.standard_normal(X.shape)
+    return X[:N_TRAIN], y[:N_TRAIN], X[N_TRAIN:], y[N_TRAIN:]
+
+
+def _manifold(manifold: str, target: str, noise: float) -> Callable[[int], Split]:
+    def draw(seed: int) -> Split:
+        seed = FIRST_SEED + seed
+        X, y = make_manifold_regression(
+            N_TRAIN + N_TEST,
+            manifold=manifold,
+            target=target,
+            n_features=50,
+            random_state=seed,
+            task_random_state=seed,
+        )
+        return _split(X, y, noise, seed)
+
+    return draw
+
+
+def _composition(noise: float) -> Callable[[int], Split]:
+    def draw(seed: int) -> Split:
+        seed = FIRST_SEED + seed
+        X, y = make_compositional_regression(
+            N_TRAIN + N_TEST, n_features=32, random_state=seed, task_random_state=seed
+        )
+        return _split(X, y, noise, seed)
+
+    return draw
+
+
+TASKS: dict[str, Callable[[int], Split]] = {
+    "torus, pieces, noise 5 %": _manifold("torus", "pieces", 0.05),
+    "torus, smooth, noise 5 %": _manifold("torus", "smooth", 0.05),
+    "sphere, pieces, noise 20 %": _manifold("sphere", "pieces", 0.2),
+    "product of 64 pieces, noise 5 %": _composition(0.05),
+}
+
+
+def contestants(task: str, seed: int) -> dict[str, Any]:
+    """Ours for such a task, and others."""
+    if task.startswith("product"):
+        ours: dict[str, Any] = {"DeepMoERegressor": DeepMoERegressor(random_state=seed)}
+    else:
+        features = MoERegressor(embedding="piecewise_linear", random_state=seed)
+        ours = {
+            "MoERegressor": MoERegressor(random_state=seed),
+            "MoERegressor, all features": features,
+        }
+    return ours | {
+        "HistGradientBoosting": HistGradientBoostingRegressor(random_state=seed),
+        "5 neighbours": KNeighborsRegressor(),
+    }
+
+
+def run(store: Store, task: str, seed: int) -> None:
+    """What is missing of one task and seed."""
+    split = TASKS[task](seed)
+    for name, model in contestants(task, seed).items():
+        if store.status(task, seed, name) is None:
+            row = {"task": task, "seed": seed, "contestant": name, "status": "ok"}
+            with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+                store.add({**row, **measure(model, *split)})
+
+
+def report(store: Store) -> str:
+    """The table in Markdown."""
+    rows = read_rows(store.table)
+    tasks = [task for task in TASKS if any(row["task"] == task for row in rows)]
+    lines = [
+        "# Noise in the features",
+        "",
+        f"`python -m benchmarks.feature_noise`: NRMSE, median of "
+        f"{len({row['seed'] for row in rows})} seeds [smallest, largest]; {N_TRAIN:,} training "
+        "rows. Noise is in units of the standard deviation of the features.",
+        "",
+        describe(store.run()["sessions"][-1]),
+        "",
+        "| contestant | " + " | ".join(tasks) + " |",
+        "|---|" + "---|" * len(tasks),
+    ]
+    for name in dict.fromkeys(row["contestant"] for row in rows):
+        cells = []
+        for task in tasks:
+            own = [r for r in rows if r["contestant"] == name and r["task"] == task]
+            cells.append(spread([float(row["nrmse"]) for row in own], 3))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments=None) -> None:
+    """Read the command line, run, report."""
+    options = command_line(__doc__, "feature_noise", seeds=3).parse_args(arguments)
+    run_tasks(options, COLUMNS, TASKS, run, report)
+
+
+if __name__ == "__main__":
+    main()
