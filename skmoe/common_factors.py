@@ -54,32 +54,40 @@ def common_factors(X: np.ndarray, y: np.ndarray, weight: np.ndarray, most: int) 
     Parameters and results are those of `few_axes`. Distances are those between rows without
     their noise, up to one factor.
     """
-    counted = weight > 0
-    X, y, weight = X[counted], y[counted], weight[counted]
-    n_rows, n_features = X.shape
+    counted = np.flatnonzero(weight)
+    n_rows, n_features = len(counted), X.shape[1]
     largest = min(most, n_features // 2)
     if largest < 1 or n_rows < max(MIN_ROWS, ROWS_PER_FEATURE * n_features):
         return None
     mean, covariance = mean_and_covariance(X, weight)
+    found = _loadings_and_noise(covariance, n_rows, largest)
+    if found is None:
+        return None
+    axes = _coordinates(*found)
+    some = counted[np.linspace(0, n_rows - 1, min(n_rows, MAX_ROWS)).astype(int)]
+    if _noise_tells(X[some], y[some], axes):
+        return None
+    axes /= np.sqrt(np.trace(axes.T @ covariance @ axes) / axes.shape[1])
+    return axes, -mean @ axes
+
+
+def _loadings_and_noise(
+    covariance: np.ndarray, n_rows: int, largest: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Of as many factors as leave nothing but noise; None if none stand out, or others do."""
     variances, directions = np.linalg.eigh(covariance)
     falling = np.maximum(variances[::-1], LEAST_NOISE * variances[-1])
     strong = np.flatnonzero(falling[:largest] >= STANDING_OUT * falling[1 : largest + 1]) + 1
     if not len(strong) or falling[strong[-1]] <= LEAST_NOISE * falling[0]:
         return None
     # Of noise alone the largest variance is at this edge (Marchenko and Pastur, 1967).
-    edge = (1 + np.sqrt(n_features / n_rows)) ** 2
+    edge = (1 + np.sqrt(len(covariance) / n_rows)) ** 2
     for n_factors in range(strong[-1], min(strong[-1] + MAX_WEAK, largest) + 1):
         loadings, noise = _factor_analysis(variances, directions, n_factors)
         left = (covariance - loadings.T @ loadings) / np.sqrt(np.outer(noise, noise))
         if np.linalg.eigvalsh(left)[-1] <= MAX_LEFT * edge:
-            break
-    else:
-        return None
-    axes = _coordinates(loadings, noise)
-    if _noise_tells(X - mean, y, axes):
-        return None
-    axes /= np.sqrt(np.trace(axes.T @ covariance @ axes) / n_factors)
-    return axes, -mean @ axes
+            return loadings, noise
+    return None
 
 
 def _factor_analysis(
@@ -107,18 +115,16 @@ def _coordinates(loadings: np.ndarray, noise: np.ndarray) -> np.ndarray:
     return expected @ loadings @ principal[::-1].T  # in the order of `principal_axes`
 
 
-def _noise_tells(centred: np.ndarray, y: np.ndarray, axes: np.ndarray) -> bool:
+def _noise_tells(X: np.ndarray, y: np.ndarray, axes: np.ndarray) -> bool:
     """Whether neighbours on the axes differ in y by what they differ by in their noise."""
     from sklearn.neighbors import NearestNeighbors
 
-    some = np.linspace(0, len(centred) - 1, min(len(centred), MAX_ROWS)).astype(int)
-    centred, first = np.unique(centred[some], axis=0, return_index=True)
-    y = y[some][first]
-    seen = centred @ axes
+    X, first = np.unique(X, axis=0, return_index=True)
+    y, seen = y[first], X @ axes
     near = NearestNeighbors(n_neighbors=2).fit(seen).kneighbors(seen)[1]
     one, other = np.unique(np.sort(near, axis=1), axis=0).T
     known = seen[one] - seen[other]
-    differences = np.column_stack([known, centred[one] - centred[other]])
+    differences = np.column_stack([known, X[one] - X[other]])
     gaps = y[one] - y[other]
     limit = np.quantile(np.abs(gaps), CLIPPED, axis=0)
     gaps = np.clip(gaps, -limit, limit)
