@@ -2,6 +2,8 @@
 
 import math
 import sys
+from functools import partial
+from itertools import product
 
 import pytest
 import torch
@@ -23,6 +25,12 @@ PATTERNS = {
     ),
 }
 CASES = [(pattern, 9) for pattern in PATTERNS] + [("even", 1)]
+# Costs that decide how sorted rows travel.
+TIERS = {
+    name: {"TIER": cost, "COPIED": cost}
+    for name, cost in [("tiers", 0), ("one tier", math.inf)]
+}
+TOGETHER = {"one by one": {"MUCH": 0}, "together": {"MUCH": math.inf}}
 
 
 def problem(generator, kind="mlp", n_blocks=1, top_k=2, pattern="even", n_rows=9):
@@ -68,24 +76,25 @@ def gradients(y_BTO, experts, x_BTD, routing):
     )
 
 
-@pytest.mark.parametrize("how", [*DISPATCHERS, "auto"])
 @pytest.mark.parametrize("kind", [kind for kind in EXPERTS if EXPERTS[kind].sums])
 @pytest.mark.parametrize("n_blocks", [1, 3])
 @pytest.mark.parametrize("top_k", [None, 1, 2])
 @pytest.mark.parametrize(("pattern", "n_rows"), CASES)
-@pytest.mark.parametrize("much", [0, math.inf], ids=["one by one", "together"])
-@pytest.mark.parametrize("tier_cost", [0, math.inf], ids=["tiers", "one tier"])
 def test_outputs_and_gradients_are_those_of_the_plain_loop(
-    how, kind, n_blocks, top_k, pattern, n_rows, tier_cost, much, generator, monkeypatch
+    kind, n_blocks, top_k, pattern, n_rows, generator, monkeypatch
 ):
-    for cost in ("TIER", "COPIED"):
-        monkeypatch.setattr(sys.modules["skmoe.nn.sorting"], cost, tier_cost)
-    monkeypatch.setattr(sys.modules["skmoe.nn.sorting"], "MUCH", much)
     given = problem(generator, kind, n_blocks, top_k, pattern, n_rows)
     expected = by_hand(*given)
-    actual = dispatch(*given, how=how)
-    assert_close(actual, expected, rtol=1e-11, atol=1e-12)
-    assert_close(gradients(actual, *given), gradients(expected, *given), rtol=1e-10, atol=1e-11)
+    slopes = gradients(expected, *given)
+    for way in product([*DISPATCHERS, "auto"], TIERS, TOGETHER):
+        how, costs = way[0], TIERS[way[1]] | TOGETHER[way[2]]
+        for name, cost in costs.items():
+            monkeypatch.setattr(sys.modules["skmoe.nn.sorting"], name, cost)
+        actual = dispatch(*given, how=how)
+        told = partial("{}: {}".format, way)
+        assert_close(actual, expected, rtol=1e-11, atol=1e-12, msg=told)
+        found = gradients(actual, *given)
+        assert_close(found, slopes, rtol=1e-10, atol=1e-11, msg=told)
 
 
 @pytest.mark.parametrize(
