@@ -15,7 +15,9 @@ from sklearn.exceptions import ConvergenceWarning
 from skmoe.axes import mean_and_covariance, principal_axes
 
 # Factors stand out if the variance falls so much behind one of them. Weaker ones behind that.
-STANDING_OUT, MAX_WEAK = 10.0, 3
+STANDING_OUT, MAX_WEAK = 5.0, 3
+# Features for each factor at least: fewer are hardly ever told from noise of their own.
+FEATURES_PER_FACTOR = 4
 # Largest variance along one axis of what factors leave, in units of that of noise alone.
 MAX_LEFT = 1.5
 # Largest share of what neighbours on the axes differ by in y that noise may tell.
@@ -56,7 +58,7 @@ def common_factors(X: np.ndarray, y: np.ndarray, weight: np.ndarray, most: int) 
     """
     counted = np.flatnonzero(weight)
     n_rows, n_features = len(counted), X.shape[1]
-    largest = min(most, n_features // 2)
+    largest = min(most, n_features // FEATURES_PER_FACTOR)
     if largest < 1 or n_rows < max(MIN_ROWS, ROWS_PER_FEATURE * n_features):
         return None
     mean, covariance = mean_and_covariance(X, weight)

@@ -156,18 +156,18 @@ def test_blocks_of_a_mixed_function_are_found(generator):
 
 
 def test_noise_in_the_features_is_left_out_before(generator):
-    U, X = rotated_cube(generator, n_features=12)
+    U, X = rotated_cube(generator, n_features=16)
     network = Composition(np.linalg.pinv(X) @ U)
     y, _ = network(torch.from_numpy(X))
     noisy = torch.from_numpy(X + 0.05 * generator.standard_normal(X.shape))
     blocks = find_blocks(network, Rows(noisy, y, torch.ones(len(y)).double()), seed=0)
-    assert blocks.axes_DA.shape == (12, 4)
+    assert blocks.axes_DA.shape == (16, 4)
     match = np.abs(np.corrcoef(U.T, (X @ blocks.axes_DA).T)[:4, 4:])
     assert (match.max(0) > 0.99).all()
     spans = {frozenset(match[:, group].argmax(0)) for group in blocks.groups}
     assert spans == {frozenset({0, 2}), frozenset({1, 3})}
     axes = independent_axes(noisy.numpy(), np.ones(len(y)), generator)
-    assert axes.shape == (12, 12)  # of which noise makes up eight
+    assert axes.shape == (16, 16)  # of which noise makes up twelve
 
 
 def test_estimator_starts_at_the_blocks_of_a_composition():

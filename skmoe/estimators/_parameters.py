@@ -163,8 +163,9 @@ embedding : {embeddings}, part(...), None or "auto", default="auto"
     "auto" looks at principal axes in place of features if at most 16, and half as many as
     there are features, hold all the variance, as on a manifold in a small subspace: it
     then does not matter how many features there are. If each feature has a noise of its own
-    besides, that tells nothing of y, it looks at the common factors of factor analysis, from
-    1,000 rows on, and ten for each feature (`skmoe.common_factors`).
+    besides, that tells nothing of y, it looks at the common factors of factor analysis, if
+    there are a quarter as many as features, from 1,000 rows on, and ten for each feature
+    (`skmoe.common_factors`).
 loss : {losses} or part(...), default="squared_error"
     What is minimised, on standardised targets. With "gaussian_nll" the target has a
     distribution, told by ``predict(X, return_std=True)`` and `sample`: of one layer a mixture
