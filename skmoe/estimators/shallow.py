@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from skmoe.axes import keep_straight
 from skmoe.batches import Rows
 from skmoe.common_factors import few_axes
 from skmoe.estimators import _auto, _closed_form
-from skmoe.estimators._attempts import Attempt
+from skmoe.estimators._attempts import Attempt, trimmed_loss
 from skmoe.estimators._base import BaseMoERegressor
 from skmoe.estimators._brief import ROUGH, brief_fit
 from skmoe.estimators._parameters import documented
@@ -26,7 +26,7 @@ from skmoe.initialization import INITS
 from skmoe.model import FittedModel
 from skmoe.nn.base import Network
 from skmoe.nn.gates import GATES
-from skmoe.plan import TrainingPlan
+from skmoe.plan import TrainingPlan, TrainingResult
 from skmoe.scaling import Scaling
 from skmoe.shared_work import once
 
@@ -220,6 +220,19 @@ class MoERegressor(BaseMoERegressor):
     def _step_factor(self, n_rows: int, network: Network) -> float:
         on_axes = network.axes is not None and n_rows >= _auto.MIN_ROWS_FOR_BLOCKS
         return _auto.STEPS_ON_AXES if on_axes else 1.0
+
+    def _judge(
+        self,
+        model: FittedModel,
+        rows: Rows,
+        held_out: Rows | None,
+        plan: TrainingPlan,
+        random: np.random.RandomState,
+    ) -> Callable[[FittedModel, TrainingResult], float]:
+        """Not by the few rows on the wrong side of a border, where there may be some."""
+        if held_out is None or not self._may_have_regions(model, len(rows)):
+            return super()._judge(model, rows, held_out, plan, random)
+        return lambda model, result: trimmed_loss(model, held_out, plan.fit_loss)
 
     def _attempts(
         self,

@@ -3,8 +3,11 @@
 import math
 
 import pytest
+import torch
 
-from skmoe.estimators._attempts import Attempt, first_good
+from skmoe.batches import Rows
+from skmoe.estimators._attempts import Attempt, first_good, trimmed_loss
+from skmoe.nn.losses import SquaredError
 from skmoe.plan import TrainingResult
 
 
@@ -38,6 +41,40 @@ def test_the_first_good_one_is_kept(losses, good_enough, expected):
 @pytest.mark.parametrize(("second", "better"), [(0.6, 0), (0.4, 1), (math.nan, 0)])
 def test_an_interrupt_ends_all_and_the_best_until_then_is_kept(second, better):
     assert kept([0.5, second, 0.1], 0.25, interrupted_at=2) == (better, 2)
+
+
+def test_who_judges_decides():
+    attempts = [Attempt(name, None, 0.0) for name in (3, 1, 2)]
+    train = lambda model, plan: TrainingResult([], float(model), {}, False)  # noqa: E731
+    assert first_good(attempts, train)[0] == 1
+    assert first_good(attempts, train, lambda model, result: -result.best_loss)[0] == 3
+
+
+class Sum:
+    """A model whose net predicts the sum of the features."""
+
+    class net:
+        look = staticmethod(lambda x: (x.sum(1, keepdim=True), []))
+
+
+@pytest.mark.parametrize("off", [1.0, 1e6])
+def test_few_rows_have_no_say_however_far_off_they_are(off):
+    x = torch.rand(300, 2)
+    y = x.sum(1, keepdim=True) + 0.1
+    y[:3] += off
+    found = trimmed_loss(Sum, Rows(x, y, torch.ones(300)), SquaredError())
+    assert found == pytest.approx(0.01, rel=1e-3)
+    y[3:6] += off
+    assert trimmed_loss(Sum, Rows(x, y, torch.ones(300)), SquaredError()) > 0.01 * off
+
+
+def test_a_row_of_weight_two_is_trimmed_as_two_rows():
+    x, errors = torch.zeros(200, 1), torch.linspace(0, 1, 200)[:, None]
+    weight = torch.arange(200) % 3 + 1
+    twice = x.repeat_interleave(weight, 0), errors.repeat_interleave(weight, 0)
+    found = trimmed_loss(Sum, Rows(x, errors, weight.float()), SquaredError())
+    again = trimmed_loss(Sum, Rows(*twice, torch.ones(len(twice[0]))), SquaredError())
+    assert found == pytest.approx(again, rel=1e-4)
 
 
 def test_there_has_to_be_one():
