@@ -67,9 +67,8 @@ def test_every_part_agrees(parts, problem, tmp_path):
     assert_agrees(make("shallow", **QUICK, **parts).fit(X, y), X, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("kind", "dtype"), [("parallel", "float32"), ("stack", "float64"), ("ensemble", "float32")]
-)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["parallel", "stack", "ensemble"])
 def test_every_network_agrees(kind, dtype, problem, tmp_path):
     X, y = problem
     moe = make(kind, **QUICK, top_k=3, dtype=dtype, n_shared_experts=1)

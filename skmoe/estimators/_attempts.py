@@ -16,6 +16,11 @@ TRIMMED = 0.01
 MAX_ROWS = 20_000
 
 
+def best_loss(model: FittedModel, result: TrainingResult) -> float:
+    """What training says."""
+    return result.best_loss
+
+
 @dataclass(frozen=True)
 class Attempt:
     """A start, and how to train from there."""
@@ -24,17 +29,12 @@ class Attempt:
     plan: TrainingPlan
     good_enough: float = math.inf
     """Largest loss with which no other start is tried."""
-
-
-def best_loss(model: FittedModel, result: TrainingResult) -> float:
-    """What training says."""
-    return result.best_loss
+    judge: Callable[[FittedModel, TrainingResult], float] = best_loss
+    """(trained model, result) -> what is smallest for the best fit; the same for all."""
 
 
 def first_good(
-    attempts: Iterable[Attempt],
-    train: Callable[[FittedModel, TrainingPlan], TrainingResult],
-    judge: Callable[[FittedModel, TrainingResult], float] = best_loss,
+    attempts: Iterable[Attempt], train: Callable[[FittedModel, TrainingPlan], TrainingResult]
 ) -> tuple[FittedModel, TrainingResult]:
     """The first good one of these fits; without any, the best one.
 
@@ -44,13 +44,11 @@ def first_good(
         At least one. The next is asked for only if those before were not good enough.
     train : callable
         (model, plan) -> `TrainingResult`; trains the model in place.
-    judge : callable, optional
-        (trained model, result) -> what is smallest for the best fit; by default its loss.
     """
     best, least = None, math.nan
     for attempt in attempts:
         result = train(attempt.model, attempt.plan)
-        loss = judge(attempt.model, result)
+        loss = attempt.judge(attempt.model, result)
         if best is None or loss < least:
             best, least = (attempt.model, result), loss
         if result.interrupted:

@@ -7,7 +7,7 @@ end, so an estimator holds either the old model or the new one.
 
 import warnings
 from abc import ABC
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -31,7 +31,7 @@ from skmoe._validation import (
 )
 from skmoe.batches import Rows
 from skmoe.estimators import _auto, _closed_form, _second_order
-from skmoe.estimators._attempts import Attempt, best_loss, first_good
+from skmoe.estimators._attempts import Attempt, first_good
 from skmoe.estimators._checkpoint import open_checkpoint
 from skmoe.estimators._chunks import ByChunks
 from skmoe.estimators._epochs import with_best_epochs
@@ -245,18 +245,7 @@ class BaseMoERegressor(
         def train_from(start: FittedModel, plan: TrainingPlan) -> TrainingResult:
             return self._train(start, learned, judged, plan, random, self.warm_start)
 
-        return first_good(attempts, train_from, self._judge(*given))
-
-    def _judge(
-        self,
-        model: FittedModel,
-        rows: Rows,
-        held_out: Rows | None,
-        plan: TrainingPlan,
-        random: np.random.RandomState,
-    ) -> Callable[[FittedModel, TrainingResult], float]:
-        """What these attempts are compared by."""
-        return best_loss
+        return first_good(attempts, train_from)
 
     def _attempts(
         self,

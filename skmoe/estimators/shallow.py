@@ -2,7 +2,8 @@
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -221,19 +222,6 @@ class MoERegressor(BaseMoERegressor):
         on_axes = network.axes is not None and n_rows >= _auto.MIN_ROWS_FOR_BLOCKS
         return _auto.STEPS_ON_AXES if on_axes else 1.0
 
-    def _judge(
-        self,
-        model: FittedModel,
-        rows: Rows,
-        held_out: Rows | None,
-        plan: TrainingPlan,
-        random: np.random.RandomState,
-    ) -> Callable[[FittedModel, TrainingResult], float]:
-        """Not by the few rows on the wrong side of a border, where there may be some."""
-        if held_out is None or not self._may_have_regions(model, len(rows)):
-            return super()._judge(model, rows, held_out, plan, random)
-        return lambda model, result: trimmed_loss(model, held_out, plan.fit_loss)
-
     def _attempts(
         self,
         model: FittedModel,
@@ -244,12 +232,20 @@ class MoERegressor(BaseMoERegressor):
     ) -> Iterator[Attempt]:
         """At the regions between jumps, on few axes, if there are any; and as it was.
 
-        Both are always tried, as borders may be curved.
+        Both are always tried, as borders may be curved, and compared without the few rows on
+        the wrong side of one.
         """
-        if held_out is not None and self._may_have_regions(model, len(rows)):
-            seed = int(random.randint(2**31 - 1))
-            yield from self._at_regions(model, rows, held_out, plan, seed)
-        yield Attempt(model, plan)
+        if held_out is None or not self._may_have_regions(model, len(rows)):
+            yield Attempt(model, plan)
+            return
+
+        def judge(model: FittedModel, result: TrainingResult) -> float:
+            return trimmed_loss(model, held_out, plan.fit_loss)
+
+        seed = int(random.randint(2**31 - 1))
+        for attempt in self._at_regions(model, rows, held_out, plan, seed):
+            yield replace(attempt, judge=judge)
+        yield Attempt(model, plan, judge=judge)
 
     def _at_regions(
         self,

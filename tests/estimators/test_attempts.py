@@ -1,6 +1,7 @@
 """Which of several fits is kept."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -47,7 +48,8 @@ def test_who_judges_decides():
     attempts = [Attempt(name, None, 0.0) for name in (3, 1, 2)]
     train = lambda model, plan: TrainingResult([], float(model), {}, False)  # noqa: E731
     assert first_good(attempts, train)[0] == 1
-    assert first_good(attempts, train, lambda model, result: -result.best_loss)[0] == 3
+    others = [replace(a, judge=lambda model, result: -result.best_loss) for a in attempts]
+    assert first_good(others, train)[0] == 3
 
 
 class Sum:
