@@ -6,19 +6,18 @@ parameters. ``embedding="piecewise_linear"`` lets the shallow mixture see all fe
 place of what they have in common. Boosting is also given the true number of principal axes.
 """
 
-import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 
 from benchmarks.environment import describe
-from benchmarks.frame import command_line, run_tasks, spread
+from benchmarks.frame import command_line, measure_missing, run_tasks, spread
 from benchmarks.headline import Split, measure
 from benchmarks.store import Store, read_rows
 from skmoe import DeepMoERegressor, MoERegressor
@@ -31,44 +30,29 @@ FIRST_SEED = 1000
 N_AXES = {"torus": 4, "sphere": 3, "product": 6}
 
 
-def _split(X: np.ndarray, y: np.ndarray, noise: float, seed: int) -> Split:
-    random = np.random.RandomState(seed)
-    X = X + noise * X.std() * random.standard_normal(X.shape)
-    return X[:N_TRAIN], y[:N_TRAIN], X[N_TRAIN:], y[N_TRAIN:]
+def _noisy(make: Callable, noise: float, **settings: Any) -> Callable[[int], Split]:
+    def draw(seed: int) -> Split:
+        seed = FIRST_SEED + seed
+        X, y = make(N_TRAIN + N_TEST, random_state=seed, task_random_state=seed, **settings)
+        random = np.random.RandomState(seed)
+        X = X + noise * X.std() * random.standard_normal(X.shape)
+        return X[:N_TRAIN], y[:N_TRAIN], X[N_TRAIN:], y[N_TRAIN:]
+
+    return draw
 
 
 def _manifold(manifold: str, target: str, noise: float) -> Callable[[int], Split]:
-    def draw(seed: int) -> Split:
-        seed = FIRST_SEED + seed
-        X, y = make_manifold_regression(
-            N_TRAIN + N_TEST,
-            manifold=manifold,
-            target=target,
-            n_features=50,
-            random_state=seed,
-            task_random_state=seed,
-        )
-        return _split(X, y, noise, seed)
-
-    return draw
-
-
-def _composition(noise: float) -> Callable[[int], Split]:
-    def draw(seed: int) -> Split:
-        seed = FIRST_SEED + seed
-        X, y = make_compositional_regression(
-            N_TRAIN + N_TEST, n_features=32, random_state=seed, task_random_state=seed
-        )
-        return _split(X, y, noise, seed)
-
-    return draw
+    settings = {"manifold": manifold, "target": target, "n_features": 50}
+    return _noisy(make_manifold_regression, noise, **settings)
 
 
 TASKS: dict[str, Callable[[int], Split]] = {
     "torus, pieces, noise 5 %": _manifold("torus", "pieces", 0.05),
     "torus, smooth, noise 5 %": _manifold("torus", "smooth", 0.05),
     "sphere, pieces, noise 20 %": _manifold("sphere", "pieces", 0.2),
-    "product of 64 pieces, noise 5 %": _composition(0.05),
+    "product of 64 pieces, noise 5 %": _noisy(
+        make_compositional_regression, 0.05, n_features=32
+    ),
 }
 
 
@@ -94,11 +78,8 @@ def contestants(task: str, seed: int) -> dict[str, Any]:
 def run(store: Store, task: str, seed: int) -> None:
     """What is missing of one task and seed."""
     split = TASKS[task](seed)
-    for name, model in contestants(task, seed).items():
-        if store.status(task, seed, name) is None:
-            row = {"task": task, "seed": seed, "contestant": name, "status": "ok"}
-            with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
-                store.add({**row, **measure(model, *split)})
+    everyone = contestants(task, seed)
+    measure_missing(store, task, seed, everyone, partial(measure, split=split))
 
 
 def report(store: Store) -> str:

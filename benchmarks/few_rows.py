@@ -6,20 +6,18 @@ function of Friedman, with noise of a tenth and a half of its standard deviation
 targets only; diabetes, concrete and airfoil, of whose rows three tenths are for testing.
 """
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_diabetes, make_friedman1
 from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import RidgeCV
 
 from benchmarks.environment import describe
-from benchmarks.frame import command_line, ratios, run_tasks, spread
+from benchmarks.frame import command_line, measure_missing, ratios, run_tasks, spread
 from benchmarks.headline import Split, held_out, measure
-from benchmarks.store import Store, read_rows
+from benchmarks.store import Row, Store, read_rows
 from skmoe import DeepMoERegressor, MoERegressor
 from skmoe.datasets import load_airfoil, load_concrete
 
@@ -74,12 +72,11 @@ def contestants(seed: int) -> dict[str, Any]:
 def run(store: Store, task: str, seed: int) -> None:
     """What is missing of one task and seed."""
     split = TASKS[task](seed)
-    for name, model in contestants(seed).items():
-        if store.status(task, seed, name) is None:
-            row = {"task": task, "seed": seed, "contestant": name, "status": "ok"}
-            with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
-                figures = measure(model, *split)
-            store.add({**row, **figures, "dead": share_of_dead(model)})
+
+    def figures(model: Any) -> Row:
+        return {**measure(model, split), "dead": share_of_dead(model)}
+
+    measure_missing(store, task, seed, contestants(seed), figures)
 
 
 def share_of_dead(model: Any) -> float:

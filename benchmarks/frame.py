@@ -1,10 +1,13 @@
 """What small benchmarks share: the command line, the session, and cells of their tables."""
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
 from benchmarks.environment import default_threads, record, set_threads
 from benchmarks.store import Row, Store, write_text
@@ -50,6 +53,21 @@ def run_tasks(
                 run(store, task, seed)
 
     run_and_report(options, columns, work, report)
+
+
+def measure_missing(
+    store: Store,
+    task: str,
+    seed: int,
+    contestants: Mapping[str, Any],
+    figures: Callable[[Any], Row],
+) -> None:
+    """Store the figures of the contestants that have none yet for this task and seed."""
+    for name, contestant in contestants.items():
+        if store.status(task, seed, name) is None:
+            row = {"task": task, "seed": seed, "contestant": name, "status": "ok"}
+            with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+                store.add({**row, **figures(contestant)})
 
 
 def ratios(

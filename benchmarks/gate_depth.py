@@ -7,10 +7,12 @@ steps and defaults but for depth and gate. Results are test RMSE over the standa
 the target.
 """
 
+from functools import partial
+
 import numpy as np
 
 from benchmarks.environment import describe
-from benchmarks.frame import command_line, run_and_report, spread
+from benchmarks.frame import command_line, measure_missing, run_and_report, spread
 from benchmarks.headline import measure
 from benchmarks.store import Store, read_rows
 from skmoe import DeepMoERegressor
@@ -33,11 +35,11 @@ def run(store: Store, seed: int) -> None:
         N_TRAIN + N_TEST, n_blocks=2, random_state=FIRST_SEED + seed
     )
     split = X[:N_TRAIN], y[:N_TRAIN], X[N_TRAIN:], y[N_TRAIN:]
-    for name, settings in CONTESTANTS.items():
-        if store.status(TASK, seed, name) is None:
-            model = DeepMoERegressor(arrangement="stack", random_state=seed, **settings)
-            row = {"task": TASK, "seed": seed, "contestant": name, "status": "ok"}
-            store.add({**row, **measure(model, *split)})
+    models = {
+        name: DeepMoERegressor(arrangement="stack", random_state=seed, **settings)
+        for name, settings in CONTESTANTS.items()
+    }
+    measure_missing(store, TASK, seed, models, partial(measure, split=split))
 
 
 def report(store: Store) -> str:

@@ -11,6 +11,7 @@ range.
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from sklearn.model_selection import GridSearchCV, ShuffleSplit, train_test_split
 from benchmarks.accuracy.ours import AUTO_RATE, RATE_FACTORS
 from benchmarks.dense_twin import matched_grid
 from benchmarks.environment import describe
-from benchmarks.frame import command_line, run_and_report
+from benchmarks.frame import command_line, measure_missing, run_and_report
 from benchmarks.protocol import VALIDATION_SHARE
 from benchmarks.store import Store, read_rows
 from skmoe import DeepMoERegressor, MoERegressor
@@ -92,8 +93,9 @@ def dense_twin(seed: int, X: np.ndarray, y: np.ndarray) -> GridSearchCV:
     return GridSearchCV(deep, grid, scoring="neg_mean_squared_error", cv=rows)
 
 
-def measure(model, X, y, X_test, y_test) -> dict[str, float]:
+def measure(model, split: Split) -> dict[str, float]:
     """Test error and seconds of the fit."""
+    X, y, X_test, y_test = split
     started = time.perf_counter()
     model.fit(X, y)
     seconds = time.perf_counter() - started
@@ -109,11 +111,9 @@ def nrmse(model, X, y) -> float:
 def run(store: Store, name: str, draw: Callable[[int], Split], n_seeds: int) -> None:
     """Measure what is missing of one task, contestants interleaved within each seed."""
     for seed in range(n_seeds):
-        X, y, X_test, y_test = draw(seed)
-        for contestant, model in contestants(seed, X, y).items():
-            if store.status(name, seed, contestant) is None:
-                row = {"task": name, "seed": seed, "contestant": contestant, "status": "ok"}
-                store.add({**row, **measure(model, X, y, X_test, y_test)})
+        split = draw(seed)
+        everyone = contestants(seed, *split[:2])
+        measure_missing(store, name, seed, everyone, partial(measure, split=split))
 
 
 def report(store: Store) -> str:
@@ -151,11 +151,11 @@ def _errors(rows, task: str, contestant: str, column: str = "nrmse") -> dict[str
     }
 
 
-def main() -> None:
+def main(arguments=None) -> None:
     """Read the command line, run, report."""
     parser = command_line(__doc__, "headline", seeds=3)
     parser.add_argument("--data", type=Path, nargs="*", default=[])
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     tasks = {file.stem: table(file) for file in options.data}
     tasks = tasks or {f"composition, 64 pieces, n = {N_TRAIN:,}, D = 32": composition}
 

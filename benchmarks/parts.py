@@ -9,14 +9,15 @@ are test errors over that of the default, seed by seed.
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from benchmarks.environment import describe
-from benchmarks.frame import command_line, ratios, run_and_report, spread
+from benchmarks.frame import command_line, measure_missing, ratios, run_and_report, spread
 from benchmarks.headline import Split, held_out, measure
-from benchmarks.store import Store, read_rows
+from benchmarks.store import Row, Store, read_rows
 from skmoe import MoERegressor, part
 from skmoe.datasets import (
     load_airfoil,
@@ -129,15 +130,14 @@ def run(store: Store, task: str, seeds: int, pattern: str) -> None:
     """Measure what is missing of one task, contestants interleaved within each seed."""
     for seed in range(seeds):
         split = TASKS[task](seed)
-        for name in PARTS:
-            wanted = name == DEFAULT or re.search(pattern, name)
-            if not wanted or store.status(task, seed, name) is not None:
-                continue
-            model = model_of(name, seed)
-            row = {"task": task, "seed": seed, "contestant": name, "status": "ok"}
-            figures = measure(model, *split)
-            n_weights = sum(weight.numel() for weight in model.net_.parameters())
-            store.add({**row, **figures, "n_weights": n_weights})
+        wanted = [name for name in PARTS if name == DEFAULT or re.search(pattern, name)]
+        models = {name: model_of(name, seed) for name in wanted}
+        measure_missing(store, task, seed, models, partial(_figures, split=split))
+
+
+def _figures(model: MoERegressor, split: Split) -> Row:
+    figures = measure(model, split)
+    return {**figures, "n_weights": sum(weight.numel() for weight in model.net_.parameters())}
 
 
 def report(store: Store) -> str:
@@ -184,7 +184,7 @@ def main(arguments=None) -> None:
     options = parser.parse_args(arguments)
 
     def work(store: Store) -> None:
-        measure(model_of(DEFAULT, 0), *TASKS["concrete"](0))  # what is slow the first time
+        measure(model_of(DEFAULT, 0), TASKS["concrete"](0))  # what is slow the first time
         for task in TASKS:
             if re.search(options.tasks, task):
                 run(store, task, options.seeds, options.parts)

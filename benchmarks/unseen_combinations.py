@@ -10,13 +10,14 @@ and of held-out cells.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from benchmarks.environment import describe
-from benchmarks.frame import command_line, run_tasks, spread
-from benchmarks.store import Store, read_rows
+from benchmarks.frame import command_line, measure_missing, run_tasks, spread
+from benchmarks.store import Row, Store, read_rows
 from skmoe import DeepMoERegressor
 from skmoe.datasets import make_iterated_regression, make_multiplication_regression
 
@@ -52,15 +53,15 @@ def run(store: Store, task: str, seed: int) -> None:
     train = draw(N_TRAIN, task_random_state=FIRST_SEED + seed, random_state=seed)
     test = draw(N_TEST, task_random_state=FIRST_SEED + seed, random_state=10_000 + seed)
     X, y = train.data[~train.holdout], train.target[~train.holdout]
-    for name, model in contestants(seed).items():
-        if store.status(task, seed, name) is not None:
-            continue
+
+    def figures(model: Any) -> Row:
         errors = (model.fit(X, y).predict(test.data) - test.target) / y.std()
         seen, unseen = (
             float(np.sqrt(np.mean(errors[mask] ** 2))) for mask in (~test.holdout, test.holdout)
         )
-        row = {"task": task, "seed": seed, "contestant": name, "status": "ok"}
-        store.add({**row, "seen": seen, "unseen": unseen})
+        return {"seen": seen, "unseen": unseen}
+
+    measure_missing(store, task, seed, contestants(seed), figures)
 
 
 def report(store: Store) -> str:

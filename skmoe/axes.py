@@ -6,7 +6,7 @@ and then it does not matter how many features there are.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,15 @@ BLOCK_ROWS = 10_000
 MAX_COUNTED = 20_000
 # Beyond this many scaled units a row is an outlier, that must not set the scale of the others.
 FARTHEST = 3 * LINEAR_RANGE
+
+
+class Spectrum(NamedTuple):
+    """Mean and covariance of features, and the variances along the principal axes."""
+
+    mean: np.ndarray  # (n_features,)
+    covariance: np.ndarray  # (n_features, n_features)
+    variances: np.ndarray  # (n_features,), rising
+    directions: np.ndarray  # (n_features, n_features), a column for each variance
 
 
 def principal_axes(
@@ -43,20 +52,22 @@ def principal_axes(
         The coordinates ``X @ axes + offset``, of mean 0 and mean variance 1. None unless
         there are at most `most`, and half as many as features and as different rows.
     """
-    mean, covariance = mean_and_covariance(X, weight, scaling)
-    variances, axes = np.linalg.eigh(covariance)
+    return axes_of(spectrum(X, weight, scaling), X, weight, most)
+
+
+def axes_of(found: Spectrum, X: np.ndarray, weight: np.ndarray, most: int) -> Any:
+    """The same, from the spectrum of these rows."""
+    variances = found.variances
     kept = variances > FLAT * max(variances[-1], 0.0)
     n_axes = np.count_nonzero(kept)
-    largest = min(most, len(mean) // 2)
+    largest = min(most, len(variances) // 2)
     if not 0 < n_axes <= largest or 2 * n_axes > _count_distinct(X, weight):
         return None
-    axes = axes[:, kept] / np.sqrt(variances[kept].mean())
-    return axes, -mean @ axes
+    axes = found.directions[:, kept] / np.sqrt(variances[kept].mean())
+    return axes, -found.mean @ axes
 
 
-def mean_and_covariance(
-    X: np.ndarray, weight: np.ndarray, scaling: Scaling | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def spectrum(X: np.ndarray, weight: np.ndarray, scaling: Scaling | None = None) -> Spectrum:
     """Of features, as for `principal_axes`."""
     share = weight / weight.sum()
     blocks = [slice(start, start + BLOCK_ROWS) for start in range(0, len(X), BLOCK_ROWS)]
@@ -69,7 +80,7 @@ def mean_and_covariance(
     for block in blocks:
         centred = rows(block) - mean
         covariance += (centred * share[block, None]).T @ centred
-    return mean, covariance
+    return Spectrum(mean, covariance, *np.linalg.eigh(covariance))
 
 
 def _count_distinct(X: np.ndarray, weight: np.ndarray) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from skmoe.axes import mean_and_covariance, principal_axes
+from skmoe.axes import Spectrum, axes_of, spectrum
 
 # Factors stand out if the variance falls so much behind one of them. Weaker ones behind that.
 STANDING_OUT, MAX_WEAK = 5.0, 3
@@ -46,38 +46,45 @@ def few_axes(X: np.ndarray, y: np.ndarray, weight: np.ndarray, most: int) -> Any
     axes, offset : ndarray of shape (n_features, n_axes) and (n_axes,)
         As of `skmoe.axes.principal_axes`; None without any.
     """
-    exact = principal_axes(X, weight, most)
-    return common_factors(X, y, weight, most) if exact is None else exact
+    features = spectrum(X, weight)
+    exact = axes_of(features, X, weight, most)
+    return common_factors(X, y, weight, most, features) if exact is None else exact
 
 
-def common_factors(X: np.ndarray, y: np.ndarray, weight: np.ndarray, most: int) -> Any:
+def common_factors(
+    X: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray,
+    most: int,
+    features: Spectrum | None = None,
+) -> Any:
     """Coordinates that features have in common, if all else in them is noise.
 
-    Parameters and results are those of `few_axes`. Distances are those between rows without
-    their noise, up to one factor.
+    Parameters and results are those of `few_axes`; `features` is the spectrum of the rows, if
+    known. Distances are those between rows without their noise, up to one factor.
     """
     counted = np.flatnonzero(weight)
     n_rows, n_features = len(counted), X.shape[1]
     largest = min(most, n_features // FEATURES_PER_FACTOR)
     if largest < 1 or n_rows < max(MIN_ROWS, ROWS_PER_FEATURE * n_features):
         return None
-    mean, covariance = mean_and_covariance(X, weight)
-    found = _loadings_and_noise(covariance, n_rows, largest)
+    features = features or spectrum(X, weight)
+    found = _loadings_and_noise(features, n_rows, largest)
     if found is None:
         return None
     axes = _coordinates(*found)
     some = counted[np.linspace(0, n_rows - 1, min(n_rows, MAX_ROWS)).astype(int)]
     if _noise_tells(X[some], y[some], axes):
         return None
-    axes /= np.sqrt(np.trace(axes.T @ covariance @ axes) / axes.shape[1])
-    return axes, -mean @ axes
+    axes /= np.sqrt(np.trace(axes.T @ features.covariance @ axes) / axes.shape[1])
+    return axes, -features.mean @ axes
 
 
 def _loadings_and_noise(
-    covariance: np.ndarray, n_rows: int, largest: int
+    features: Spectrum, n_rows: int, largest: int
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Of as many factors as leave nothing but noise; None if none stand out, or others do."""
-    variances, directions = np.linalg.eigh(covariance)
+    _, covariance, variances, directions = features
     falling = np.maximum(variances[::-1], LEAST_NOISE * variances[-1])
     strong = np.flatnonzero(falling[:largest] >= STANDING_OUT * falling[1 : largest + 1]) + 1
     if not len(strong) or falling[strong[-1]] <= LEAST_NOISE * falling[0]:

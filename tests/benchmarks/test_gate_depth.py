@@ -1,13 +1,11 @@
 """The benchmark of gates and depth, in miniature."""
 
 import numpy as np
-import pytest
 
 from benchmarks import gate_depth
 from benchmarks.store import read_rows
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_ratios_are_those_of_the_table(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(gate_depth, "N_TRAIN", 60)
     monkeypatch.setattr(gate_depth, "N_TEST", 100)

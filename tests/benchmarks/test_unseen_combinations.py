@@ -6,8 +6,6 @@ import pytest
 from benchmarks import unseen_combinations as benchmark
 from benchmarks.store import read_rows
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
 
 @pytest.mark.parametrize("task", benchmark.TASKS)
 def test_train_and_test_rows_are_of_one_task(task):
