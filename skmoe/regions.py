@@ -14,9 +14,7 @@ read off such a network:
 3. *Borders.* Rows beside a border join the region that continues to them with the least miss,
    and regions are one if hardly any edge between them is cut.
 
-With the regions known, a linear gate can be given its borders, by logistic regression, and the
-rest of the training moves them to where they belong: a straight border has so few weights that
-all rows along it tell its place. That is what an expert for each region has over a dense net.
+With the regions known, a gate can be given their borders (`skmoe.region_borders`).
 """
 
 import numpy as np
@@ -43,8 +41,6 @@ CUT_FACTOR = 8.0
 SMALLEST_SHARE = 0.01
 # If there are too many regions, those of at most this share of the rows may be given up.
 MOST_GIVEN_UP = 0.1
-# Inverse penalty of the logistic regression: nearly none, as regions do not overlap.
-CERTAINTY = 1e3
 
 
 def find_regions(
@@ -123,43 +119,6 @@ def largest_regions(labels: NDArray[np.intp], most: int) -> NDArray[np.intp]:
     """
     others = labels >= most
     return labels if others.mean() > MOST_GIVEN_UP else np.where(others, NOWHERE, labels)
-
-
-def straight_borders(
-    coordinates: np.ndarray, labels: np.ndarray
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Linear scores of the regions, the largest in each of them its own.
-
-    Parameters
-    ----------
-    coordinates : ndarray of shape (n, d)
-        What a gate sees.
-    labels : ndarray of shape (n,)
-        Region of each row, at least two of them, or -1.
-
-    Returns
-    -------
-    slopes : ndarray of shape (n_regions, d)
-        In such units that the scores of two regions typically differ by one over one standard
-        deviation of the coordinates.
-    offsets : ndarray of shape (n_regions,)
-        Scores at the origin.
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    known = labels != NOWHERE
-    fit = LogisticRegression(C=CERTAINTY, max_iter=1000).fit(coordinates[known], labels[known])
-    slopes, offsets = fit.coef_, fit.intercept_
-    if len(slopes) == 1:
-        slopes, offsets = np.vstack([-slopes, slopes]) / 2, np.r_[-offsets, offsets] / 2
-    unit = typical_difference(slopes) * np.sqrt(coordinates.var(axis=0).mean())
-    return slopes / unit, offsets / unit
-
-
-def typical_difference(slopes: np.ndarray) -> float:
-    """Median length of the difference between the slopes of two regions, ``(n_regions, d)``."""
-    apart = np.linalg.norm(slopes[:, None] - slopes, axis=-1)
-    return float(np.median(apart[np.triu_indices(len(apart), 1)]))
 
 
 def soft_cells(

@@ -46,7 +46,7 @@ FLOORS = [
         "datasets.loaders",
     },
     {"nn.base_experts", "nn.soft_mixture", "nn.sparse_mixture", "nn.block_mixture"},
-    {"nn.mlp_experts", "datasets._cells"},
+    {"nn.mlp_experts", "nn.polynomials", "datasets._cells"},
     {"nn.factorized", "nn.patches", "nn.region_gates", "nn.expert_choice"},
     {"nn.gates", "nn.routers", "nn.embeddings", "datasets.manifolds", "datasets.targets"},
     {"datasets.iterated"},
@@ -80,7 +80,7 @@ FLOORS = [
         "onnx_export",
     },
     {"structure", "upcycling", "side_by_side", "cuts"},
-    {"regions", "pieces"},
+    {"regions", "pieces", "region_borders"},
     {"estimators._border_regression"},
     {"estimators._block_borders"},
     {

@@ -9,7 +9,6 @@ from skmoe.regions import (
     largest_regions,
     share_out,
     soft_cells,
-    straight_borders,
 )
 
 
@@ -98,22 +97,6 @@ def test_regions_do_not_depend_on_units(square):
     labels = find_regions(square, value, slope)
     scaled = find_regions(100 * square, 7 * value, 0.07 * slope)
     np.testing.assert_array_equal(scaled, labels)
-
-
-def test_straight_borders_are_those_of_the_regions(square):
-    truth = thirds(square)
-    slopes, offsets = straight_borders(square, truth)
-    region = (square @ slopes.T + offsets).argmax(axis=1)
-    assert np.mean(region == truth) > 0.93
-
-
-def test_straight_borders_between_two_regions_are_the_border(square):
-    truth = (square @ [1.0, 2.0] > 0.3).astype(int)
-    slopes, offsets = straight_borders(square, truth)
-    difference = slopes[1] - slopes[0]
-    np.testing.assert_allclose(np.linalg.norm(difference), 1 / square.std(), rtol=0.05)
-    np.testing.assert_allclose(difference[1] / difference[0], 2.0, rtol=0.02)
-    np.testing.assert_allclose((offsets[0] - offsets[1]) / difference[0], 0.3, atol=0.01)
 
 
 def test_larger_regions_get_more_experts(square):

@@ -68,7 +68,8 @@ def place_borders_of_blocks(network: ParallelMoENetwork, rows: Rows) -> None:
     regions_BT1 = rivals_BT2[..., :1].clone()
     for block, z_TD in enumerate(z_BTD):
         z, labels = as_array(z_TD), labels_BT[block].cpu().numpy()
-        borders = borders_between(z, labels, as_array(regret_BT[block]), gate.n_regions)
+        regret, most = as_array(regret_BT[block]), gate.regions.degree
+        borders = borders_between(z, labels, regret, gate.n_regions, most)
         if borders is not None:
             found[block] = borders
             regions_BT1[block, :, 0] = torch.from_numpy(regions_between(z, *borders))

@@ -1,9 +1,11 @@
-"""Straight borders between regions, by logistic regression: fit, and given to a gate.
+"""Borders between regions, by logistic regression: fit, and given to a gate.
 
 What placing borders of one layer and of several blocks shares.
 """
 
 import warnings
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +17,7 @@ from skmoe.cuts import nearest
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.patches import PatchGate
 from skmoe.nn.region_gates import RegionGate
-from skmoe.regions import typical_difference
+from skmoe.region_borders import least_curved, polynomials, typical_difference
 
 # Rows that take part: half of them nearest to a border, the others wherever they are.
 MAX_ROWS = 40_000
@@ -38,9 +40,11 @@ def telling_rows(margin_T: Tensor) -> Tensor:
 
 
 def borders_between(
-    z: np.ndarray, labels: np.ndarray, weight: np.ndarray, n_regions: int
+    z: np.ndarray, labels: np.ndarray, weight: np.ndarray, n_regions: int, most: int = 1
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Slopes ``(R, D)`` and offsets of linear scores; None if only two regions have rows.
+    """Slopes ``(R, P)`` and offsets of scores; None if only two regions have rows.
+
+    Scores are linear in P `polynomials`, of a degree of at most `most`.
 
     A region without rows, as one that is none may be, has a score below all others.
     """
@@ -49,28 +53,35 @@ def borders_between(
         return None
     counted = np.isin(labels, asked)
     told = z[counted], labels[counted], weight[counted]
-    scores = _regression(*told)
-    between = _given_to_third_ones(*told, scores)
+
+    def left(scores: Any, degree: int) -> float:
+        wrong = scores.predict(polynomials(told[0], degree)) != told[1]
+        return float(told[2] @ wrong / told[2].sum())
+
+    scores, degree = least_curved(partial(_regression, told), left, most)
+    between = _given_to_third_ones(*told, scores, degree)
     if len(between[0]):
-        scores = _regression(*map(np.concatenate, zip(told, between, strict=True)))
-    slopes, offsets = np.zeros((n_regions, z.shape[1])), np.empty(n_regions)
-    offsets.fill(scores.decision_function(z).min() - 1)
+        scores = _regression(map(np.concatenate, zip(told, between, strict=True)), degree)
+    lifted = polynomials(z, degree)
+    slopes, offsets = np.zeros((n_regions, lifted.shape[1])), np.empty(n_regions)
+    offsets.fill(scores.decision_function(lifted).min() - 1)
     slopes[asked], offsets[asked] = scores.coef_, scores.intercept_
     return slopes, offsets
 
 
-def _regression(z: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> Any:
+def _regression(told: Iterable[np.ndarray], degree: int) -> Any:
     from sklearn.linear_model import LogisticRegression
 
+    z, labels, weight = told
     # Newton steps: there are few unknowns, and first-order solvers stop far from the end.
     regression = LogisticRegression(C=CERTAINTY, solver="newton-cholesky", max_iter=MAX_STEPS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # regions can be separated: no end
-        return regression.fit(z, labels, sample_weight=weight)
+        return regression.fit(polynomials(z, degree), labels, sample_weight=weight)
 
 
 def _given_to_third_ones(
-    z: np.ndarray, labels: np.ndarray, weight: np.ndarray, scores: Any
+    z: np.ndarray, labels: np.ndarray, weight: np.ndarray, scores: Any, degree: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Middles between neighbours of two regions that lie in a third one, and whose they are.
 
@@ -86,7 +97,7 @@ def _given_to_third_ones(
     pairs = np.column_stack([one, near[one, foreign[one].argmax(1)]])
     middles, least = z[pairs].mean(1), weight[pairs].min(1)
     both = np.searchsorted(scores.classes_, labels[pairs])
-    told = scores.decision_function(middles)
+    told = scores.decision_function(polynomials(middles, degree))
     third = (told.argmax(1)[:, None] != both).all(1) & (least > 0)
     better = np.take_along_axis(told, both, 1).argmax(1)
     owners = np.take_along_axis(labels[pairs], better[:, None], 1)[:, 0]
@@ -94,8 +105,11 @@ def _given_to_third_ones(
 
 
 def regions_between(z: np.ndarray, slopes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """The region of each row between these borders."""
-    return (z @ slopes.T + offsets).argmax(1)
+    """The region of each row between these borders, of whatever degree."""
+    degree = 1
+    while (products := polynomials(z, degree)).shape[1] < slopes.shape[1]:
+        degree += 1
+    return (products @ slopes.T + offsets).argmax(1)
 
 
 def answers_by_region(layer: MoELayer, z_BTD: Tensor) -> Tensor:
@@ -112,10 +126,12 @@ def set_borders(
     gate: RegionGate | PatchGate, block: int, slopes: np.ndarray, offsets: np.ndarray
 ) -> None:
     """Give a block of the gate these borders, as sharp as its own."""
-    weight_DR = gate.regions.weight[block, :, : len(slopes)]
-    bias_R = gate.regions.bias[block, 0, : len(slopes)]
-    size = typical_difference(as_array(weight_DR.T)) / typical_difference(slopes)
-    weight_DR.copy_(torch.from_numpy(size * slopes.T))
+    n_regions, n_products = slopes.shape
+    weight_PR = gate.regions.weight[block, :, :n_regions]
+    bias_R = gate.regions.bias[block, 0, :n_regions]
+    size = typical_difference(as_array(weight_PR.T)) / typical_difference(slopes)
+    weight_PR[:n_products] = torch.from_numpy(size * slopes.T)
+    weight_PR[n_products:] = 0.0
     bias_R.copy_(torch.from_numpy(size * offsets))
 
 

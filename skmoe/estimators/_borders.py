@@ -117,7 +117,8 @@ def place_borders(
     regret_T = (errors_T2[:, 0] - errors_T2[:, 1]).abs().clamp(max=LARGEST_REGRET)
     weight_T = rows.weight[telling]
     z = as_array(z_TD)
-    found = borders_between(z, better_T.cpu().numpy(), as_array(regret_T * weight_T), n_regions)
+    labels, regret = better_T.cpu().numpy(), as_array(regret_T * weight_T)
+    found = borders_between(z, labels, regret, n_regions, gate.regions.degree)
     if found is None:
         return
     if only_if_better:

@@ -84,7 +84,7 @@ def start_block_at_pieces(
     if labels is None:
         return None
     usual = model.architecture.arguments["n_experts"]
-    sizes = sizes_at(labels, usual, max_experts, given)
+    sizes = sizes_at(axes[0].shape[1], labels, usual, max_experts, given)
     if sizes is None:
         return None
     placed = _on_these_axes(model, axes, {**given, **sizes}, seed)

@@ -8,21 +8,23 @@ from torch import Generator, Tensor
 
 from skmoe._settings import check_integer
 from skmoe.nn.base_gates import Gate
-from skmoe.nn.stacked import StackedLinear
+from skmoe.nn.polynomials import StackedPolynomial
 
 
 class PatchGate(Gate):
-    """Many regions with straight borders, shared out among fewer experts.
+    """Many regions, shared out among fewer experts.
 
-    ``logit_e = max_{r of e} (a_r.x + b_r) / T``, over the regions r of expert e. Regions that
-    do not touch can share an expert, as colours are shared by the countries of a map: the
-    expert then need not jump.
+    ``logit_e = max_{r of e} s_r(x) / T`` with ``s_r(x) = a_r.x + b_r``, over the regions r of
+    expert e. Regions that do not touch can share an expert, as colours are shared by the
+    countries of a map: the expert then need not jump.
 
     Parameters
     ----------
     n_regions : int, optional
         Number of regions, by default twice as many as experts. Region r belongs to expert
         ``r % n_experts`` at first.
+    degree : int, default=1
+        Of the polynomials s_r, for borders that are curved.
 
     Examples
     --------
@@ -41,6 +43,7 @@ class PatchGate(Gate):
         n_experts: int,
         *,
         n_regions: int | None = None,
+        degree: int = 1,
         generator: Generator | None = None,
         **shared: Any,
     ):
@@ -53,7 +56,9 @@ class PatchGate(Gate):
                 "n_regions must be at least n_experts. "
                 f"Got n_regions={n_regions} and n_experts={n_experts}."
             )
-        self.regions = StackedLinear(n_blocks, n_inputs, n_regions, generator=generator)
+        self.regions = StackedPolynomial(
+            n_blocks, n_inputs, n_regions, degree=degree, generator=generator
+        )
         in_turn = torch.arange(n_regions).expand(n_blocks, -1) % n_experts
         self.expert_ids_BR: Tensor
         self.register_buffer("expert_ids_BR", in_turn.clone())

@@ -6,17 +6,25 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.functional import pad
 
 from skmoe.nn.base_gates import Gate
+from skmoe.nn.polynomials import StackedPolynomial
 from skmoe.nn.stacked import StackedLinear
 
 
 class RegionGate(Gate):
     """Sharp borders between regions, soft ones between the experts of a region.
 
-    ``logit_e = (a_r.x + b_r) / T + c_e.x + d_e`` for expert e in region r: a hierarchy of two
-    levels (Jordan & Jacobs, 1994). The temperature T sharpens the choice of a region only, so
-    that the experts of one region all go on learning, however sharp its borders become.
+    ``logit_e = s_r(x) / T + c_e.x + d_e`` for expert e in region r, with ``s_r(x) = a_r.x +
+    b_r``: a hierarchy of two levels (Jordan & Jacobs, 1994). The temperature T sharpens the
+    choice of a region only, so that the experts of one region all go on learning, however
+    sharp its borders become.
+
+    Parameters
+    ----------
+    degree : int, default=1
+        Of the polynomials s_r, for borders that are curved.
 
     Examples
     --------
@@ -35,11 +43,14 @@ class RegionGate(Gate):
         n_inputs: int,
         n_experts: int,
         *,
+        degree: int = 1,
         generator: Generator | None = None,
         **shared: Any,
     ):
         super().__init__(n_blocks, n_inputs, n_experts, generator=generator, **shared)
-        self.regions = StackedLinear(n_blocks, n_inputs, n_experts, generator=generator)
+        self.regions = StackedPolynomial(
+            n_blocks, n_inputs, n_experts, degree=degree, generator=generator
+        )
         self.cells = StackedLinear(n_blocks, n_inputs, n_experts, generator=generator)
         each_its_own = torch.arange(n_experts).expand(n_blocks, -1).clone()
         self.region_ids_BE: Tensor
@@ -51,7 +62,8 @@ class RegionGate(Gate):
     ) -> None:
         """Start here: region of each expert; slopes ``(B, E, D)`` and offsets ``(B, E)``.
 
-        Of the maps of regions, the first ones are used, as many as there are regions.
+        Of the maps of regions, the first ones are used, as many as there are regions. Their
+        slopes are those of all products in a polynomial.
         """
         self.region_ids_BE.copy_(region_ids_BE)
         for maps, (slopes_BED, offsets_BE) in ((self.regions, regions), (self.cells, cells)):
@@ -96,11 +108,12 @@ class RegionGate(Gate):
     def score(self, x_BTD: Tensor) -> Tensor:
         temperature = self.log_temperature.exp()
         ids_B1E = self.region_ids_BE.unsqueeze(1)
+        n_products = self.regions.weight.shape[1] - self.cells.weight.shape[1]
         weight, bias = (
             region.gather(2, ids_B1E.expand(-1, region.shape[1], -1)) + temperature * cell
             for region, cell in (
-                (self.regions.weight, self.cells.weight),
+                (self.regions.weight, pad(self.cells.weight, (0, 0, 0, n_products))),
                 (self.regions.bias, self.cells.bias),
             )
         )
-        return torch.baddbmm(bias, x_BTD, weight)
+        return torch.baddbmm(bias, self.regions.lift(x_BTD), weight)

@@ -24,7 +24,7 @@ def test_no_third_region_lies_between_two_that_meet(seed):
         told = (z[pairs].mean(1) @ slopes.T + offsets).argmax(1)
         return int((told[:, None] != labels[pairs]).all(1).sum())
 
-    plain = _border_regression._regression(z, labels, np.ones(1000))
+    plain = _border_regression._regression((z, labels, np.ones(1000)), degree=1)
     assert n_strange(plain.coef_, plain.intercept_) > 0
     slopes, offsets = borders_between(z, labels, np.ones(1000), 10)
     assert n_strange(slopes, offsets) == 0

@@ -15,7 +15,7 @@ from skmoe.estimators._settling import settling
 from skmoe.nn.losses import SquaredError
 from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
 from skmoe.plan import TrainingPlan
-from skmoe.regions import typical_difference
+from skmoe.region_borders import typical_difference
 from skmoe.training import train
 
 CENTERS = torch.tensor([[-0.5, -0.5], [0.6, -0.4], [-0.3, 0.6], [0.5, 0.5]])
@@ -70,6 +70,32 @@ def test_borders_get_where_rows_are_predicted_better(displaced, rows):
     assert wrong(displaced, rows) < 0.002
     new = displaced.layer.gate.regions.weight[0].detach().double().T.numpy()
     assert typical_difference(new) == pytest.approx(typical_difference(slopes), rel=1e-5)
+
+
+def test_borders_may_be_curved(rows):
+    """A disc in front of two halves: straight borders cannot be in their places."""
+    far = rows.x.square().sum(1) > 0.4
+    region = torch.where(far, 1 + (rows.x[:, 0] > 0.1), 0)
+    rows = replace(rows, y=ANSWERS[region][:, None])
+    left = {}
+    for degree in (1, 2):
+        gate = part("region", degree=degree)
+        net = MoENetwork(2, 1, n_experts=3, gate=gate, expert="constant")
+        maps = net.layer.gate.regions
+        slopes, offsets = torch.zeros(1, 3, maps.weight.shape[1]), torch.zeros(1, 3)
+        slopes[0, :, 0] = torch.tensor([0.0, -2.0, 2.0])
+        offsets[0, 0] = 1.0
+        cells = torch.zeros(1, 3, 2), torch.zeros(1, 3)
+        with torch.no_grad():
+            net.layer.gate.set_regions(torch.arange(3)[None], (slopes, offsets), cells)
+            net.layer.gate.log_temperature.fill_(-np.log(2000.0))
+            net.layer.experts.set_output_map(ANSWERS[:3][:, None, None])
+        before = wrong(net, rows)
+        place(net, rows)
+        left[degree] = wrong(net, rows)
+        assert left[degree] < before
+    assert left[2] < 0.005
+    assert left[1] > 0.1
 
 
 def test_only_the_borders_change(displaced, rows):

@@ -61,6 +61,21 @@ def test_rows_alone_tell_where_one_layer_starts(rows, n_experts, given, gate, us
         assert (owned > 0.05).sum(0).max() == 1
 
 
+def test_borders_are_curved_where_those_of_the_pieces_are(rows):
+    inside = rows.x[:, :2].square().sum(1) < 0.4
+    piece = torch.where(inside, 0, 1 + (rows.x[:, 0] > 0.1))
+    curved = replace(rows, y=rows.x[:, :1].sin() + 2 * piece[:, None])
+    for told, is_curved in ((curved, True), (in_quarters(rows), False)):
+        gate = start_layer_at_pieces(layer_on_axes(4), told, 0, 32).net.layer.gate
+        linear, products = gate.regions.weight[0].split([2, 7])
+        assert linear.any()
+        assert products[:3].any() == is_curved
+        assert not products[3:].any()  # of the third degree
+    model = start_layer_at_pieces(layer_on_axes(4), curved, 0, 32, {"n_experts": 2})
+    assert model.architecture.arguments["gate"].name == "patch"
+    assert model.net.layer.gate.regions.weight[0, 2:5].any()
+
+
 @pytest.mark.parametrize("n_experts", [1, 4])
 def test_without_pieces_or_with_one_expert_rows_tell_no_start(rows, n_experts):
     smooth = replace(rows, y=rows.x[:, :1].sin())

@@ -122,6 +122,8 @@ SETTINGS = {
     "annealed": {"gate": part("linear", temperature=(2.0, 0.5), noise=0.1)},
     "learned": {"gate": part("deep", temperature="learn", width=5)},
     "balanced": {"router": part("normalized_sigmoid", balance_rate=0.1), "top_k": 2},
+    "curved": {"gate": part("region", degree=2)},
+    "curved patches": {"gate": part("patch", degree=3)},
     "groups": {"router": part("hierarchical", n_groups=2)},
     "threshold": {"router": part("sigmoid", threshold="learn")},
     "unused thresholds": {"router": "expert_choice", "top_k": 4},

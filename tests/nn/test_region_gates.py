@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from torch.testing import assert_close
 
@@ -26,6 +27,21 @@ def test_temperature_of_a_region_gate_sharpens_regions_only(randn, generator):
     assert_close(torch.softmax(sharp[..., :3], -1), within)
     difference = gate.regions(x)[..., 1] - gate.regions(x)[..., 0]
     assert_close((sharp - soft)[..., 3] - (sharp - soft)[..., 0], 9 * difference)
+
+
+@pytest.mark.parametrize("degree", [2, 3])
+def test_borders_may_be_polynomials(randn, generator, degree):
+    gate = RegionGate(2, 2, 4, degree=degree, temperature=0.5, generator=generator).double()
+    n_products = gate.regions.weight.shape[1]
+    borders, cells = (randn(2, 4, n_products), randn(2, 4)), (randn(2, 4, 2), randn(2, 4))
+    ids = torch.tensor([[0, 0, 1, 1], [0, 1, 2, 2]])
+    gate.set_regions(ids, borders, cells)
+    x = randn(2, 50, 2)
+    slopes, offsets = borders
+    scores = gate.regions.lift(x) @ slopes.mT + offsets[:, None]
+    of_experts = torch.stack([scores[block][:, ids[block]] for block in range(2)])
+    assert_close(gate(x), of_experts / 0.5 + x @ cells[0].mT + cells[1][:, None])
+    assert_close(gate.scores_of_regions(x)[1], scores[1, :, :3])
 
 
 def test_a_split_shares_rows_with_another_expert(randn, generator):
