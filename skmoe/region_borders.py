@@ -1,4 +1,4 @@
-"""Borders between known regions, as scores for a gate: straight ones, or curved if rows say so.
+"""Borders between known regions, as scores for a gate: straight ones, and of what degree.
 
 The rest of the training moves borders to where they belong: one that is straight, or as good as
 a polynomial of low degree, has so few weights that all rows along it tell its place. That is
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from skmoe.cuts import NOWHERE
 
 # Inverse penalty of the logistic regression: nearly none, as regions do not overlap.
-CERTAINTY, MAX_STEPS = 1e3, 1000
+CERTAINTY = 1e3
 # Borders are curved if polynomials of a higher degree leave less than this share of what is on
 # the wrong side of straight ones; and if that is more than so much of all rows.
 CURVED, LEAST_WRONG = 0.5, 0.0005
@@ -25,10 +25,10 @@ MAX_DEGREE, MAX_UNKNOWNS = 3, 300
 Scores = TypeVar("Scores")
 
 
-def straight_or_curved(
-    coordinates: np.ndarray, labels: np.ndarray, most: int = 1
+def straight_borders(
+    coordinates: np.ndarray, labels: np.ndarray
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scores of the regions, the largest in each of them its own.
+    """Linear scores of the regions, the largest in each of them its own.
 
     Parameters
     ----------
@@ -36,35 +36,30 @@ def straight_or_curved(
         What a gate sees.
     labels : ndarray of shape (n,)
         Region of each row, at least two of them, or -1.
-    most : int, default=1
-        Largest degree of the scores: they are linear in `polynomials` of the coordinates.
 
     Returns
     -------
-    slopes : ndarray of shape (n_regions, n_products)
-        Of the products of a degree up to `most`. In such units that the scores of two regions
-        typically differ by one over one standard deviation of the coordinates.
+    slopes : ndarray of shape (n_regions, d)
+        In such units that the scores of two regions typically differ by one over one standard
+        deviation of the coordinates.
     offsets : ndarray of shape (n_regions,)
         Scores at the origin.
     """
+    from sklearn.linear_model import LogisticRegression
+
     known = labels != NOWHERE
-    z, told = coordinates[known], labels[known]
-
-    def left(scores: Any, degree: int) -> float:
-        return float(np.mean(scores.predict(polynomials(z, degree)) != told))
-
-    scores, _ = least_curved(lambda d: _regression(polynomials(z, d), told), left, most)
-    slopes, offsets = scores.coef_, scores.intercept_
-    if len(slopes) == 1:
-        slopes, offsets = np.vstack([-slopes, slopes]) / 2, np.r_[-offsets, offsets] / 2
+    fit = LogisticRegression(C=CERTAINTY, max_iter=1000).fit(coordinates[known], labels[known])
+    slopes, offsets = of_each_region(fit)
     unit = typical_difference(slopes) * np.sqrt(coordinates.var(axis=0).mean())
     return slopes / unit, offsets / unit
 
 
-def _regression(z: np.ndarray, labels: np.ndarray) -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(C=CERTAINTY, max_iter=MAX_STEPS).fit(z, labels)
+def of_each_region(regression: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Slopes and offsets of a logistic regression, of which two regions have but one."""
+    slopes, offsets = regression.coef_, regression.intercept_
+    if len(slopes) == 1:
+        return np.vstack([-slopes, slopes]) / 2, np.r_[-offsets, offsets] / 2
+    return slopes, offsets
 
 
 def polynomials(coordinates: np.ndarray, degree: int) -> NDArray[np.float64]:
@@ -74,6 +69,12 @@ def polynomials(coordinates: np.ndarray, degree: int) -> NDArray[np.float64]:
     if degree == 1:
         return coordinates
     return PolynomialFeatures(degree, include_bias=False).fit_transform(coordinates)
+
+
+def degree_of(n_products: int, n_coordinates: int) -> int:
+    """Of `polynomials` of so many coordinates, if there are so many products."""
+    degrees = range(1, MAX_DEGREE + 1)
+    return next(d for d in degrees if math.comb(n_coordinates + d, d) > n_products)
 
 
 def most_curved(n_coordinates: int, n_regions: int) -> int:

@@ -25,7 +25,12 @@ from skmoe.estimators._brief import (
     shortened,
 )
 from skmoe.estimators._combinations import product_of_factors, sum_of_factors
-from skmoe.estimators._pieces import of_features, start_block_at_pieces
+from skmoe.estimators._pieces import (
+    AGAIN,
+    of_features,
+    start_at_curved_borders,
+    start_block_at_pieces,
+)
 from skmoe.estimators._regions import start_at_regions
 from skmoe.estimators._settling import settling
 from skmoe.model import FittedModel
@@ -94,9 +99,11 @@ def attempts_at_blocks(
     if blocks is None or len(blocks.groups) > scout.net.moe_layers()[0].experts.n_blocks:
         if regions and not given.keys() & HEAD.keys():
             told = start_block_at_pieces(model, rows, seed, MAX_EXPERTS_ON_AXES, given)
-            if told is not None:
-                exact = settling(plan, rows, 1.0, resistant=resistant, told=True)
+            share = 1.0
+            while told is not None:
+                exact = settling(plan, rows, share, resistant=resistant, told=True)
                 yield Attempt(told, exact, CLEARLY_GOOD * scout_loss)
+                told, share = start_at_curved_borders(told, rows), AGAIN
         yield Attempt(model, plan)
         return
     share = ROUGH if regions else BRIEF

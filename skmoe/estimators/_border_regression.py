@@ -17,7 +17,13 @@ from skmoe.cuts import nearest
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.patches import PatchGate
 from skmoe.nn.region_gates import RegionGate
-from skmoe.region_borders import least_curved, polynomials, typical_difference
+from skmoe.region_borders import (
+    degree_of,
+    least_curved,
+    of_each_region,
+    polynomials,
+    typical_difference,
+)
 
 # Rows that take part: half of them nearest to a border, the others wherever they are.
 MAX_ROWS = 40_000
@@ -42,14 +48,13 @@ def telling_rows(margin_T: Tensor) -> Tensor:
 def borders_between(
     z: np.ndarray, labels: np.ndarray, weight: np.ndarray, n_regions: int, most: int = 1
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """Slopes ``(R, P)`` and offsets of scores; None if only two regions have rows.
+    """Slopes ``(R, P)`` and offsets of scores; None if straight ones part only two regions.
 
-    Scores are linear in P `polynomials`, of a degree of at most `most`.
-
-    A region without rows, as one that is none may be, has a score below all others.
+    Scores are linear in P `polynomials`, of a degree of at most `most`. A region without rows,
+    as one that is none may be, has a score below all others.
     """
     asked = np.unique(labels[weight > 0])
-    if len(asked) < 3:
+    if len(asked) < (3 if most == 1 else 2):
         return None
     counted = np.isin(labels, asked)
     told = z[counted], labels[counted], weight[counted]
@@ -59,13 +64,14 @@ def borders_between(
         return float(told[2] @ wrong / told[2].sum())
 
     scores, degree = least_curved(partial(_regression, told), left, most)
-    between = _given_to_third_ones(*told, scores, degree)
-    if len(between[0]):
-        scores = _regression(map(np.concatenate, zip(told, between, strict=True)), degree)
-    lifted = polynomials(z, degree)
-    slopes, offsets = np.zeros((n_regions, lifted.shape[1])), np.empty(n_regions)
-    offsets.fill(scores.decision_function(lifted).min() - 1)
-    slopes[asked], offsets[asked] = scores.coef_, scores.intercept_
+    if len(asked) > 2:
+        between = _given_to_third_ones(*told, scores, degree)
+        if len(between[0]):
+            scores = _regression(map(np.concatenate, zip(told, between, strict=True)), degree)
+    found = of_each_region(scores)
+    slopes, offsets = np.zeros((n_regions, found[0].shape[1])), np.empty(n_regions)
+    offsets.fill((polynomials(z, degree) @ found[0].T + found[1]).min() - 1)
+    slopes[asked], offsets[asked] = found
     return slopes, offsets
 
 
@@ -106,9 +112,7 @@ def _given_to_third_ones(
 
 def regions_between(z: np.ndarray, slopes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """The region of each row between these borders, of whatever degree."""
-    degree = 1
-    while (products := polynomials(z, degree)).shape[1] < slopes.shape[1]:
-        degree += 1
+    products = polynomials(z, degree_of(slopes.shape[1], z.shape[1]))
     return (products @ slopes.T + offsets).argmax(1)
 
 
@@ -130,7 +134,7 @@ def set_borders(
     weight_PR = gate.regions.weight[block, :, :n_regions]
     bias_R = gate.regions.bias[block, 0, :n_regions]
     size = typical_difference(as_array(weight_PR.T)) / typical_difference(slopes)
-    weight_PR[:n_products] = torch.from_numpy(size * slopes.T)
+    weight_PR[:n_products].copy_(torch.from_numpy(size * slopes.T))
     weight_PR[n_products:] = 0.0
     bias_R.copy_(torch.from_numpy(size * offsets))
 

@@ -12,8 +12,10 @@ them at first: experts have not learned their pieces yet, and small ones would b
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,6 +35,7 @@ from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
 from skmoe.nn.patches import PatchGate
 from skmoe.nn.region_gates import RegionGate
 from skmoe.plan import is_due
+from skmoe.region_borders import most_curved
 
 # When borders are placed, as shares of the epochs; the last time only if rows are predicted
 # better by it, as descent has hardly any steps left to mend them.
@@ -97,36 +100,70 @@ def place_borders(
     """Put the borders of a region gate where rows are predicted better on either side.
 
     If `only_if_better`, they stay where they are unless the error falls at once.
-    With fewer than three regions nothing happens: descent finds a single border by itself.
+    With fewer than three regions nothing happens: descent finds a single straight border.
     Of one block; for several see `place_borders_of_blocks`.
     """
-    (layer,) = network.moe_layers()
-    gate = cast(RegionGate | PatchGate, layer.gate)
-    n_regions = gate.n_regions
-    if n_regions < 3:
+    (gate,) = network.gates()
+    gate = cast(RegionGate | PatchGate, gate)
+    if gate.n_regions < 3 and gate.regions.degree == 1:
         return
-    # Not by a look at the network: that would hold the answers of all rows at once.
-    z_TD = layer.experts.encode(network.seen_by_blocks(rows.x))[0][0]
-    scores_TR = gate.scores_of_regions(z_TD[None])[0]
-    best_T2, rivals_T2 = scores_TR.topk(2)
-    telling = telling_rows(best_T2[:, 0] - best_T2[:, 1])
-    z_TD, rivals_T2 = z_TD[telling], rivals_T2[telling]
-    errors_TR = _errors_by_region(network, z_TD, rows.y[telling])
-    errors_T2 = errors_TR.gather(1, rivals_T2)
-    better_T = rivals_T2.gather(1, errors_T2.argmin(1, keepdim=True)).squeeze(1)
-    regret_T = (errors_T2[:, 0] - errors_T2[:, 1]).abs().clamp(max=LARGEST_REGRET)
-    weight_T = rows.weight[telling]
-    z = as_array(z_TD)
-    labels, regret = better_T.cpu().numpy(), as_array(regret_T * weight_T)
-    found = borders_between(z, labels, regret, n_regions, gate.regions.degree)
-    if found is None:
-        return
-    if only_if_better:
-        regions_T = torch.from_numpy(regions_between(z, *found)).to(rivals_T2.device)
-        errors_T = errors_TR.gather(1, regions_T[:, None]).squeeze(1)
-        if weight_T @ errors_T >= weight_T @ errors_T2[:, 0]:
-            return
-    set_borders(gate, 0, *found)
+    sides = _Sides.of(network, rows)
+    found = sides.borders(gate.n_regions, gate.regions.degree)
+    if found is not None and not (only_if_better and sides.are_better_now(*found)):
+        set_borders(gate, 0, *found)
+
+
+@torch.no_grad()
+def curved_borders(
+    network: MoENetwork | ParallelMoENetwork, rows: Rows
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Slopes and offsets of borders as curved as rows say; None if there are none to place."""
+    (gate,) = network.gates()
+    sides = _Sides.of(network, rows)
+    n_axes, n_regions = sides.z_TD.shape[1], cast(RegionGate | PatchGate, gate).n_regions
+    return sides.borders(n_regions, most_curved(n_axes, n_regions))
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """Rows on either side of the nearest border, and how well each region predicts them."""
+
+    z_TD: Tensor
+    rivals_T2: Tensor  # the region of each row, and the next one
+    errors_TR: Tensor
+    weight_T: Tensor
+
+    @classmethod
+    def of(cls, network: MoENetwork | ParallelMoENetwork, rows: Rows) -> "_Sides":
+        (layer,) = network.moe_layers()
+        gate = cast(RegionGate | PatchGate, layer.gate)
+        # Not by a look at the network: that would hold the answers of all rows at once.
+        z_TD = layer.experts.encode(network.seen_by_blocks(rows.x))[0][0]
+        best_T2, rivals_T2 = gate.scores_of_regions(z_TD[None])[0].topk(2)
+        telling = telling_rows(best_T2[:, 0] - best_T2[:, 1])
+        errors_TR = _errors_by_region(network, z_TD[telling], rows.y[telling])
+        return cls(z_TD[telling], rivals_T2[telling], errors_TR, rows.weight[telling])
+
+    @property
+    def errors_T2(self) -> Tensor:
+        return self.errors_TR.gather(1, self.rivals_T2)
+
+    def borders(self, n_regions: int, most: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Borders with each row where it is predicted better, as far as that matters to it."""
+        errors_T2 = self.errors_T2
+        better_T = self.rivals_T2.gather(1, errors_T2.argmin(1, keepdim=True)).squeeze(1)
+        regret_T = (errors_T2[:, 0] - errors_T2[:, 1]).abs().clamp(max=LARGEST_REGRET)
+        weight = as_array(regret_T * self.weight_T)
+        return borders_between(
+            as_array(self.z_TD), better_T.cpu().numpy(), weight, n_regions, most
+        )
+
+    def are_better_now(self, slopes: np.ndarray, offsets: np.ndarray) -> bool:
+        """Whether errors between these borders would be no smaller."""
+        regions = regions_between(as_array(self.z_TD), slopes, offsets)
+        regions_T = torch.from_numpy(regions).to(self.rivals_T2.device)
+        errors_T = self.errors_TR.gather(1, regions_T[:, None]).squeeze(1)
+        return bool(self.weight_T @ errors_T >= self.weight_T @ self.errors_T2[:, 0])
 
 
 def _errors_by_region(

@@ -200,14 +200,15 @@ init : {inits} or "auto", part(...) or function, default="auto"
     for regions of a brief fit, three times, each time in one from those found before. With
     fewer experts than pieces, a "patch" gate gives pieces that touch to different ones. From
     there it trains for four tenths of the epochs, with borders placed by logistic regression
-    amid training, straight ones, or polynomials of up to the third degree where that leaves
-    less than half as much on their wrong side (`skmoe.region_borders`); and also without
-    regions; validation rows choose between the two. A deep mixture without factors does the
-    same if features lie on up to 8 axes and y jumps there, with one block; and without, unless
-    its loss is below a tenth of the brief fit's. Of one layer, it may be a fitted dense net as
-    well, an `MLPRegressor` with one hidden layer or a `MoERegressor` with one expert and no
-    embedding: all experts start as copies of it, in its width and kind, without an embedding.
-    Wrap it in scikit-learn's `FrozenEstimator` where the mixture is cloned, as in a search.
+    amid training; if then less than half as much would be on the wrong side of curved ones, it
+    trains once more with these, polynomials of the second or third degree
+    (`skmoe.region_borders`); and also without regions; validation rows choose. A deep mixture
+    without factors does the same if features lie on up to 8 axes and y jumps there, with one
+    block; and without, unless its loss is below a tenth of the brief fit's. Of one layer, it
+    may be a fitted dense net as well, an `MLPRegressor` with one hidden layer or a
+    `MoERegressor` with one expert and no embedding: all experts start as copies of it, in its
+    width and kind, without an embedding. Wrap it in scikit-learn's `FrozenEstimator` where the
+    mixture is cloned, as in a search.
 solver : {{"auto", "adam", "ridge", "adam+ridge", "adam+lbfgs"}}, default="auto"
     "auto" is "adam+ridge" where that is possible, else "adam"; and "adam" for an ensemble.
     With one layer, it tries "ridge" first and stays with it if that leaves hardly any error

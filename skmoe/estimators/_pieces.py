@@ -11,21 +11,29 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import pad
 
-from skmoe._registry import part
+from skmoe._registry import Part, part
 from skmoe.batches import Rows
 from skmoe.common_factors import few_axes
 from skmoe.estimators._auto import OSCILLATING
+from skmoe.estimators._border_regression import set_borders
+from skmoe.estimators._borders import curved_borders
 from skmoe.estimators._regions import NOTHING, layer_at, on_axes, place_at, sizes_at
 from skmoe.model import FittedModel
 from skmoe.nn.experts import EXPERTS, LatentExperts
 from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
+from skmoe.nn.patches import PatchGate
+from skmoe.nn.region_gates import RegionGate
 from skmoe.pieces import MAX_COORDINATES, find_pieces
+from skmoe.region_borders import degree_of
 from skmoe.regions import MAX_ROWS
 from skmoe.scaling import Scaling
 
 # Width of the experts of a block that sees few axes, as in a layer there.
 HIDDEN_DIM = 64
+# Share of the epochs of a fit at straight borders for one that goes on at curved ones.
+AGAIN = 0.5
 
 
 def start_layer_at_pieces(
@@ -84,13 +92,55 @@ def start_block_at_pieces(
     if labels is None:
         return None
     usual = model.architecture.arguments["n_experts"]
-    sizes = sizes_at(axes[0].shape[1], labels, usual, max_experts, given)
+    sizes = sizes_at(labels, usual, max_experts, given)
     if sizes is None:
         return None
     placed = _on_these_axes(model, axes, {**given, **sizes}, seed)
     net = cast(ParallelMoENetwork, placed.net)
     place_at(net.blocks, net.on_axes(seen.x), labels, seed)
     return placed
+
+
+@torch.no_grad()
+def start_at_curved_borders(trained: FittedModel, rows: Rows) -> FittedModel | None:
+    """A trained model with a gate of a higher degree, to be trained again.
+
+    Only experts that have learned tell on which side of a border the rows beside it are. Were
+    gates free to curve from the start, experts would learn to need it.
+
+    Parameters
+    ----------
+    trained : FittedModel
+        At borders of a lower degree.
+    rows : Rows
+        What it was trained on.
+
+    Returns
+    -------
+    FittedModel or None
+        With the weights of the trained one but for its borders. None if rows are as well off
+        between these, or if there are several blocks.
+    """
+    net = cast(MoENetwork | ParallelMoENetwork, trained.net)
+    (layer,) = net.moe_layers()
+    if layer.experts.n_blocks > 1:
+        return None
+    before = cast(RegionGate | PatchGate, layer.gate)
+    found = curved_borders(net, rows)
+    n_more = 0 if found is None else found[0].shape[1] - before.regions.weight.shape[1]
+    if found is None or n_more <= 0:
+        return None
+    spec: Part = trained.architecture.arguments["gate"]
+    degree = degree_of(found[0].shape[1], before.shape[1])
+    gate = part(spec.name, **{**spec.settings, "degree": degree})
+    curved = trained.rebuilt({"gate": gate}, seed=0)
+    weights = net.state_dict()
+    (name,) = (name for name in weights if name.endswith("gate.regions.weight"))
+    weights[name] = pad(weights[name], (0, 0, 0, n_more))
+    curved.net.load_state_dict(weights)
+    (after,) = curved.net.gates()
+    set_borders(cast(RegionGate | PatchGate, after), 0, *found)
+    return curved
 
 
 def _pieces_on_axes(rows: Rows, most: int) -> tuple[Any, NDArray[np.intp] | None]:

@@ -25,7 +25,7 @@ from skmoe.nn.layers import MoELayer
 from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
 from skmoe.nn.patches import PatchGate
 from skmoe.nn.region_gates import RegionGate
-from skmoe.region_borders import most_curved, straight_or_curved
+from skmoe.region_borders import straight_borders
 from skmoe.regions import (
     CUT_FACTOR,
     MAX_ROWS,
@@ -157,7 +157,7 @@ def layer_at(
 ) -> FittedModel | None:
     """A fresh model of one layer, its gate at the borders of these regions."""
     usual = cast(MoENetwork, model.net).layer.experts.n_experts
-    sizes = sizes_at(z_TA.shape[1], labels, usual, max_experts, given)
+    sizes = sizes_at(labels, usual, max_experts, given)
     if sizes is None:
         return None
     model = fresh_layer(model, sizes, seed)
@@ -166,22 +166,17 @@ def layer_at(
 
 
 def sizes_at(
-    n_axes: int,
-    labels: NDArray[np.intp],
-    usual: int,
-    max_experts: int,
-    given: Mapping[str, Any],
+    labels: NDArray[np.intp], usual: int, max_experts: int, given: Mapping[str, Any]
 ) -> dict[str, Any] | None:
     """Arguments of a network with these regions; None if there is nothing to choose from."""
     n_regions = _count(labels)
     n_experts = given.get("n_experts", min(max(usual, n_regions), max_experts))
     if n_regions == 1 or n_experts == 1:
         return None
-    settings = {**GATE.settings, "degree": most_curved(n_axes, n_regions)}
-    gate = part("region", **settings)
+    changes = _changes(given, n_experts=n_experts)
     if n_regions > n_experts:
-        gate = part("patch", n_regions=n_regions, **settings)
-    return {**_changes(given, n_experts=n_experts), "gate": gate}
+        changes["gate"] = part("patch", n_regions=n_regions, **GATE.settings)
+    return changes
 
 
 def place_at(layer: MoELayer, z_TA: Tensor, labels: NDArray[np.intp], seed: int) -> None:
@@ -199,7 +194,7 @@ def _place_patches(
     """Give a gate these borders, and neighbouring regions different experts."""
     z = as_array(z_TA)
     experts = torch.from_numpy(share_out(z, labels, n_experts))
-    slopes, offsets = map(torch.from_numpy, _borders(gate, z, labels))
+    slopes, offsets = map(torch.from_numpy, straight_borders(z, labels))
     gate.set_regions(experts[None], (slopes[None], offsets[None]))
 
 
@@ -229,33 +224,23 @@ def _count(labels: NDArray[np.intp] | None) -> int:
 
 def _place(layer: MoELayer, z_BTD: Tensor, labels: list[np.ndarray | None], seed: int) -> None:
     """Give the gates of a layer these borders."""
-    gate = cast(RegionGate, layer.gate)
     starts = [
-        _gate_start(gate, as_array(z), found, seed)
+        _gate_start(as_array(z), found, layer.experts.n_experts, seed)
         for z, found in zip(z_BTD, labels, strict=True)
     ]
     ids, *maps = (torch.from_numpy(np.stack(parts)) for parts in zip(*starts, strict=True))
-    gate.set_regions(ids, maps[:2], maps[2:])
+    cast(RegionGate, layer.gate).set_regions(ids, maps[:2], maps[2:])
 
 
-def _gate_start(gate: RegionGate, z: np.ndarray, labels: np.ndarray | None, seed: int) -> Any:
+def _gate_start(z: np.ndarray, labels: np.ndarray | None, n_experts: int, seed: int) -> Any:
     """Region of each expert, and slopes and offsets of regions and of experts."""
     if labels is None:
         labels = np.zeros(len(z), dtype=np.intp)
-    ids, *cells = soft_cells(z, labels, gate.shape[2], seed)
-    return ids, *_borders(gate, z, labels), *cells
-
-
-def _borders(
-    gate: RegionGate | PatchGate, z: np.ndarray, labels: np.ndarray
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Of all maps and products that the gate has, those beyond the regions' zero."""
-    _, n_products, n_maps = gate.regions.weight.shape
-    slopes, offsets = np.zeros((n_maps, n_products)), np.zeros(n_maps)
+    slopes, offsets = np.zeros((n_experts, z.shape[1])), np.zeros(n_experts)
     if (n_regions := _count(labels)) > 1:
-        found, offsets[:n_regions] = straight_or_curved(z, labels, gate.regions.degree)
-        slopes[:n_regions, : found.shape[1]] = found
-    return slopes, offsets
+        slopes[:n_regions], offsets[:n_regions] = straight_borders(z, labels)
+    ids, *cells = soft_cells(z, labels, n_experts, seed)
+    return ids, slopes, offsets, *cells
 
 
 def take_over(old: ParallelMoENetwork, new: ParallelMoENetwork) -> None:

@@ -5,7 +5,8 @@ import pytest
 
 from skmoe.datasets import make_manifold_regression
 from skmoe.estimators import _border_regression
-from skmoe.estimators._border_regression import borders_between
+from skmoe.estimators._border_regression import borders_between, regions_between
+from skmoe.region_borders import degree_of
 
 
 @pytest.mark.parametrize("seed", [1, 3, 5, 8])
@@ -36,3 +37,41 @@ def test_regions_may_lie_far_apart():
     labels = np.arange(4).repeat(20)
     slopes, offsets = borders_between(z, labels, np.ones(80), 4)
     assert np.array_equal((z @ slopes.T + offsets).argmax(1), labels)
+
+
+def in_thirds(z):
+    """Three regions that meet in a point."""
+    return np.digitize(np.arctan2(z[:, 1], z[:, 0] - 0.1), [-1.0, 1.2])
+
+
+def in_rings(z):
+    """A disc, and two halves of what is around it."""
+    return np.where((z**2).sum(1) < 0.4, 0, 1 + (z[:, 0] > 0.1))
+
+
+def in_a_disc(z):
+    return 1 - ((z**2).sum(1) < 0.4)
+
+
+def behind_a_wave(z):
+    """Three stripes whose borders turn twice."""
+    return np.digitize(z[:, 1] - z[:, 0] ** 3 + z[:, 0] / 2, [-0.3, 0.3])
+
+
+@pytest.mark.parametrize(
+    ("regions", "degree"), [(in_thirds, 1), (in_rings, 2), (in_a_disc, 2), (behind_a_wave, 3)]
+)
+def test_borders_are_as_curved_as_rows_say(regions, degree):
+    random = np.random.RandomState(0)
+    z, new = random.uniform(-1, 1, (2, 4000, 2))
+    weight = np.where(random.rand(4000) < 0.1, 0.0, 1.0)
+    labels = np.where(weight > 0, regions(z), 0)  # rows without weight have no say
+    slopes, offsets = borders_between(z, labels, weight, 4, most=3)
+    assert degree_of(slopes.shape[1], 2) == degree
+    told = regions_between(new, slopes, offsets)
+    assert np.mean(told == regions(new)) > 0.99
+    if degree > 1:
+        straight = borders_between(z, labels, weight, 4)
+        assert (
+            straight is None or np.mean(regions_between(new, *straight) == regions(new)) < 0.95
+        )

@@ -8,7 +8,12 @@ import torch
 
 from skmoe import DeepMoERegressor, MoERegressor
 from skmoe.batches import Rows
-from skmoe.estimators._pieces import start_block_at_pieces, start_layer_at_pieces
+from skmoe.estimators import _blocks, shallow
+from skmoe.estimators._pieces import (
+    start_at_curved_borders,
+    start_block_at_pieces,
+    start_layer_at_pieces,
+)
 from skmoe.model import Architecture, FittedModel
 from skmoe.scaling import Scaling
 
@@ -19,9 +24,9 @@ def rows():
     return Rows(x, torch.zeros(3000, 1), torch.ones(3000))
 
 
-def layer_on_axes(n_experts) -> FittedModel:
+def layer_on_axes(n_experts, **given) -> FittedModel:
     """Untrained, on the first two of five features."""
-    arguments = {"n_inputs": 5, "n_outputs": 1, "n_axes": 2, "n_experts": n_experts}
+    arguments = {"n_inputs": 5, "n_outputs": 1, "n_axes": 2, "n_experts": n_experts, **given}
     architecture = Architecture("shallow", arguments)
     net = architecture.build(torch.Generator().manual_seed(0)).eval()
     net.set_axes(torch.eye(5)[:, :2], torch.zeros(2))
@@ -61,19 +66,63 @@ def test_rows_alone_tell_where_one_layer_starts(rows, n_experts, given, gate, us
         assert (owned > 0.05).sum(0).max() == 1
 
 
-def test_borders_are_curved_where_those_of_the_pieces_are(rows):
-    inside = rows.x[:, :2].square().sum(1) < 0.4
-    piece = torch.where(inside, 0, 1 + (rows.x[:, 0] > 0.1))
-    curved = replace(rows, y=rows.x[:, :1].sin() + 2 * piece[:, None])
-    for told, is_curved in ((curved, True), (in_quarters(rows), False)):
-        gate = start_layer_at_pieces(layer_on_axes(4), told, 0, 32).net.layer.gate
-        linear, products = gate.regions.weight[0].split([2, 7])
-        assert linear.any()
-        assert products[:3].any() == is_curved
-        assert not products[3:].any()  # of the third degree
-    model = start_layer_at_pieces(layer_on_axes(4), curved, 0, 32, {"n_experts": 2})
-    assert model.architecture.arguments["gate"].name == "patch"
-    assert model.net.layer.gate.regions.weight[0, 2:5].any()
+def in_rings(x):
+    """A disc, and two halves of what is around it."""
+    return torch.where(x[:, :2].square().sum(1) < 0.4, 0, 1 + (x[:, 0] > 0.1))
+
+
+def behind_a_wave(x):
+    return (x[:, 1] > x[:, 0] ** 3 - x[:, 0] / 2).long()
+
+
+def in_a_wave(x):
+    """What is above and below is the same, and two pieces."""
+    return ((x[:, 1] - x[:, 0] ** 3 + x[:, 0] / 2).abs() < 0.3).long()
+
+
+def answers(model, rows):
+    """Let each expert say what most of its rows do, for sure; share of the rows wrong then."""
+    layer = model.net.layer
+    layer.gate.anneal(1.0)
+    with torch.no_grad():
+        expert = model.net(rows.x)[1][0].routing.logits_BTE[0].argmax(1)
+        values = [rows.y[expert == e].median() for e in range(layer.experts.n_experts)]
+        layer.experts.set_output_map(torch.stack(values)[:, None, None])
+    return wrong(model, rows)
+
+
+def wrong(model, rows):
+    return float((model.net.look(rows.x)[0] - rows.y).abs().gt(0.1).double().mean())
+
+
+@pytest.mark.parametrize(
+    ("region", "n_experts", "degree"),
+    [(in_rings, 3, 2), (behind_a_wave, 2, 3), (in_a_wave, 2, 3)],
+)
+def test_borders_are_curved_once_experts_tell(rows, region, n_experts, degree):
+    rows = replace(rows, y=region(rows.x)[:, None].float())
+    given = {"n_experts": n_experts, "expert": "constant"}
+    model = start_layer_at_pieces(layer_on_axes(**given), rows, 0, 32, {"n_experts": n_experts})
+    before = answers(model, rows)
+    start = {name: weight.clone() for name, weight in model.net.state_dict().items()}
+    curved = start_at_curved_borders(model, rows)
+    gate = curved.net.layer.gate
+    assert gate.regions.degree == degree
+    assert type(gate) is type(model.net.layer.gate)
+    assert wrong(curved, rows) < min(0.03, before / 2)
+    for name, weight in curved.net.state_dict().items():
+        if ".gate.regions." not in name:
+            assert torch.equal(weight, start[name])
+        assert torch.equal(model.net.state_dict()[name], start[name])
+    assert start_at_curved_borders(curved, rows) is None
+
+
+def test_straight_borders_stay_straight(rows):
+    rows = replace(in_quarters(rows), y=in_quarters(rows).y - rows.x[:, :1].sin())
+    given = {"n_experts": 4, "expert": "constant"}
+    model = start_layer_at_pieces(layer_on_axes(**given), rows, 0, 32, {"n_experts": 4})
+    answers(model, rows)
+    assert start_at_curved_borders(model, rows) is None
 
 
 @pytest.mark.parametrize("n_experts", [1, 4])
@@ -84,7 +133,8 @@ def test_without_pieces_or_with_one_expert_rows_tell_no_start(rows, n_experts):
     assert start_layer_at_pieces(layer_on_axes(4), of_one_expert, 0, 32, given) is None
 
 
-def test_what_the_rows_tell_is_tried_first_and_deep_gates_as_well(rows):
+def test_what_the_rows_tell_is_tried_first_and_deep_gates_as_well(rows, monkeypatch):
+    monkeypatch.setattr(shallow, "start_at_curved_borders", lambda model, rows: None)
     moe = MoERegressor(random_state=0)
     model, rows = layer_on_axes(4), in_quarters(rows)
     plan = moe._plan(len(rows), model.net)
@@ -149,8 +199,11 @@ def test_blocks_start_at_no_pieces_if_rows_fill_all_features_or_are_smooth(rows,
 
 
 @pytest.mark.parametrize(("settings", "n_tried"), [({}, 2), ({"model_dim": 16}, 1)])
-def test_a_deep_mixture_without_factors_tries_what_the_rows_tell(turned, settings, n_tried):
+def test_a_deep_mixture_without_factors_tries_what_the_rows_tell(
+    turned, settings, n_tried, monkeypatch
+):
     """But not where the user says what combines the blocks."""
+    monkeypatch.setattr(_blocks, "start_at_curved_borders", lambda model, rows: None)
     moe = DeepMoERegressor(max_epochs=2, random_state=0, **settings)
     model = untrained_blocks()
     model.architecture.arguments.update({"top_k": None, "model_dim": 16, "embedding": None})
