@@ -102,7 +102,7 @@ def least_curved(
     scores, degree
     """
     best, degree = fit(1), 1
-    wrong = left(best, 1)
+    wrong = left(best, 1) if most > 1 else 0.0
     for curved in range(2, most + 1):
         if wrong <= LEAST_WRONG:
             break

@@ -99,11 +99,11 @@ FLOORS = [
     },
     {
         "estimators._combinations",
-        "estimators._pieces",
         "estimators._epochs",
         "estimators._settling",
         "estimators._tasks",
     },
+    {"estimators._pieces"},
     {
         "estimators._blocks",
         "estimators._chunks",

@@ -26,9 +26,8 @@ from skmoe.estimators._brief import (
 )
 from skmoe.estimators._combinations import product_of_factors, sum_of_factors
 from skmoe.estimators._pieces import (
-    AGAIN,
+    attempts_at_pieces,
     of_features,
-    start_at_curved_borders,
     start_block_at_pieces,
 )
 from skmoe.estimators._regions import start_at_regions
@@ -99,11 +98,9 @@ def attempts_at_blocks(
     if blocks is None or len(blocks.groups) > scout.net.moe_layers()[0].experts.n_blocks:
         if regions and not given.keys() & HEAD.keys():
             told = start_block_at_pieces(model, rows, seed, MAX_EXPERTS_ON_AXES, given)
-            share = 1.0
-            while told is not None:
-                exact = settling(plan, rows, share, resistant=resistant, told=True)
-                yield Attempt(told, exact, CLEARLY_GOOD * scout_loss)
-                told, share = start_at_curved_borders(told, rows), AGAIN
+            if told is not None:
+                good_enough = CLEARLY_GOOD * scout_loss
+                yield from attempts_at_pieces(told, rows, plan, 1.0, good_enough, resistant)
         yield Attempt(model, plan)
         return
     share = ROUGH if regions else BRIEF

@@ -107,9 +107,9 @@ def place_borders(
     gate = cast(RegionGate | PatchGate, gate)
     if gate.n_regions < 3 and gate.regions.degree == 1:
         return
-    sides = _Sides.of(network, rows)
-    found = sides.borders(gate.n_regions, gate.regions.degree)
-    if found is not None and not (only_if_better and sides.are_better_now(*found)):
+    told = _TellingRows.of(network, rows)
+    found = told.borders(gate.n_regions, gate.regions.degree)
+    if found is not None and not (only_if_better and told.are_better_now(*found)):
         set_borders(gate, 0, *found)
 
 
@@ -119,13 +119,13 @@ def curved_borders(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Slopes and offsets of borders as curved as rows say; None if there are none to place."""
     (gate,) = network.gates()
-    sides = _Sides.of(network, rows)
-    n_axes, n_regions = sides.z_TD.shape[1], cast(RegionGate | PatchGate, gate).n_regions
-    return sides.borders(n_regions, most_curved(n_axes, n_regions))
+    told = _TellingRows.of(network, rows)
+    n_axes, n_regions = told.z_TD.shape[1], cast(RegionGate | PatchGate, gate).n_regions
+    return told.borders(n_regions, most_curved(n_axes, n_regions))
 
 
 @dataclass(frozen=True)
-class _Sides:
+class _TellingRows:
     """Rows on either side of the nearest border, and how well each region predicts them."""
 
     z_TD: Tensor
@@ -134,7 +134,7 @@ class _Sides:
     weight_T: Tensor
 
     @classmethod
-    def of(cls, network: MoENetwork | ParallelMoENetwork, rows: Rows) -> "_Sides":
+    def of(cls, network: MoENetwork | ParallelMoENetwork, rows: Rows) -> "_TellingRows":
         (layer,) = network.moe_layers()
         gate = cast(RegionGate | PatchGate, layer.gate)
         # Not by a look at the network: that would hold the answers of all rows at once.

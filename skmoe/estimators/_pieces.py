@@ -4,7 +4,7 @@ Where rows lie on few axes and are dense there, their values alone show where th
 (`skmoe.pieces`). Each expert then has a piece to itself, or pieces that do not touch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -16,16 +16,19 @@ from torch.nn.functional import pad
 from skmoe._registry import Part, part
 from skmoe.batches import Rows
 from skmoe.common_factors import few_axes
+from skmoe.estimators._attempts import Attempt
 from skmoe.estimators._auto import OSCILLATING
 from skmoe.estimators._border_regression import set_borders
 from skmoe.estimators._borders import curved_borders
 from skmoe.estimators._regions import NOTHING, layer_at, on_axes, place_at, sizes_at
+from skmoe.estimators._settling import settling
 from skmoe.model import FittedModel
 from skmoe.nn.experts import EXPERTS, LatentExperts
 from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
 from skmoe.nn.patches import PatchGate
 from skmoe.nn.region_gates import RegionGate
 from skmoe.pieces import MAX_COORDINATES, find_pieces
+from skmoe.plan import TrainingPlan
 from skmoe.region_borders import degree_of
 from skmoe.regions import MAX_ROWS
 from skmoe.scaling import Scaling
@@ -99,6 +102,33 @@ def start_block_at_pieces(
     net = cast(ParallelMoENetwork, placed.net)
     place_at(net.blocks, net.on_axes(seen.x), labels, seed)
     return placed
+
+
+def attempts_at_pieces(
+    told: FittedModel,
+    rows: Rows,
+    plan: TrainingPlan,
+    share: float,
+    good_enough: float,
+    resistant: bool = True,
+) -> Iterator[Attempt]:
+    """A fit between straight borders; then between curved ones, if its experts tell of such.
+
+    Parameters
+    ----------
+    told : FittedModel
+        A start at pieces.
+    rows, plan, share, resistant
+        As for `settling`.
+    good_enough : float
+        Largest loss with which nothing else is tried.
+    """
+    start: FittedModel | None = told
+    of_all = share
+    while start is not None:
+        settled = settling(plan, rows, of_all, resistant=resistant, told=True)
+        yield Attempt(start, settled, good_enough)
+        start, of_all = start_at_curved_borders(start, rows), AGAIN * share
 
 
 @torch.no_grad()

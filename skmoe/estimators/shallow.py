@@ -20,7 +20,7 @@ from skmoe.estimators._attempts import Attempt, trimmed_loss
 from skmoe.estimators._base import BaseMoERegressor
 from skmoe.estimators._brief import ROUGH, brief_fit
 from skmoe.estimators._parameters import documented
-from skmoe.estimators._pieces import AGAIN, start_at_curved_borders, start_layer_at_pieces
+from skmoe.estimators._pieces import attempts_at_pieces, start_layer_at_pieces
 from skmoe.estimators._regions import fresh_layer, start_layer_at_regions
 from skmoe.estimators._settling import SETTLED, settling
 from skmoe.initialization import INITS
@@ -264,10 +264,7 @@ class MoERegressor(BaseMoERegressor):
         given = {name: arguments[name] for name in names}
         told = start_layer_at_pieces(model, rows, seed, most, given)
         if told is not None:
-            share = SETTLED
-            while told is not None:
-                yield Attempt(told, settling(plan, rows, share, resistant=True, told=True), 0.0)
-                told, share = start_at_curved_borders(told, rows), AGAIN * SETTLED
+            yield from attempts_at_pieces(told, rows, plan, SETTLED, good_enough=0.0)
             return
         few = min(arguments["n_experts"], _auto.EXPERTS_ON_AXES)
         start = fresh_layer(model, {"n_experts": few, "top_k": None}, seed)

@@ -7,7 +7,7 @@ from skorch.callbacks import Callback
 
 import skmoe.checkpoint
 from skmoe import MoERegressor
-from skmoe.estimators import shallow
+from skmoe.estimators import _pieces
 from skmoe.estimators._pieces import start_at_curved_borders
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -46,7 +46,7 @@ def test_fits_at_curved_borders_that_were_killed_end_with_the_same_bits(tmp_path
         tried.append(start_at_curved_borders(trained, rows))
         return tried[-1]
 
-    monkeypatch.setattr(shallow, "start_at_curved_borders", noted)
+    monkeypatch.setattr(_pieces, "start_at_curved_borders", noted)
     X, y = rings(np.random.default_rng(1), 2500)
     given = {"max_epochs": 10, "hidden_dim": 8, "batch_size": 128, "random_state": 0}
     moe = MoERegressor(**given, callbacks=[Epochs()]).fit(X, y)

@@ -8,7 +8,7 @@ import torch
 
 from skmoe import DeepMoERegressor, MoERegressor
 from skmoe.batches import Rows
-from skmoe.estimators import _blocks, shallow
+from skmoe.estimators import _pieces
 from skmoe.estimators._pieces import (
     start_at_curved_borders,
     start_block_at_pieces,
@@ -134,7 +134,7 @@ def test_without_pieces_or_with_one_expert_rows_tell_no_start(rows, n_experts):
 
 
 def test_what_the_rows_tell_is_tried_first_and_deep_gates_as_well(rows, monkeypatch):
-    monkeypatch.setattr(shallow, "start_at_curved_borders", lambda model, rows: None)
+    monkeypatch.setattr(_pieces, "start_at_curved_borders", lambda model, rows: None)
     moe = MoERegressor(random_state=0)
     model, rows = layer_on_axes(4), in_quarters(rows)
     plan = moe._plan(len(rows), model.net)
@@ -203,7 +203,7 @@ def test_a_deep_mixture_without_factors_tries_what_the_rows_tell(
     turned, settings, n_tried, monkeypatch
 ):
     """But not where the user says what combines the blocks."""
-    monkeypatch.setattr(_blocks, "start_at_curved_borders", lambda model, rows: None)
+    monkeypatch.setattr(_pieces, "start_at_curved_borders", lambda model, rows: None)
     moe = DeepMoERegressor(max_epochs=2, random_state=0, **settings)
     model = untrained_blocks()
     model.architecture.arguments.update({"top_k": None, "model_dim": 16, "embedding": None})
