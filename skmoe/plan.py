@@ -1,6 +1,5 @@
 """How a network is to be trained, and what a training leaves beside its weights."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,7 +38,7 @@ class TrainingPlan:
     @property
     def first_best(self) -> int:
         """The first epoch that is the best one although an earlier one had a smaller loss."""
-        return math.ceil(self.best_from * self.max_epochs)
+        return done_at(self.best_from, self.max_epochs) + 1
 
     def stage(self, network: Network, work: Callable[[], "TrainingResult"]) -> "TrainingResult":
         """What `work` leaves, and does to the network; from the checkpoint if it is done."""
@@ -65,4 +64,9 @@ class TrainingResult:
 
 def is_due(shares: Sequence[float], done: int, in_all: int) -> bool:
     """Whether one of these shares of all epochs is done just now: for `before_epoch`."""
-    return done in {round(share * in_all) for share in shares}
+    return done in {done_at(share, in_all) for share in shares}
+
+
+def done_at(share: float, in_all: int) -> int:
+    """Epochs before that share of all of them; the last one is still to come."""
+    return min(round(share * in_all), in_all - 1)

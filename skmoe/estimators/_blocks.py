@@ -94,18 +94,20 @@ def attempts_at_blocks(
     briefly = _briefly(arguments)
     scout = model.rebuilt(briefly, seed)
     scout_loss = fit(scout)
-    blocks = find_blocks(scout.net, rows, seed)
-    if blocks is None or len(blocks.groups) > scout.net.moe_layers()[0].experts.n_blocks:
+    share = ROUGH if regions else BRIEF
+    blocks, loss = find_blocks(scout.net, rows, seed), scout_loss
+    if blocks is not None and len(blocks.groups) > scout.net.moe_layers()[0].experts.n_blocks:
+        blocks = None
+    if blocks is not None:
+        loss = fit(rough := _placed(model, briefly, blocks, seed), share)
+        if loss > CLEARLY * scout_loss and loss >= fit(copied(model), share):
+            blocks = None
+    if blocks is None:
         if regions and not given.keys() & HEAD.keys():
             told = start_block_at_pieces(model, rows, seed, MAX_EXPERTS_ON_AXES, given)
             if told is not None:
                 good_enough = CLEARLY_GOOD * scout_loss
                 yield from attempts_at_pieces(told, rows, plan, 1.0, good_enough, resistant)
-        yield Attempt(model, plan)
-        return
-    share = ROUGH if regions else BRIEF
-    loss = fit(rough := _placed(model, briefly, blocks, seed), share)
-    if loss > CLEARLY * scout_loss and loss >= fit(copied(model), share):
         yield Attempt(model, plan)
         return
     given = {"n_experts": EXPERTS_AT_REGIONS, **given}

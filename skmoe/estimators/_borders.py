@@ -34,12 +34,15 @@ from skmoe.nn.base import Network
 from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
 from skmoe.nn.patches import PatchGate
 from skmoe.nn.region_gates import RegionGate
-from skmoe.plan import is_due
+from skmoe.plan import done_at, is_due
 from skmoe.region_borders import most_curved
 
-# When borders are placed, as shares of the epochs; the last time only if rows are predicted
-# better by it, as descent has hardly any steps left to mend them.
-LOOKS, LAST_LOOK = (0.5, 0.75, 0.9), 0.99
+# When borders are placed, as shares of the epochs; and from when on after each one, but only if
+# rows are predicted better by it, as descent has hardly any steps left to mend them.
+LOOKS, AT_LAST = (0.5, 0.75, 0.9), 0.99
+# So few rows of each region are within reach of a border at last, where scores of two regions
+# differ by so many temperatures; which are lowered at most that far.
+ROWS_WITHIN_REACH, REACH, SHARPEST = 4, 3.0, 100.0
 # Share of the epochs in which borders that rows have told stay where they are.
 HELD = 0.25
 CHUNK = 8192
@@ -52,16 +55,28 @@ def placing_borders(
 
     def before_epoch(network: Network, done: int, in_all: int) -> None:
         first(network, done, in_all)
-        last = is_due((LAST_LOOK,), done, in_all)
-        if not last and not is_due(LOOKS, done, in_all):
-            return
-        (layer,) = network.moe_layers()
-        if layer.experts.n_blocks > 1:
-            place_borders_of_blocks(cast(ParallelMoENetwork, network), rows)
-        else:
-            place_borders(cast(MoENetwork | ParallelMoENetwork, network), rows, last)
+        if is_due(LOOKS, done, in_all):
+            place_borders(cast(MoENetwork | ParallelMoENetwork, network), rows)
 
     return before_epoch
+
+
+def borders_at_last(
+    rows: Rows, first: Callable[[Network, int, int], None] | None = None
+) -> Callable[[Network, int, int], None]:
+    """`first`, then borders in place and sharp: for `TrainingPlan.after_epoch`.
+
+    The next epoch, if there is one, goes on with gates as soft as its schedule says.
+    """
+
+    def after_epoch(network: Network, done: int, in_all: int) -> None:
+        if first is not None:
+            first(network, done, in_all)
+        if done >= done_at(AT_LAST, in_all):
+            place_borders(cast(MoENetwork | ParallelMoENetwork, network), rows, True)
+            sharpen_borders(network, rows)
+
+    return after_epoch
 
 
 class HeldBorders:
@@ -97,20 +112,44 @@ def _borders_of(network: Network) -> list[torch.nn.Parameter]:
 def place_borders(
     network: MoENetwork | ParallelMoENetwork, rows: Rows, only_if_better: bool = False
 ) -> None:
-    """Put the borders of a region gate where rows are predicted better on either side.
+    """Put the borders of region gates where rows are predicted better on either side.
 
-    If `only_if_better`, they stay where they are unless the error falls at once.
-    With fewer than three regions nothing happens: descent finds a single straight border.
-    Of one block; for several see `place_borders_of_blocks`.
+    If `only_if_better`, or if there are several blocks, they stay where they are unless the
+    error falls at once. With fewer than three regions nothing happens: descent finds a single
+    straight border.
     """
-    (gate,) = network.gates()
-    gate = cast(RegionGate | PatchGate, gate)
+    (layer,) = network.moe_layers()
+    if layer.experts.n_blocks > 1:
+        place_borders_of_blocks(cast(ParallelMoENetwork, network), rows)
+        return
+    gate = cast(RegionGate | PatchGate, layer.gate)
     if gate.n_regions < 3 and gate.regions.degree == 1:
         return
     told = _TellingRows.of(network, rows)
     found = told.borders(gate.n_regions, gate.regions.degree)
     if found is not None and not (only_if_better and told.are_better_now(*found)):
         set_borders(gate, 0, *found)
+
+
+@torch.no_grad()
+def sharpen_borders(network: Network, rows: Rows) -> None:
+    """Lower the temperature of each block until hardly any rows are within reach of a border.
+
+    Experts on both sides are asked for these, and a mean of both is wrong on either.
+    """
+    (layer,) = network.moe_layers()
+    gate = cast(RegionGate | PatchGate, layer.gate)
+    n_within_reach = ROWS_WITHIN_REACH * gate.n_regions
+    counted = rows.weight > 0
+    if gate.n_regions == 1 or int(counted.sum()) < n_within_reach:
+        return
+    z_BTD, _ = layer.experts.encode(cast(Any, network).seen_by_blocks(rows.x[counted]))
+    best_BT2, _ = gate.scores_of_regions(z_BTD).topk(2)
+    margin_BT = best_BT2[..., 0] - best_BT2[..., 1]
+    reached_B11 = margin_BT.kthvalue(n_within_reach).values[:, None, None]
+    temperature_B11 = gate.log_temperature.exp()
+    lowered_B11 = (reached_B11 / REACH).maximum(temperature_B11 / SHARPEST)
+    gate.log_temperature.copy_(lowered_B11.minimum(temperature_B11).log())
 
 
 @torch.no_grad()

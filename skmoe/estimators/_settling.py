@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from skmoe.batches import Rows
-from skmoe.estimators._borders import HeldBorders, placing_borders
+from skmoe.estimators._borders import AT_LAST, HeldBorders, borders_at_last, placing_borders
 from skmoe.estimators._brief import shortened
 from skmoe.estimators._splits import sharing_out
 from skmoe.nn.base import Network
@@ -22,9 +22,6 @@ from skmoe.plan import TrainingPlan
 
 # Share of the epochs of a fit that goes on from a rough one.
 SETTLED = 0.4
-# Share of the epochs of which none is the best: few rows on the wrong side of a border make up
-# the validation loss, so that a small one is chance, while steps are still large.
-BEST_FROM = 0.95
 # Standard deviations from which on errors count linearly, and those of a normal distribution
 # in its median absolute deviation. Rows that this is measured on.
 FAR_OFF, PER_DEVIATION = 3.0, 0.6745
@@ -62,13 +59,14 @@ def settling(
     as they are. Borders are placed now and then. If they were `told` by rows, they stay where
     they are at first, and small regions keep their experts.
     """
-    before = placing_borders(rows, sharing_out(rows, told))
-    plan = replace(shortened(plan, share), best_from=BEST_FROM)
+    before, after = placing_borders(rows, sharing_out(rows, told)), None
     if told:
         held = HeldBorders(before)
-        before = held.before_epoch
-        plan = replace(plan, after_epoch=held.after_epoch)
-    plan = replace(plan, before_epoch=before)
+        before, after = held.before_epoch, held.after_epoch
+    # Few rows on the wrong side of a border make up the validation loss, so that a small one is
+    # chance: none from before borders are placed for good is the best.
+    plan = replace(shortened(plan, share), best_from=AT_LAST)
+    plan = replace(plan, before_epoch=before, after_epoch=borders_at_last(rows, after))
     if not resistant or not isinstance(plan.fit_loss, SquaredError):
         return plan
     loss = ResistantError().to(rows.y)

@@ -10,7 +10,12 @@ import torch
 from skmoe._registry import part
 from skmoe.batches import Rows
 from skmoe.estimators import _border_regression, _borders
-from skmoe.estimators._borders import HeldBorders, place_borders, placing_borders
+from skmoe.estimators._borders import (
+    HeldBorders,
+    borders_at_last,
+    place_borders,
+    placing_borders,
+)
 from skmoe.estimators._settling import settling
 from skmoe.nn.losses import SquaredError
 from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
@@ -51,6 +56,10 @@ def displaced():
 
 def wrong(net, rows) -> float:
     return float(((net.look(rows.x)[0] - rows.y).abs() > 0.1).double().mean())
+
+
+def squared_error(net, rows) -> float:
+    return float((net.look(rows.x)[0] - rows.y).square().mean())
 
 
 def place(net, rows):
@@ -188,19 +197,72 @@ def test_borders_are_placed_a_few_times_in_a_fit(displaced, rows, monkeypatch):
     assert placed == [1 + 10, 1 + 15, 1 + 18]
 
 
+def test_borders_are_placed_after_the_last_epochs(displaced, rows, monkeypatch):
+    placed, called = [], []
+    monkeypatch.setattr(_borders, "place_borders", lambda *given: placed.append(len(called)))
+    after_epoch = borders_at_last(rows, lambda net, done, in_all: called.append(done))
+    for done in range(200):
+        after_epoch(displaced, done, 200)
+    assert called == list(range(200))
+    assert placed == [199, 200]
+    borders_at_last(rows)(displaced, 9, 10)  # the last of few
+    assert len(placed) == 3
+
+
 def test_borders_are_placed_again_at_last(displaced, rows):
-    before_epoch = placing_borders(rows, lambda net, done, in_all: None)
+    after_epoch = borders_at_last(rows)
     displaced_at_first = wrong(displaced, rows)
-    before_epoch(displaced, 98, 100)
+    after_epoch(displaced, 98, 100)
     assert wrong(displaced, rows) == displaced_at_first
-    before_epoch(displaced, 99, 100)
+    after_epoch(displaced, 99, 100)
     assert wrong(displaced, rows) < displaced_at_first / 4
+
+
+def within_reach(net, x) -> int:
+    """Rows that hear of more than one expert."""
+    weights_TE = net.look(x)[1][0].routing.dense_weights()[0]
+    return int((weights_TE.amax(1) < 1 / (1 + np.exp(-_borders.REACH))).sum())
+
+
+@pytest.mark.parametrize("sharpness", [30.0, 100.0])
+def test_borders_are_sharp_at_last(rows, sharpness):
+    net = network_of(CENTERS, sharpness=sharpness)
+    before, blurred = borders_of(net), squared_error(net, rows)
+    assert within_reach(net, rows.x) > 50
+    borders_at_last(rows)(net, 99, 100)
+    # One row is at the edge; beyond two regions, a third one may be within reach.
+    assert within_reach(net, rows.x) == pytest.approx(4 * _borders.ROWS_WITHIN_REACH, abs=3)
+    assert squared_error(net, rows) < 0.6 * blurred
+    assert all(map(torch.equal, borders_of(net), before))
+
+
+def test_sharp_borders_stay_as_they_are(rows):
+    net = network_of(CENTERS, sharpness=1e5)
+    before = copy.deepcopy(net.state_dict())
+    _borders.sharpen_borders(net, rows)
+    assert all(map(torch.equal, net.state_dict().values(), before.values()))
+
+
+@pytest.mark.parametrize("few", [39, 0])
+def test_few_rows_do_not_tell_how_sharp_borders_are(rows, few):
+    """Nor do rows without weight."""
+    net = network_of(CENTERS, sharpness=30.0)
+    weight = (torch.arange(len(rows)) < few).float()
+    _borders.sharpen_borders(net, replace(rows, weight=weight))
+    assert net.layer.gate.log_temperature.exp() == pytest.approx(1 / 30)
+
+
+def test_rows_at_one_place_do_not_make_borders_too_sharp(rows):
+    net = network_of(CENTERS, sharpness=30.0)
+    between = CENTERS[:2].mean(0).expand(1000, -1)
+    _borders.sharpen_borders(net, Rows(between, rows.y[:1000], rows.weight[:1000]))
+    assert net.layer.gate.log_temperature.exp() == pytest.approx(1 / 3000)
 
 
 def test_borders_that_are_right_stay_at_last(rows):
     net = network_of(CENTERS)
     before = borders_of(net)
-    placing_borders(rows, lambda net, done, in_all: None)(net, 99, 100)
+    borders_at_last(rows)(net, 99, 100)
     assert all(map(torch.equal, borders_of(net), before))
     place_borders(net, rows)
     assert not all(map(torch.equal, borders_of(net), before))

@@ -8,7 +8,7 @@ import torch
 
 from skmoe import DeepMoERegressor, MoERegressor
 from skmoe.batches import Rows
-from skmoe.estimators import _pieces
+from skmoe.estimators import _blocks, _pieces
 from skmoe.estimators._pieces import (
     start_at_curved_borders,
     start_block_at_pieces,
@@ -16,6 +16,7 @@ from skmoe.estimators._pieces import (
 )
 from skmoe.model import Architecture, FittedModel
 from skmoe.scaling import Scaling
+from skmoe.structure import Blocks
 
 
 @pytest.fixture
@@ -214,3 +215,18 @@ def test_a_deep_mixture_without_factors_tries_what_the_rows_tell(
     if n_tried == 2:
         assert attempts[0].model.architecture.arguments["gate"].name == "region"
         assert attempts[0].good_enough < 1
+
+
+def test_factors_that_do_not_help_leave_what_the_rows_tell(turned, monkeypatch):
+    """On a torus gradients may look as if its two angles were blocks."""
+    blocks = Blocks(np.eye(6)[:, :2], np.zeros(2), [[0], [1]], np.eye(2))
+    monkeypatch.setattr(_blocks, "find_blocks", lambda *_: blocks)
+    monkeypatch.setattr(_blocks, "brief_fit", lambda *_: 1.0)
+    monkeypatch.setattr(_pieces, "start_at_curved_borders", lambda model, rows: None)
+    model = untrained_blocks()
+    model.architecture.arguments.update({"model_dim": 16, "embedding": None})
+    plan = DeepMoERegressor(max_epochs=2)._plan(len(turned), model.net)
+    attempts = _blocks.attempts_at_blocks(model, turned, turned, plan, 0, {}, regions=True)
+    told, usual = attempts
+    assert told.model.architecture.arguments["gate"].name == "region"
+    assert usual.model is model
