@@ -2,8 +2,9 @@
 
 A brief fit gives the function roughly; `skmoe.structure` reads the factors off its gradients;
 and a second brief fit, with the blocks at these factors, must do better than one without,
-or else all stays as it was. That fit then shows the regions of each factor (`_regions`); a fit
-from them, with the simplest way to combine the factors or with a net, must be good enough.
+or else all stays as it was, unless rows tell pieces (`_pieces`). That fit then shows the
+regions of each factor (`_regions`); a fit from them, with the simplest way to combine the
+factors or with a net, must be good enough.
 """
 
 from collections.abc import Container, Iterator, Mapping
@@ -95,11 +96,12 @@ def attempts_at_blocks(
     scout = model.rebuilt(briefly, seed)
     scout_loss = fit(scout)
     share = ROUGH if regions else BRIEF
-    blocks, loss = find_blocks(scout.net, rows, seed), scout_loss
+    blocks = find_blocks(scout.net, rows, seed)
     if blocks is not None and len(blocks.groups) > scout.net.moe_layers()[0].experts.n_blocks:
         blocks = None
     if blocks is not None:
-        loss = fit(rough := _placed(model, briefly, blocks, seed), share)
+        rough = _placed(model, briefly, blocks, seed)
+        loss = fit(rough, share)
         if loss > CLEARLY * scout_loss and loss >= fit(copied(model), share):
             blocks = None
     if blocks is None:

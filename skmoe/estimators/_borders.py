@@ -5,7 +5,8 @@ few, and where many regions meet, borders come to rest beside their places, with
 bend for rows of their neighbours. But which of two regions a row belongs to can be told: it
 is the one that predicts it better. So a few times in training borders are put where a logistic
 regression finds them from that, each row with what the better region spares it as its weight;
-descent then goes on from there, and is the better one in fine adjustment.
+descent then goes on from there, and is the better one in fine adjustment. At last they are
+placed for good and as sharp as rows allow, as what is within their reach is predicted wrongly.
 
 Where borders are known from the start, as those of pieces that rows tell, descent does not move
 them at first: experts have not learned their pieces yet, and small ones would be lost.
