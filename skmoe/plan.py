@@ -1,5 +1,6 @@
 """How a network is to be trained, and what a training leaves beside its weights."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,7 +39,7 @@ class TrainingPlan:
     @property
     def first_best(self) -> int:
         """The first epoch that is the best one although an earlier one had a smaller loss."""
-        return done_at(self.best_from, self.max_epochs) + 1
+        return _first_from(self.best_from, self.max_epochs)
 
     def stage(self, network: Network, work: Callable[[], "TrainingResult"]) -> "TrainingResult":
         """What `work` leaves, and does to the network; from the checkpoint if it is done."""
@@ -64,9 +65,14 @@ class TrainingResult:
 
 def is_due(shares: Sequence[float], done: int, in_all: int) -> bool:
     """Whether one of these shares of all epochs is done just now: for `before_epoch`."""
-    return done in {done_at(share, in_all) for share in shares}
+    return done in {min(round(share * in_all), in_all - 1) for share in shares}
 
 
-def done_at(share: float, in_all: int) -> int:
-    """Epochs before that share of all of them; the last one is still to come."""
-    return min(round(share * in_all), in_all - 1)
+def is_past(share: float, done: int, in_all: int) -> bool:
+    """Whether the epoch after these is one of those from that share of all of them on."""
+    return done + 1 >= _first_from(share, in_all)
+
+
+def _first_from(share: float, in_all: int) -> int:
+    """The first epoch, counted from one, at whose end that share of all of them is done."""
+    return math.ceil(share * in_all)

@@ -116,7 +116,7 @@ def attempts_at_blocks(
     settled = start_at_regions(rough, rows, seed, given) if regions else None
     if settled is not None:
         good_enough = GOOD_ENOUGH * loss
-        at_regions = settling(plan, rows, AT_REGIONS, resistant=resistant)
+        at_regions = settling(plan, rows, AT_REGIONS, resistant=resistant, sharp=False)
         combined = None
         if len(blocks.groups) > 1 and not given.keys() & PRODUCT_HEAD:
             # The simplest ways to combine factors: they hold where there are no rows, too.

@@ -12,7 +12,7 @@ Where borders are known from the start, as those of pieces that rows tell, desce
 them at first: experts have not learned their pieces yet, and small ones would be lost.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -35,11 +35,11 @@ from skmoe.nn.base import Network
 from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
 from skmoe.nn.patches import PatchGate
 from skmoe.nn.region_gates import RegionGate
-from skmoe.plan import done_at, is_due
+from skmoe.plan import is_due, is_past
 from skmoe.region_borders import most_curved
 
-# When borders are placed, as shares of the epochs; and from when on after each one, but only if
-# rows are predicted better by it, as descent has hardly any steps left to mend them.
+# When borders are placed, as shares of the epochs; and at last, but only if rows are predicted
+# better by it, as descent has hardly any steps left to mend them.
 LOOKS, AT_LAST = (0.5, 0.75, 0.9), 0.99
 # So few rows of each region are within reach of a border at last, where scores of two regions
 # differ by so many temperatures; which are lowered at most that far.
@@ -50,13 +50,15 @@ CHUNK = 8192
 
 
 def placing_borders(
-    rows: Rows, first: Callable[[Network, int, int], None]
+    rows: Rows,
+    first: Callable[[Network, int, int], None],
+    looks: Sequence[float] = LOOKS,
 ) -> Callable[[Network, int, int], None]:
     """`first`, then place borders a few times: for `TrainingPlan.before_epoch`."""
 
     def before_epoch(network: Network, done: int, in_all: int) -> None:
         first(network, done, in_all)
-        if is_due(LOOKS, done, in_all):
+        if is_due(looks, done, in_all):
             place_borders(cast(MoENetwork | ParallelMoENetwork, network), rows)
 
     return before_epoch
@@ -73,7 +75,7 @@ def borders_at_last(
     def after_epoch(network: Network, done: int, in_all: int) -> None:
         if first is not None:
             first(network, done, in_all)
-        if done >= done_at(AT_LAST, in_all):
+        if is_past(AT_LAST, done, in_all):
             place_borders(cast(MoENetwork | ParallelMoENetwork, network), rows, True)
             sharpen_borders(network, rows)
 

@@ -204,17 +204,19 @@ def test_borders_are_placed_after_the_last_epochs(displaced, rows, monkeypatch):
     for done in range(200):
         after_epoch(displaced, done, 200)
     assert called == list(range(200))
-    assert placed == [199, 200]
-    borders_at_last(rows)(displaced, 9, 10)  # the last of few
+    assert placed == [198, 199, 200]
+    borders_at_last(rows)(displaced, 8, 10)
     assert len(placed) == 3
+    borders_at_last(rows)(displaced, 9, 10)  # the last of few
+    assert len(placed) == 4
 
 
 def test_borders_are_placed_again_at_last(displaced, rows):
     after_epoch = borders_at_last(rows)
     displaced_at_first = wrong(displaced, rows)
-    after_epoch(displaced, 98, 100)
+    after_epoch(displaced, 97, 100)
     assert wrong(displaced, rows) == displaced_at_first
-    after_epoch(displaced, 99, 100)
+    after_epoch(displaced, 98, 100)
     assert wrong(displaced, rows) < displaced_at_first / 4
 
 
