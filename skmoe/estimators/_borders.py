@@ -146,8 +146,8 @@ def sharpen_borders(network: Network, rows: Rows) -> None:
     counted = rows.weight > 0
     if gate.n_regions == 1 or int(counted.sum()) < n_within_reach:
         return
-    z_BTD, _ = layer.experts.encode(cast(Any, network).seen_by_blocks(rows.x[counted]))
-    best_BT2, _ = gate.scores_of_regions(z_BTD).topk(2)
+    z_BTD, _ = layer.experts.encode(cast(Any, network).seen_by_blocks(rows.x))
+    best_BT2, _ = gate.scores_of_regions(z_BTD[:, counted]).topk(2)
     margin_BT = best_BT2[..., 0] - best_BT2[..., 1]
     reached_B11 = margin_BT.kthvalue(n_within_reach).values[:, None, None]
     temperature_B11 = gate.log_temperature.exp()
