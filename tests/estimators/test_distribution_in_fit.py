@@ -27,9 +27,11 @@ def fitted(kind="shallow", n=200, **parameters):
     return ESTIMATORS[kind](**{**usual, **parameters}).fit(X, y)
 
 
-@pytest.mark.parametrize("kind", [MoERegressor, DeepMoERegressor])
-def test_intervals_cover_what_they_say_on_heteroscedastic_data(kind):
-    X, y, *_ = noisy(2000, 0)
+# With 2,000 rows shares in the intervals of `MoERegressor` are up to a twentieth off, by the seed
+# and by how a processor rounds.
+@pytest.mark.parametrize(("kind", "n"), [(MoERegressor, 8000), (DeepMoERegressor, 2000)])
+def test_intervals_cover_what_they_say_on_heteroscedastic_data(kind, n):
+    X, y, *_ = noisy(n, 0)
     moe = kind(loss="gaussian_nll", random_state=0).fit(X, y)
     X, y, *_ = noisy(20_000, 1)
     mean, std = moe.predict(X, return_std=True)
