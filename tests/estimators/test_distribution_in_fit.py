@@ -27,7 +27,7 @@ def fitted(kind="shallow", n=200, **parameters):
     return ESTIMATORS[kind](**{**usual, **parameters}).fit(X, y)
 
 
-# With 2,000 rows shares in the intervals of `MoERegressor` are up to a twentieth off, by the seed
+# With 2,000 rows shares in intervals of `MoERegressor` are up to a twentieth off, by the seed
 # and by how a processor rounds.
 @pytest.mark.parametrize(("kind", "n"), [(MoERegressor, 8000), (DeepMoERegressor, 2000)])
 def test_intervals_cover_what_they_say_on_heteroscedastic_data(kind, n):
