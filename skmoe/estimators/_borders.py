@@ -76,8 +76,9 @@ def borders_at_last(
         if first is not None:
             first(network, done, in_all)
         if is_past(AT_LAST, done, in_all):
-            place_borders(cast(MoENetwork | ParallelMoENetwork, network), rows, True)
-            sharpen_borders(network, rows)
+            at_borders = cast(MoENetwork | ParallelMoENetwork, network)
+            place_borders(at_borders, rows, only_if_better=True)
+            sharpen_borders(at_borders, rows)
 
     return after_epoch
 
@@ -135,7 +136,7 @@ def place_borders(
 
 
 @torch.no_grad()
-def sharpen_borders(network: Network, rows: Rows) -> None:
+def sharpen_borders(network: MoENetwork | ParallelMoENetwork, rows: Rows) -> None:
     """Lower the temperature of each block until hardly any rows are within reach of a border.
 
     Experts on both sides are asked for these, and a mean of both is wrong on either.
@@ -146,7 +147,7 @@ def sharpen_borders(network: Network, rows: Rows) -> None:
     counted = rows.weight > 0
     if gate.n_regions == 1 or int(counted.sum()) < n_within_reach:
         return
-    z_BTD, _ = layer.experts.encode(cast(Any, network).seen_by_blocks(rows.x))
+    z_BTD, _ = layer.experts.encode(network.seen_by_blocks(rows.x))
     best_BT2, _ = gate.scores_of_regions(z_BTD[:, counted]).topk(2)
     margin_BT = best_BT2[..., 0] - best_BT2[..., 1]
     reached_B11 = margin_BT.kthvalue(n_within_reach).values[:, None, None]

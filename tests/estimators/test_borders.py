@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -187,28 +188,48 @@ def test_borders_of_patches_are_placed_as_well(rows):
     assert wrong(net, rows) < 0.005
 
 
-def test_borders_are_placed_a_few_times_in_a_fit(displaced, rows, monkeypatch):
-    placed, called = [], []
-    monkeypatch.setattr(_borders, "place_borders", lambda *given: placed.append(len(called)))
-    before_epoch = placing_borders(rows, lambda net, done, in_all: called.append(done))
-    for done in range(20):
-        before_epoch(displaced, done, 20)
-    assert called == list(range(20))
-    assert placed == [1 + 10, 1 + 15, 1 + 18]
+@pytest.fixture
+def placed(monkeypatch):
+    """A list to which each placing of borders adds."""
+    placed = []
+    monkeypatch.setattr(_borders, "place_borders", lambda *given, **how: placed.append(how))
+    return placed
 
 
-def test_borders_are_placed_after_the_last_epochs(displaced, rows, monkeypatch):
-    placed, called = [], []
-    monkeypatch.setattr(_borders, "place_borders", lambda *given: placed.append(len(called)))
-    after_epoch = borders_at_last(rows, lambda net, done, in_all: called.append(done))
-    for done in range(200):
-        after_epoch(displaced, done, 200)
-    assert called == list(range(200))
-    assert placed == [198, 199, 200]
-    borders_at_last(rows)(displaced, 8, 10)
-    assert len(placed) == 3
-    borders_at_last(rows)(displaced, 9, 10)  # the last of few
-    assert len(placed) == 4
+def epochs_with_placing(hook_after, net, placed, in_all) -> list[int]:
+    """Epochs, of which so many were done before, in which a hook of an epoch places borders."""
+    called, found = [], []
+    hook = hook_after(lambda net, done, in_all: called.append(done))
+    for done in range(in_all):
+        before = len(placed)
+        hook(net, done, in_all)
+        found += [done] * (len(placed) - before)
+    assert called == list(range(in_all))
+    return found
+
+
+def test_borders_are_placed_a_few_times_in_a_fit(displaced, rows, placed):
+    found = epochs_with_placing(partial(placing_borders, rows), displaced, placed, 20)
+    assert found == [10, 15, 18]
+
+
+def test_borders_are_placed_after_the_last_epochs(displaced, rows, placed):
+    hook_after = partial(borders_at_last, rows)
+    assert epochs_with_placing(hook_after, displaced, placed, 200) == [197, 198, 199]
+    assert epochs_with_placing(hook_after, displaced, placed, 10) == [9]  # the last of few
+    borders_at_last(rows)(displaced, 9, 10)
+    assert len(placed) == 5
+
+
+def test_borders_that_cannot_be_exact_are_placed_before_the_last_epochs(
+    displaced, rows, placed
+):
+    plan = TrainingPlan(SquaredError(), 1e-2, 0.0, 500, max_epochs=200)
+    hook = settling(plan, rows, share=1.0, sharp=False).before_epoch
+    hook(displaced, 197, 200)
+    assert not placed
+    hook(displaced, 198, 200)
+    assert len(placed) == 1
 
 
 def test_borders_are_placed_again_at_last(displaced, rows):
@@ -245,13 +266,18 @@ def test_sharp_borders_stay_as_they_are(rows):
     assert all(map(torch.equal, net.state_dict().values(), before.values()))
 
 
-@pytest.mark.parametrize("few", [39, 0])
+@pytest.mark.parametrize("few", [4 * _borders.ROWS_WITHIN_REACH - 1, 0])
 def test_few_rows_do_not_tell_how_sharp_borders_are(rows, few):
     """Nor do rows without weight."""
     net = network_of(CENTERS, sharpness=30.0)
     weight = (torch.arange(len(rows)) < few).float()
     _borders.sharpen_borders(net, replace(rows, weight=weight))
     assert net.layer.gate.log_temperature.exp() == pytest.approx(1 / 30)
+    if few:
+        weight[few] = 1.0  # one row more
+        beside = Rows(CENTERS[:2].mean(0).expand_as(rows.x), rows.y, weight)
+        _borders.sharpen_borders(net, beside)
+        assert net.layer.gate.log_temperature.exp() < 1 / 31
 
 
 def test_rows_at_one_place_do_not_make_borders_too_sharp(rows):
