@@ -1,7 +1,7 @@
 """Starts that are trained one after another, the boldest first, until one is good enough."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +14,9 @@ from skmoe.plan import TrainingPlan, TrainingResult
 # Share of the rows, those with the largest loss, that has no say about which fit is better.
 TRIMMED = 0.01
 MAX_ROWS = 20_000
+# Loss of all the others, in units of the variance of y, with which a fit at regions is nearly
+# exact: what is wrong are rows beside borders, and no other gate has these sharper.
+NEARLY_EXACT = 2e-5
 
 
 def best_loss(model: FittedModel, result: TrainingResult) -> float:
@@ -28,9 +31,9 @@ class Attempt:
     model: FittedModel
     plan: TrainingPlan
     good_enough: float = math.inf
-    """Largest loss with which no other start is tried."""
+    """Largest loss with which no other start is tried, as its judge says."""
     judge: Callable[[FittedModel, TrainingResult], float] = best_loss
-    """(trained model, result) -> what is smallest for the best fit; the same for all."""
+    """(trained model, result) -> loss; the same for all that are compared."""
 
 
 def first_good(
@@ -53,11 +56,37 @@ def first_good(
             best, least = (attempt.model, result), loss
         if result.interrupted:
             return best[0], replace(best[1], interrupted=True)
-        if not result.best_loss > attempt.good_enough:
+        if not loss > attempt.good_enough:
             break
     if best is None:
         raise ValueError("There is nothing to train: no attempts.")
     return best
+
+
+def regions_first(
+    at_regions: Iterable[Attempt], usual: Attempt, rows: Rows, loss: nn.Module
+) -> Iterator[Attempt]:
+    """Attempts at regions; then the usual one, unless one of these is nearly exact.
+
+    All are compared by `trimmed_loss`.
+
+    Parameters
+    ----------
+    at_regions, usual : iterable of Attempt, Attempt
+        The former may depend on what became of those before.
+    rows, loss : Rows, Module
+        What they are compared by.
+    """
+
+    def judge(model: FittedModel, _: TrainingResult | None = None) -> float:
+        return trimmed_loss(model, rows, loss)
+
+    nearly_exact = False
+    for attempt in at_regions:
+        yield replace(attempt, good_enough=0.0, judge=judge)
+        nearly_exact |= judge(attempt.model) <= NEARLY_EXACT
+    if not nearly_exact:
+        yield replace(usual, judge=judge)
 
 
 @torch.no_grad()

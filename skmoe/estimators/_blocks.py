@@ -15,7 +15,7 @@ import torch
 
 from skmoe._registry import Part, part
 from skmoe.batches import Rows
-from skmoe.estimators._attempts import Attempt
+from skmoe.estimators._attempts import Attempt, regions_first
 from skmoe.estimators._auto import MAX_EXPERTS_ON_AXES
 from skmoe.estimators._brief import (
     BRIEF,
@@ -50,9 +50,6 @@ MAX_BRIEFLY = 8
 EXPERTS_AT_REGIONS = 16
 # A fit at regions has to lower the loss of the rough one to this share.
 GOOD_ENOUGH = 0.8
-# A fit at pieces that rows tell lowers that of the first brief one to this share, if borders
-# are straight; if not, a whole fit without may be better.
-CLEARLY_GOOD = 0.1
 # Shares of the epochs for fits at regions, the first of which is nearly always the last one,
 # and for deep gates if nothing at regions was good enough: fits have to end.
 AT_REGIONS, LAST = 0.8, 0.5
@@ -105,12 +102,16 @@ def attempts_at_blocks(
         if loss > CLEARLY * scout_loss and loss >= fit(copied(model), share):
             blocks = None
     if blocks is None:
+        told = None
         if regions and not given.keys() & HEAD.keys():
             told = start_block_at_pieces(model, rows, seed, MAX_EXPERTS_ON_AXES, given)
-            if told is not None:
-                good_enough = CLEARLY_GOOD * scout_loss
-                yield from attempts_at_pieces(told, rows, plan, 1.0, good_enough, resistant)
-        yield Attempt(model, plan)
+        usual = Attempt(model, plan)
+        if told is None:
+            yield usual
+            return
+        at_pieces = attempts_at_pieces(told, rows, plan, 1.0, resistant)
+        judged_by = held_out if held_out is not None else rows
+        yield from regions_first(at_pieces, usual, judged_by, plan.fit_loss)
         return
     given = {"n_experts": EXPERTS_AT_REGIONS, **given}
     settled = start_at_regions(rough, rows, seed, given) if regions else None

@@ -30,9 +30,9 @@ MAX_ROWS = 40_000
 # A regret, in units of the variance of y, beyond which a row weighs no more.
 LARGEST_REGRET = 1.0
 # Inverse penalty of the regression, nearly none as regions do not overlap, and its steps.
-CERTAINTY, MAX_STEPS = 1e7, 50
-# Rows among which one looks for the nearest one of another region.
-N_NEIGHBOURS = 8
+CERTAINTY, MAX_STEPS = 1e9, 50
+# Rows among which one looks for the nearest one of another region, and for any of a third one.
+N_NEIGHBOURS, N_NEARBY = 8, 32
 
 
 def telling_rows(margin_T: Tensor) -> Tensor:
@@ -93,9 +93,11 @@ def _given_to_third_ones(
 
     Where two borders pass a third one by, a sliver is left between two regions that meet,
     too thin for a row of training. What falls in there is answered by an expert that has
-    learned nothing near: few rows, and most of the error.
+    learned nothing near: few rows, and most of the error. Where a third region has rows nearby,
+    as where three of them meet, the middle may well be its own.
     """
-    near = nearest(z, N_NEIGHBOURS)
+    nearby = nearest(z, N_NEARBY)
+    near = nearby[:, :N_NEIGHBOURS]
     foreign = labels[near] != labels[:, None]
     one = np.flatnonzero(foreign.any(1))
     if not len(one):
@@ -104,7 +106,9 @@ def _given_to_third_ones(
     middles, least = z[pairs].mean(1), weight[pairs].min(1)
     both = np.searchsorted(scores.classes_, labels[pairs])
     told = scores.decision_function(polynomials(middles, degree))
-    third = (told.argmax(1)[:, None] != both).all(1) & (least > 0)
+    first = told.argmax(1)
+    has_rows = (labels[nearby[one]] == scores.classes_[first][:, None]).any(1)
+    third = (first[:, None] != both).all(1) & ~has_rows & (least > 0)
     better = np.take_along_axis(told, both, 1).argmax(1)
     owners = np.take_along_axis(labels[pairs], better[:, None], 1)[:, 0]
     return middles[third], owners[third], least[third]

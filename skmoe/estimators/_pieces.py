@@ -109,7 +109,6 @@ def attempts_at_pieces(
     rows: Rows,
     plan: TrainingPlan,
     share: float,
-    good_enough: float,
     resistant: bool = True,
 ) -> Iterator[Attempt]:
     """A fit between straight borders; then between curved ones, if its experts tell of such.
@@ -120,14 +119,12 @@ def attempts_at_pieces(
         A start at pieces.
     rows, plan, share, resistant
         As for `settling`.
-    good_enough : float
-        Largest loss with which nothing else is tried.
     """
     start: FittedModel | None = told
     of_all = share
     while start is not None:
         settled = settling(plan, rows, of_all, resistant=resistant, told=True)
-        yield Attempt(start, settled, good_enough)
+        yield Attempt(start, settled)
         start, of_all = start_at_curved_borders(start, rows), AGAIN * share
 
 

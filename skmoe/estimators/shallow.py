@@ -3,7 +3,6 @@
 import copy
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from skmoe.axes import keep_straight
 from skmoe.batches import Rows
 from skmoe.common_factors import few_axes
 from skmoe.estimators import _auto, _closed_form
-from skmoe.estimators._attempts import Attempt, trimmed_loss
+from skmoe.estimators._attempts import Attempt, regions_first
 from skmoe.estimators._base import BaseMoERegressor
 from skmoe.estimators._brief import ROUGH, brief_fit
 from skmoe.estimators._parameters import documented
@@ -27,7 +26,7 @@ from skmoe.initialization import INITS
 from skmoe.model import FittedModel
 from skmoe.nn.base import Network
 from skmoe.nn.gates import GATES
-from skmoe.plan import TrainingPlan, TrainingResult
+from skmoe.plan import TrainingPlan
 from skmoe.scaling import Scaling
 from skmoe.shared_work import once
 
@@ -232,20 +231,14 @@ class MoERegressor(BaseMoERegressor):
     ) -> Iterator[Attempt]:
         """At the regions between jumps, on few axes, if there are any; and as it was.
 
-        Both are always tried, as borders may be curved, and compared without the few rows on
-        the wrong side of one.
+        They are compared without the few rows on the wrong side of a border.
         """
         if held_out is None or not self._may_have_regions(model, len(rows)):
             yield Attempt(model, plan)
             return
-
-        def judge(model: FittedModel, result: TrainingResult) -> float:
-            return trimmed_loss(model, held_out, plan.fit_loss)
-
         seed = int(random.randint(2**31 - 1))
-        for attempt in self._at_regions(model, rows, held_out, plan, seed):
-            yield replace(attempt, judge=judge)
-        yield Attempt(model, plan, judge=judge)
+        at_regions = self._at_regions(model, rows, held_out, plan, seed)
+        yield from regions_first(at_regions, Attempt(model, plan), held_out, plan.fit_loss)
 
     def _at_regions(
         self,
@@ -264,7 +257,7 @@ class MoERegressor(BaseMoERegressor):
         given = {name: arguments[name] for name in names}
         told = start_layer_at_pieces(model, rows, seed, most, given)
         if told is not None:
-            yield from attempts_at_pieces(told, rows, plan, SETTLED, good_enough=0.0)
+            yield from attempts_at_pieces(told, rows, plan, SETTLED)
             return
         few = min(arguments["n_experts"], _auto.EXPERTS_ON_AXES)
         start = fresh_layer(model, {"n_experts": few, "top_k": None}, seed)
@@ -280,7 +273,7 @@ class MoERegressor(BaseMoERegressor):
                 best, least = start, loss
         if best is not None:
             settled = settling(plan, rows, resistant=True)
-            yield Attempt(best, settled, good_enough=0.0)
+            yield Attempt(best, settled)
 
     def _may_have_regions(self, model: FittedModel, n_rows: int) -> bool:
         """Whether gates are ours to choose, and see few axes."""

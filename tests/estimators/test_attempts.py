@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from skmoe.batches import Rows
-from skmoe.estimators._attempts import Attempt, first_good, trimmed_loss
+from skmoe.estimators._attempts import Attempt, first_good, regions_first, trimmed_loss
 from skmoe.nn.losses import SquaredError
 from skmoe.plan import TrainingResult
 
@@ -77,6 +77,44 @@ def test_a_row_of_weight_two_is_trimmed_as_two_rows():
     found = trimmed_loss(Sum, Rows(x, errors, weight.float()), SquaredError())
     again = trimmed_loss(Sum, Rows(*twice, torch.ones(len(twice[0]))), SquaredError())
     assert found == pytest.approx(again, rel=1e-4)
+
+
+class Off:
+    """A model that is off by so much wherever it is asked, and by far more in one row."""
+
+    def __init__(self, error):
+        self.net, self.error = self, error
+
+    def look(self, x):
+        return self.error + 100.0 * (torch.arange(len(x)) == 0)[:, None], []
+
+
+@pytest.mark.parametrize(
+    ("at_regions", "usual", "expected"),
+    [
+        ([0.004], 0.001, (0.004, 1)),  # nearly exact: nothing else is tried
+        ([0.2], 0.1, (0.1, 2)),
+        ([0.1], 0.2, (0.1, 2)),
+        ([0.004, 0.003], 0.001, (0.003, 2)),  # what experts tell of is tried all the same
+        ([0.1, 0.004], 0.001, (0.004, 2)),
+        ([0.004, 0.1], 0.001, (0.004, 2)),
+        ([], 0.2, (0.2, 1)),
+    ],
+)
+def test_the_usual_fit_is_tried_unless_one_at_regions_is_nearly_exact(
+    at_regions, usual, expected
+):
+    made = []
+
+    def train(model, plan):
+        made.append(model)
+        return TrainingResult([], 1.0 - model.error, {}, False)
+
+    rows = Rows(torch.zeros(300, 1), torch.zeros(300, 1), torch.ones(300))
+    starts = (Attempt(Off(error), None) for error in at_regions)
+    attempts = regions_first(starts, Attempt(Off(usual), None), rows, SquaredError())
+    model, _ = first_good(attempts, train)
+    assert (model.error, len(made)) == expected
 
 
 def test_there_has_to_be_one():

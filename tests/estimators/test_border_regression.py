@@ -9,27 +9,42 @@ from skmoe.estimators._border_regression import borders_between, regions_between
 from skmoe.region_borders import degree_of
 
 
-@pytest.mark.parametrize("seed", [1, 3, 5, 8])
-def test_no_third_region_lies_between_two_that_meet(seed):
-    bunch = make_manifold_regression(
-        1000, manifold="torus", n_features=4, n_pieces=10, random_state=seed, return_X_y=False
-    )
-    z, labels = bunch.data, bunch.regions[:, 0]
-    distances = np.linalg.norm(z[:, None] - z, axis=-1)
-    near = distances.argsort(1)[:, 1:9]
-    one, which = np.nonzero(labels[near] != labels[:, None])
-    first = np.unique(one, return_index=True)[1]  # the nearest one of another region
-    pairs = np.column_stack([one, near[one, which]])[first]
+def on_a_torus(n, n_pieces, seed):
+    settings = {"manifold": "torus", "n_features": 4, "n_pieces": n_pieces}
+    bunch = make_manifold_regression(n, **settings, random_state=seed, return_X_y=False)
+    return bunch.data, bunch.regions[:, 0]
 
-    def n_strange(slopes, offsets):
-        told = (z[pairs].mean(1) @ slopes.T + offsets).argmax(1)
-        return int((told[:, None] != labels[pairs]).all(1).sum())
 
+def middles_given_away(z, labels, slopes, offsets):
+    """Whether the third region has rows nearby, for each such middle of two that meet."""
+    nearby = np.linalg.norm(z[:, None] - z, axis=-1).argsort(1)[:, 1:33]
+    foreign = labels[nearby[:, :8]] != labels[:, None]
+    one = np.flatnonzero(foreign.any(1))
+    pairs = np.column_stack([one, nearby[one, foreign[one].argmax(1)]])
+    told = (z[pairs].mean(1) @ slopes.T + offsets).argmax(1)
+    third = (told[:, None] != labels[pairs]).all(1)
+    return (labels[nearby[one]] == told[:, None]).any(1)[third]
+
+
+@pytest.mark.parametrize("seed", [2, 7, 16, 17])
+def test_no_third_region_from_afar_lies_between_two_that_meet(seed):
+    z, labels = on_a_torus(1000, 16, seed)
     plain = _border_regression._regression((z, labels, np.ones(1000)), degree=1)
-    assert n_strange(plain.coef_, plain.intercept_) > 0
-    slopes, offsets = borders_between(z, labels, np.ones(1000), 10)
-    assert n_strange(slopes, offsets) == 0
+    assert not middles_given_away(z, labels, plain.coef_, plain.intercept_).all()
+    slopes, offsets = borders_between(z, labels, np.ones(1000), 16)
+    assert middles_given_away(z, labels, slopes, offsets).all()
     assert np.array_equal((z @ slopes.T + offsets).argmax(1), labels)
+
+
+@pytest.mark.parametrize("seed", [1, 6, 7])
+def test_where_three_regions_meet_borders_stay_as_rows_tell_them(seed):
+    """A middle of two of them may be the third one's own."""
+    z, labels = on_a_torus(5000, 4, seed)
+    plain = _border_regression._regression((z, labels, np.ones(5000)), degree=1)
+    assert len(middles_given_away(z, labels, plain.coef_, plain.intercept_))
+    slopes, offsets = borders_between(z, labels, np.ones(5000), 4)
+    np.testing.assert_array_equal(slopes, plain.coef_)
+    np.testing.assert_array_equal(offsets, plain.intercept_)
 
 
 def test_regions_may_lie_far_apart():
