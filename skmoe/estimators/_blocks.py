@@ -8,7 +8,7 @@ factors or with a net, must be good enough.
 """
 
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -82,53 +82,90 @@ def attempts_at_blocks(
     regions : bool
         Whether to look for the regions of each block, too.
     """
+    return _Search(model, rows, held_out, plan, seed, given).attempts(regions)
 
-    def fit(candidate: FittedModel, share: float = BRIEF) -> float:
-        return brief_fit(candidate, rows, held_out, plan, seed, share)
 
-    # Without validation rows, attempts are compared by the loss of training: it then stays.
-    resistant = held_out is not None
-    arguments = _without_trunk(model.architecture.arguments, given)
-    briefly = _briefly(arguments)
-    scout = model.rebuilt(briefly, seed)
-    scout_loss = fit(scout)
-    share = ROUGH if regions else BRIEF
-    blocks = find_blocks(scout.net, rows, seed)
-    if blocks is not None and len(blocks.groups) > scout.net.moe_layers()[0].experts.n_blocks:
-        blocks = None
-    if blocks is not None:
-        rough = _placed(model, briefly, blocks, seed)
-        loss = fit(rough, share)
-        if loss > CLEARLY * scout_loss and loss >= fit(copied(model), share):
-            blocks = None
-    if blocks is None:
+@dataclass(frozen=True)
+class _Search:
+    """What `attempts_at_blocks` has to go by."""
+
+    model: FittedModel
+    rows: Rows
+    held_out: Rows | None
+    plan: TrainingPlan
+    seed: int
+    given: Mapping[str, Any]
+
+    def attempts(self, regions: bool) -> Iterator[Attempt]:
+        arguments = _without_trunk(self.model.architecture.arguments, self.given)
+        found = self.blocks_that_help(_briefly(arguments), ROUGH if regions else BRIEF)
+        if found is None:
+            yield from self.without_blocks(regions)
+            return
+        blocks, rough, loss = found
+        plan = self.plan
+        experts = {"n_experts": EXPERTS_AT_REGIONS, **self.given}
+        settled = start_at_regions(rough, self.rows, self.seed, experts) if regions else None
+        if settled is not None:
+            yield from self.at_regions(settled, len(blocks.groups), loss)
+            plan = shortened(plan, LAST)
+        yield Attempt(_placed(self.model, arguments, blocks, self.seed), plan)
+
+    def blocks_that_help(
+        self, briefly: dict[str, Any], share: float
+    ) -> tuple[Blocks, FittedModel, float] | None:
+        """Blocks, a rough fit at them, and its loss, which is below that without them."""
+        scout = self.model.rebuilt(briefly, self.seed)
+        scout_loss = self.fit(scout)
+        blocks = find_blocks(scout.net, self.rows, self.seed)
+        n_blocks = scout.net.moe_layers()[0].experts.n_blocks
+        if blocks is None or len(blocks.groups) > n_blocks:
+            return None
+        rough = _placed(self.model, briefly, blocks, self.seed)
+        loss = self.fit(rough, share)
+        helps = loss <= CLEARLY * scout_loss or loss < self.fit(copied(self.model), share)
+        return (blocks, rough, loss) if helps else None
+
+    def without_blocks(self, pieces: bool) -> Iterator[Attempt]:
+        """At pieces that rows tell, if there are any; else the model as it was."""
         told = None
-        if regions and not given.keys() & HEAD.keys():
-            told = start_block_at_pieces(model, rows, seed, MAX_EXPERTS_ON_AXES, given)
-        usual = Attempt(model, plan)
+        if pieces and not self.given.keys() & HEAD.keys():
+            most = MAX_EXPERTS_ON_AXES
+            told = start_block_at_pieces(self.model, self.rows, self.seed, most, self.given)
+        usual = Attempt(self.model, self.plan)
         if told is None:
             yield usual
             return
-        at_pieces = attempts_at_pieces(told, rows, plan, 1.0, resistant)
-        judged_by = held_out if held_out is not None else rows
-        yield from regions_first(at_pieces, usual, judged_by, plan.fit_loss)
-        return
-    given = {"n_experts": EXPERTS_AT_REGIONS, **given}
-    settled = start_at_regions(rough, rows, seed, given) if regions else None
-    if settled is not None:
-        good_enough = GOOD_ENOUGH * loss
-        at_regions = settling(plan, rows, AT_REGIONS, resistant=resistant, sharp=False)
-        combined = None
-        if len(blocks.groups) > 1 and not given.keys() & PRODUCT_HEAD:
-            # The simplest ways to combine factors: they hold where there are no rows, too.
-            combined = sum_of_factors(settled, seed)
-            if fit(combined) > loss:
-                combined = product_of_factors(combined, rows, seed)
-        if combined is not None:
-            yield Attempt(combined, at_regions, good_enough)
-        yield Attempt(settled, at_regions, good_enough)
-        plan = shortened(plan, LAST)
-    yield Attempt(_placed(model, arguments, blocks, seed), plan)
+        at_pieces = attempts_at_pieces(told, self.rows, self.plan, 1.0, self.resistant)
+        judged_by = self.held_out if self.held_out is not None else self.rows
+        yield from regions_first(at_pieces, usual, judged_by, self.plan.fit_loss)
+
+    def at_regions(
+        self, settled: FittedModel, n_factors: int, rough_loss: float
+    ) -> Iterator[Attempt]:
+        """At the regions of each factor, with the simplest way to combine these, and a net."""
+        good_enough = GOOD_ENOUGH * rough_loss
+        plan = settling(self.plan, self.rows, AT_REGIONS, resistant=self.resistant, sharp=False)
+        if n_factors > 1 and not self.given.keys() & PRODUCT_HEAD:
+            combined = self.combined(settled, rough_loss)
+            if combined is not None:
+                yield Attempt(combined, plan, good_enough)
+        yield Attempt(settled, plan, good_enough)
+
+    def combined(self, settled: FittedModel, rough_loss: float) -> FittedModel | None:
+        """A sum or a product of the factors: these hold where there are no rows, too."""
+        added = sum_of_factors(settled, self.seed)
+        if self.fit(added) <= rough_loss:
+            return added
+        return product_of_factors(added, self.rows, self.seed)
+
+    @property
+    def resistant(self) -> bool:
+        """Without validation rows, attempts are compared by the loss of training: it stays."""
+        return self.held_out is not None
+
+    def fit(self, candidate: FittedModel, share: float = BRIEF) -> float:
+        return brief_fit(candidate, self.rows, self.held_out, self.plan, self.seed, share)
 
 
 def _without_trunk(arguments: dict[str, Any], given: Container[str]) -> dict[str, Any]:
