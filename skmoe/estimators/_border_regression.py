@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from scipy.linalg import LinAlgWarning
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
@@ -29,8 +30,9 @@ from skmoe.region_borders import (
 MAX_ROWS = 40_000
 # A regret, in units of the variance of y, beyond which a row weighs no more.
 LARGEST_REGRET = 1.0
-# Inverse penalty of the regression, nearly none as regions do not overlap, and its steps.
-CERTAINTY, MAX_STEPS = 1e9, 50
+# Inverse penalties of the regression, nearly none as regions do not overlap: for straight
+# borders and for curved ones, whose products of inputs leave less room for rounding. Its steps.
+CERTAINTY, CERTAINTY_IF_CURVED, MAX_STEPS = 1e9, 1e7, 50
 # Rows among which one looks for the nearest one of another region, and for any of a third one.
 N_NEIGHBOURS, N_NEARBY = 8, 32
 
@@ -79,10 +81,12 @@ def _regression(told: Iterable[np.ndarray], degree: int) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     z, labels, weight = told
+    certainty = CERTAINTY if degree == 1 else CERTAINTY_IF_CURVED
     # Newton steps: there are few unknowns, and first-order solvers stop far from the end.
-    regression = LogisticRegression(C=CERTAINTY, solver="newton-cholesky", max_iter=MAX_STEPS)
+    regression = LogisticRegression(C=certainty, solver="newton-cholesky", max_iter=MAX_STEPS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # regions can be separated: no end
+        warnings.simplefilter("ignore", LinAlgWarning)  # scikit-learn then goes on without
         return regression.fit(polynomials(z, degree), labels, sample_weight=weight)
 
 

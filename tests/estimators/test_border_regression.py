@@ -90,3 +90,12 @@ def test_borders_are_as_curved_as_rows_say(regions, degree):
         assert (
             straight is None or np.mean(regions_between(new, *straight) == regions(new)) < 0.95
         )
+
+
+def test_products_of_wide_coordinates_are_tried_in_silence():
+    """Their regression is too near to singular for Newton steps, and a warning is an error."""
+    z = np.random.default_rng(0).uniform(-1, 1, (1000, 4))
+    labels = behind_a_wave(z)
+    slopes, offsets = borders_between(100 * z, labels, np.ones(1000), 3, most=3)
+    assert slopes.shape == (3, 4)
+    assert np.mean(regions_between(100 * z, slopes, offsets) == labels) > 0.85
