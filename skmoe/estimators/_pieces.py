@@ -30,9 +30,10 @@ from skmoe.nn.region_gates import RegionGate
 from skmoe.pieces import MAX_COORDINATES, find_pieces
 from skmoe.plan import TrainingPlan
 from skmoe.region_borders import degree_of
-from skmoe.regions import MAX_ROWS
 from skmoe.scaling import Scaling
 
+# Rows that tell pieces. Of fewer, pieces are found more often that are none.
+MAX_ROWS = 160_000
 # Width of the experts of a block that sees few axes, as in a layer there.
 HIDDEN_DIM = 64
 # Share of the epochs of a fit at straight borders for one that goes on at curved ones.
