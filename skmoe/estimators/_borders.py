@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from skmoe.batches import Rows
 from skmoe.estimators._block_borders import place_borders_of_blocks
@@ -46,7 +46,9 @@ LOOKS, AT_LAST = (0.5, 0.75, 0.9), 0.99
 ROWS_WITHIN_REACH, REACH, SHARPEST = 4, 3.0, 100.0
 # Share of the epochs in which borders that rows have told stay where they are.
 HELD = 0.25
-CHUNK = 8192
+# Share of the rows that count as beside a border.
+BESIDE = 0.01
+CHUNK, MAX_ROWS = 8192, 20_000
 
 
 def placing_borders(
@@ -107,7 +109,7 @@ class HeldBorders:
             part.copy_(border)
 
 
-def _borders_of(network: Network) -> list[torch.nn.Parameter]:
+def _borders_of(network: Network) -> list[nn.Parameter]:
     (gate,) = network.gates()
     return list(cast(RegionGate | PatchGate, gate).regions.parameters())
 
@@ -154,6 +156,29 @@ def sharpen_borders(network: MoENetwork | ParallelMoENetwork, rows: Rows) -> Non
     temperature_B11 = gate.log_temperature.exp()
     lowered_B11 = (reached_B11 / REACH).maximum(temperature_B11 / SHARPEST)
     gate.log_temperature.copy_(lowered_B11.minimum(temperature_B11).log())
+
+
+@torch.no_grad()
+def loss_away_from_borders(network: Network, rows: Rows, loss: nn.Module) -> float:
+    """Mean loss but for the few rows nearest to a border of any block.
+
+    Where borders are in place, hardly any other rows are wrong.
+    """
+    rows = rows.spread(MAX_ROWS)
+    at_borders = cast(MoENetwork | ParallelMoENetwork, network)
+    (layer,) = at_borders.moe_layers()
+    gate = cast(RegionGate | PatchGate, layer.gate)
+    z_BTD, _ = layer.experts.encode(at_borders.seen_by_blocks(rows.x))
+    best_BT2, rivals_BT2 = gate.scores_of_regions(z_BTD).topk(2)
+    slopes_BRP = gate.regions.weight.transpose(1, 2)
+    blocks_B1 = torch.arange(len(z_BTD), device=z_BTD.device)[:, None]
+    rival_slopes_BTP, slopes_BTP = (slopes_BRP[blocks_B1, rivals_BT2[..., i]] for i in (1, 0))
+    margin_BT = best_BT2[..., 0] - best_BT2[..., 1]
+    distance_T = (margin_BT / (slopes_BTP - rival_slopes_BTP).norm(dim=-1)).amin(0)
+    away_T = distance_T.argsort()[int(BESIDE * len(rows)) :]
+    prediction_TO, _ = at_borders.look(rows.x[away_T])
+    weight_T = rows.weight[away_T]
+    return float(weight_T @ loss(prediction_TO, rows.y[away_T]) / weight_T.sum())
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from skmoe.estimators import _border_regression, _borders
 from skmoe.estimators._borders import (
     HeldBorders,
     borders_at_last,
+    loss_away_from_borders,
     place_borders,
     placing_borders,
 )
@@ -316,6 +317,18 @@ def test_borders_of_a_block_are_placed_by_what_the_network_predicts(displaced, r
         block.blocks.gate.regions.parameters(), borders_of(displaced), strict=True
     ):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("as_block", [False, True])
+def test_away_from_borders_nothing_is_wrong_if_these_are_nearly_right(rows, as_block):
+    for centers, lost in ((CENTERS + 0.02 * (DISPLACED - CENTERS), 0.0), (DISPLACED, 0.7)):
+        net = network_of(centers, sharpness=1e5)
+        assert wrong(net, rows) > 0
+        seen = replace(rows, y=2 * rows.y) if as_block else rows
+        net = as_parallel(net) if as_block else net
+        away = loss_away_from_borders(net, seen, SquaredError())
+        assert away >= lost * squared_error(net, seen)
+        assert (away == 0) is (lost == 0)
 
 
 @pytest.mark.parametrize(("done", "stay"), [(0, True), (4, True), (5, False)])
