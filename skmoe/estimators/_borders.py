@@ -46,8 +46,9 @@ LOOKS, AT_LAST = (0.5, 0.75, 0.9), 0.99
 ROWS_WITHIN_REACH, REACH, SHARPEST = 4, 3.0, 100.0
 # Share of the epochs in which borders that rows have told stay where they are.
 HELD = 0.25
-# Share of the rows that count as beside a border.
-BESIDE = 0.01
+# So many rows for each region count as beside a border, however many there are: the more rows
+# are learned from, the nearer to its border is what is wrong.
+ROWS_BESIDE = 5
 CHUNK, MAX_ROWS = 8192, 20_000
 
 
@@ -162,7 +163,7 @@ def sharpen_borders(network: MoENetwork | ParallelMoENetwork, rows: Rows) -> Non
 def loss_away_from_borders(network: Network, rows: Rows, loss: nn.Module) -> float:
     """Mean loss but for the few rows nearest to a border of any block.
 
-    Where borders are in place, hardly any other rows are wrong.
+    Where borders are in place, hardly any other rows are wrong. Not a number if there are none.
     """
     rows = rows.spread(MAX_ROWS)
     at_borders = cast(MoENetwork | ParallelMoENetwork, network)
@@ -175,7 +176,7 @@ def loss_away_from_borders(network: Network, rows: Rows, loss: nn.Module) -> flo
     rival_slopes_BTP, slopes_BTP = (slopes_BRP[blocks_B1, rivals_BT2[..., i]] for i in (1, 0))
     margin_BT = best_BT2[..., 0] - best_BT2[..., 1]
     distance_T = (margin_BT / (slopes_BTP - rival_slopes_BTP).norm(dim=-1)).amin(0)
-    away_T = distance_T.argsort()[int(BESIDE * len(rows)) :]
+    away_T = distance_T.argsort()[ROWS_BESIDE * gate.n_regions :]
     prediction_TO, _ = at_borders.look(rows.x[away_T])
     weight_T = rows.weight[away_T]
     return float(weight_T @ loss(prediction_TO, rows.y[away_T]) / weight_T.sum())

@@ -331,6 +331,11 @@ def test_away_from_borders_nothing_is_wrong_if_these_are_nearly_right(rows, as_b
         assert (away == 0) is (lost == 0)
 
 
+def test_of_few_rows_all_are_beside_a_border(rows):
+    few = Rows(rows.x[:20], rows.y[:20], rows.weight[:20])
+    assert np.isnan(loss_away_from_borders(network_of(CENTERS), few, SquaredError()))
+
+
 @pytest.mark.parametrize(("done", "stay"), [(0, True), (4, True), (5, False)])
 def test_borders_are_held_at_first(displaced, done, stay):
     held = HeldBorders(lambda net, done, in_all: None)
