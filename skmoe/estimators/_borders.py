@@ -171,11 +171,11 @@ def loss_away_from_borders(network: Network, rows: Rows, loss: nn.Module) -> flo
     gate = cast(RegionGate | PatchGate, layer.gate)
     z_BTD, _ = layer.experts.encode(at_borders.seen_by_blocks(rows.x))
     best_BT2, rivals_BT2 = gate.scores_of_regions(z_BTD).topk(2)
-    slopes_BRP = gate.regions.weight.transpose(1, 2)
-    blocks_B1 = torch.arange(len(z_BTD), device=z_BTD.device)[:, None]
-    rival_slopes_BTP, slopes_BTP = (slopes_BRP[blocks_B1, rivals_BT2[..., i]] for i in (1, 0))
+    blocks_B11 = torch.arange(len(z_BTD), device=z_BTD.device)[:, None, None]
+    slopes_BT2P = gate.regions.weight.mT[blocks_B11, rivals_BT2]
     margin_BT = best_BT2[..., 0] - best_BT2[..., 1]
-    distance_T = (margin_BT / (slopes_BTP - rival_slopes_BTP).norm(dim=-1)).amin(0)
+    slope_BT = (slopes_BT2P[..., 0, :] - slopes_BT2P[..., 1, :]).norm(dim=-1)
+    distance_T = (margin_BT / slope_BT).amin(0)
     away_T = distance_T.argsort()[ROWS_BESIDE * gate.n_regions :]
     prediction_TO, _ = at_borders.look(rows.x[away_T])
     weight_T = rows.weight[away_T]
