@@ -85,7 +85,6 @@ FLOORS = [
     {"estimators._block_borders"},
     {
         "estimators._auto",
-        "estimators._attempts",
         "estimators._brief",
         "estimators._splits",
         "estimators._borders",
@@ -98,6 +97,7 @@ FLOORS = [
         "estimators._stored_attributes",
     },
     {
+        "estimators._attempts",
         "estimators._combinations",
         "estimators._epochs",
         "estimators._settling",
