@@ -14,6 +14,7 @@ from skmoe.plan import TrainingPlan, TrainingResult
 
 # Share of the rows, those with the largest loss, that has no say about which fit is better.
 TRIMMED = 0.01
+# Rows that fits are compared by.
 MAX_ROWS = 20_000
 # Loss away from borders, in units of the variance of y, with which a fit at regions is nearly
 # exact: what is wrong are rows beside borders, and no other gate has these sharper.
@@ -83,6 +84,7 @@ def regions_first(
     def judge(model: FittedModel, _: TrainingResult) -> float:
         return trimmed_loss(model, rows, loss)
 
+    rows = rows.spread(MAX_ROWS)
     nearly_exact = False
     for attempt in at_regions:
         yield replace(attempt, good_enough=0.0, judge=judge)
@@ -98,7 +100,6 @@ def trimmed_loss(model: FittedModel, rows: Rows, loss: nn.Module) -> float:
     A fit at borders has hardly any other errors than a few rows on the wrong side of one:
     of some hundred rows held out, it is chance whether there is one, and how far it is off.
     """
-    rows = rows.spread(MAX_ROWS)
     prediction_TO, _ = model.net.look(rows.x)
     losses_T, order_T = loss(prediction_TO, rows.y).sort()
     weight_T = rows.weight[order_T]

@@ -49,7 +49,7 @@ HELD = 0.25
 # So many rows for each region count as beside a border, however many there are: the more rows
 # are learned from, the nearer to its border is what is wrong.
 ROWS_BESIDE = 5
-CHUNK, MAX_ROWS = 8192, 20_000
+CHUNK = 8192
 
 
 def placing_borders(
@@ -150,10 +150,8 @@ def sharpen_borders(network: MoENetwork | ParallelMoENetwork, rows: Rows) -> Non
     counted = rows.weight > 0
     if gate.n_regions == 1 or int(counted.sum()) < n_within_reach:
         return
-    z_BTD, _ = layer.experts.encode(network.seen_by_blocks(rows.x))
-    best_BT2, _ = gate.scores_of_regions(z_BTD[:, counted]).topk(2)
-    margin_BT = best_BT2[..., 0] - best_BT2[..., 1]
-    reached_B11 = margin_BT.kthvalue(n_within_reach).values[:, None, None]
+    _, margin_BT, _ = _between_regions(network, rows.x)
+    reached_B11 = margin_BT[:, counted].kthvalue(n_within_reach).values[:, None, None]
     temperature_B11 = gate.log_temperature.exp()
     lowered_B11 = (reached_B11 / REACH).maximum(temperature_B11 / SHARPEST)
     gate.log_temperature.copy_(lowered_B11.minimum(temperature_B11).log())
@@ -165,15 +163,12 @@ def loss_away_from_borders(network: Network, rows: Rows, loss: nn.Module) -> flo
 
     Where borders are in place, hardly any other rows are wrong. Not a number if there are none.
     """
-    rows = rows.spread(MAX_ROWS)
     at_borders = cast(MoENetwork | ParallelMoENetwork, network)
     (layer,) = at_borders.moe_layers()
     gate = cast(RegionGate | PatchGate, layer.gate)
-    z_BTD, _ = layer.experts.encode(at_borders.seen_by_blocks(rows.x))
-    best_BT2, rivals_BT2 = gate.scores_of_regions(z_BTD).topk(2)
+    z_BTD, margin_BT, rivals_BT2 = _between_regions(at_borders, rows.x)
     blocks_B11 = torch.arange(len(z_BTD), device=z_BTD.device)[:, None, None]
     slopes_BT2P = gate.regions.weight.mT[blocks_B11, rivals_BT2]
-    margin_BT = best_BT2[..., 0] - best_BT2[..., 1]
     slope_BT = (slopes_BT2P[..., 0, :] - slopes_BT2P[..., 1, :]).norm(dim=-1)
     distance_T = (margin_BT / slope_BT).amin(0)
     away_T = distance_T.argsort()[ROWS_BESIDE * gate.n_regions :]
@@ -204,12 +199,8 @@ class _TellingRows:
 
     @classmethod
     def of(cls, network: MoENetwork | ParallelMoENetwork, rows: Rows) -> "_TellingRows":
-        (layer,) = network.moe_layers()
-        gate = cast(RegionGate | PatchGate, layer.gate)
-        # Not by a look at the network: that would hold the answers of all rows at once.
-        z_TD = layer.experts.encode(network.seen_by_blocks(rows.x))[0][0]
-        best_T2, rivals_T2 = gate.scores_of_regions(z_TD[None])[0].topk(2)
-        telling = telling_rows(best_T2[:, 0] - best_T2[:, 1])
+        z_BTD, margin_BT, rivals_BT2 = _between_regions(network, rows.x)
+        z_TD, rivals_T2, telling = z_BTD[0], rivals_BT2[0], telling_rows(margin_BT[0])
         errors_TR = _errors_by_region(network, z_TD[telling], rows.y[telling])
         return cls(z_TD[telling], rivals_T2[telling], errors_TR, rows.weight[telling])
 
@@ -233,6 +224,21 @@ class _TellingRows:
         regions_T = torch.from_numpy(regions).to(self.rivals_T2.device)
         errors_T = self.errors_TR.gather(1, regions_T[:, None]).squeeze(1)
         return bool(self.weight_T @ errors_T >= self.weight_T @ self.errors_T2[:, 0])
+
+
+def _between_regions(
+    network: MoENetwork | ParallelMoENetwork, x_TD: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What each block sees of rows, and the two regions with the highest scores there.
+
+    Between these is how much their scores differ.
+    """
+    (layer,) = network.moe_layers()
+    # Not by a look at the network: that would hold the answers of all rows at once.
+    z_BTD = layer.experts.encode(network.seen_by_blocks(x_TD))[0]
+    gate = cast(RegionGate | PatchGate, layer.gate)
+    best_BT2, rivals_BT2 = gate.scores_of_regions(z_BTD).topk(2)
+    return z_BTD, best_BT2[..., 0] - best_BT2[..., 1], rivals_BT2
 
 
 def _errors_by_region(
