@@ -13,6 +13,7 @@ from functools import cached_property
 from itertools import chain, combinations
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,10 +23,12 @@ from skmoe.estimators._border_regression import (
     answers_by_region,
     as_array,
     borders_between,
+    normals_of_borders,
     regions_between,
     set_borders,
     telling_rows,
 )
+from skmoe.nn.experts import LatentExperts
 from skmoe.nn.layers import MoELayer
 from skmoe.nn.networks import ParallelMoENetwork
 from skmoe.nn.patches import PatchGate
@@ -49,35 +52,82 @@ def place_borders_of_blocks(network: ParallelMoENetwork, rows: Rows) -> None:
     Those of a block stay if it has fewer than three regions, as descent finds a single border
     by itself, or if rows are not predicted better by the others.
     """
-    layer = network.blocks
-    gate = cast(RegionGate | PatchGate, layer.gate)
-    if gate.n_regions < 3:
+    told = _Told.by(network, rows)
+    if told is None:
         return
-    z_BTD, _ = layer.experts.encode(network.seen_by_blocks(rows.x))
-    rivals_BT2, margin_BT = _rivals(gate.scores_of_regions(z_BTD))
-    telling = telling_rows(margin_BT.amin(0))
-    telling = telling[rows.weight[telling] > 0]  # as others have no usual error
-    z_BTD, rivals_BT2 = z_BTD[:, telling], rivals_BT2[:, telling]
-    weight_T = rows.weight[telling]
-    answers_BT2O = _answers_in_regions(layer, z_BTD, rivals_BT2)
-    sides = _Sides(network, rows.y[telling], answers_BT2O, margin_BT[:, telling])
-    crossed_BT, explained_T = sides.explanation()
-    regret_BT = sides.regret(crossed_BT) * explained_T * weight_T
-    labels_BT = rivals_BT2.gather(2, crossed_BT.long().unsqueeze(2)).squeeze(2)
+    gate = cast(RegionGate | PatchGate, network.blocks.gate)
     found = {}
-    regions_BT1 = rivals_BT2[..., :1].clone()
-    for block, z_TD in enumerate(z_BTD):
-        z, labels = as_array(z_TD), labels_BT[block].cpu().numpy()
-        regret, most = as_array(regret_BT[block]), gate.regions.degree
-        borders = borders_between(z, labels, regret, gate.n_regions, most)
+    regions_BT1 = told.rivals_BT2[..., :1].clone()
+    for block, z_TD in enumerate(told.z_BTD):
+        z, sides = as_array(z_TD), told.sides_in(block)
+        borders = borders_between(z, *sides, gate.n_regions, gate.regions.degree)
         if borders is not None:
             found[block] = borders
             regions_BT1[block, :, 0] = torch.from_numpy(regions_between(z, *borders))
-    answers_BTO = _answers_in_regions(layer, z_BTD, regions_BT1)[:, :, 0]
+    answers_BTO = _answers_in_regions(network.blocks, told.z_BTD, regions_BT1)[:, :, 0]
     for block, borders in found.items():
-        errors_T = sides.errors_with(block, answers_BTO)
-        if weight_T @ errors_T < weight_T @ sides.errors_now_T:
+        errors_T = told.sides.errors_with(block, answers_BTO)
+        if told.weight_T @ errors_T < told.weight_T @ told.sides.errors_now_T:
             set_borders(gate, block, *borders)
+
+
+@torch.no_grad()
+def turn_encoders(network: ParallelMoENetwork, rows: Rows) -> None:
+    """Let each block see along the normals of its borders, and nothing across them.
+
+    What a rough fit took for a factor lets a little of others through, and no border can be
+    exact there. Normals are told more exactly, by regression in all that encoders see. Those of
+    a block that has fewer of them than its encoder has outputs stay as they are.
+    """
+    encoder_BDR = cast(LatentExperts, network.blocks.experts).encoder.weight
+    n_seen, n_outputs = encoder_BDR.shape[1:]
+    told = _Told.by(network, rows) if n_seen > n_outputs else None
+    if told is None:
+        return
+    seen_BTD = network.seen_by_blocks(rows.x[told.rows_T])
+    for block, (seen_TD, encoder_DR) in enumerate(zip(seen_BTD, encoder_BDR, strict=True)):
+        normals = normals_of_borders(as_array(seen_TD), *told.sides_in(block))
+        if len(normals) >= n_outputs:
+            plane_RD = torch.from_numpy(normals[:n_outputs]).to(encoder_DR)
+            encoder_DR.copy_(plane_RD.T @ (plane_RD @ encoder_DR))
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Rows that tell where borders are, and on which side of them these are."""
+
+    rows_T: Tensor
+    weight_T: Tensor
+    z_BTD: Tensor
+    rivals_BT2: Tensor  # the region of each row in each block, and the next one
+    sides: "_Sides"
+
+    @classmethod
+    def by(cls, network: ParallelMoENetwork, rows: Rows) -> "_Told | None":
+        """None if no block has three regions."""
+        layer = network.blocks
+        gate = cast(RegionGate | PatchGate, layer.gate)
+        if gate.n_regions < 3:
+            return None
+        z_BTD, _ = layer.experts.encode(network.seen_by_blocks(rows.x))
+        rivals_BT2, margin_BT = _rivals(gate.scores_of_regions(z_BTD))
+        telling = telling_rows(margin_BT.amin(0))
+        telling = telling[rows.weight[telling] > 0]  # as others have no usual error
+        z_BTD, rivals_BT2 = z_BTD[:, telling], rivals_BT2[:, telling]
+        answers_BT2O = _answers_in_regions(layer, z_BTD, rivals_BT2)
+        sides = _Sides(network, rows.y[telling], answers_BT2O, margin_BT[:, telling])
+        return cls(telling, rows.weight[telling], z_BTD, rivals_BT2, sides)
+
+    @cached_property
+    def _labels_and_regrets(self) -> tuple[Tensor, Tensor]:
+        crossed_BT, explained_T = self.sides.explanation()
+        regret_BT = self.sides.regret(crossed_BT) * explained_T * self.weight_T
+        return self.rivals_BT2.gather(2, crossed_BT.long().unsqueeze(2)).squeeze(2), regret_BT
+
+    def sides_in(self, block: int) -> tuple[np.ndarray, np.ndarray]:
+        """The region where each row belongs, and what another one costs it."""
+        labels_BT, regret_BT = self._labels_and_regrets
+        return labels_BT[block].cpu().numpy(), as_array(regret_BT[block])
 
 
 def _rivals(scores_BTR: Tensor) -> tuple[Tensor, Tensor]:

@@ -145,7 +145,7 @@ class _Search:
     ) -> Iterator[Attempt]:
         """At the regions of each factor, with the simplest way to combine these, and a net."""
         good_enough = GOOD_ENOUGH * rough_loss
-        plan = settling(self.plan, self.rows, AT_REGIONS, resistant=self.resistant, sharp=False)
+        plan = settling(self.plan, self.rows, AT_REGIONS, resistant=self.resistant)
         if n_factors > 1 and not self.given.keys() & PRODUCT_HEAD:
             combined = self.combined(settled, rough_loss)
             if combined is not None:

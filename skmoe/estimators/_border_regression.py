@@ -77,6 +77,19 @@ def borders_between(
     return slopes, offsets
 
 
+def normals_of_borders(z: np.ndarray, labels: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Orthonormal directions ``(N, P)`` of all normals of straight borders, widest first.
+
+    One fewer than there are regions, or none if borders between all of them cannot be told.
+    """
+    asked = np.unique(labels[weight > 0])
+    if len(asked) < 2:
+        return np.empty((0, z.shape[1]))
+    counted = np.isin(labels, asked)
+    slopes, _ = of_each_region(_regression((z[counted], labels[counted], weight[counted]), 1))
+    return np.linalg.svd(slopes - slopes.mean(0), full_matrices=False)[2][: len(asked) - 1]
+
+
 def _regression(told: Iterable[np.ndarray], degree: int) -> Any:
     from sklearn.linear_model import LogisticRegression
 

@@ -12,6 +12,7 @@ Where borders are known from the start, as those of pieces that rows tell, desce
 them at first: experts have not learned their pieces yet, and small ones would be lost.
 """
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from skmoe.batches import Rows
-from skmoe.estimators._block_borders import place_borders_of_blocks
+from skmoe.estimators._block_borders import place_borders_of_blocks, turn_encoders
 from skmoe.estimators._border_regression import (
     LARGEST_REGRET,
     answers_by_region,
@@ -78,8 +79,12 @@ def borders_at_last(
     def after_epoch(network: Network, done: int, in_all: int) -> None:
         if first is not None:
             first(network, done, in_all)
-        if is_past(AT_LAST, done, in_all):
-            at_borders = cast(MoENetwork | ParallelMoENetwork, network)
+        if not is_past(AT_LAST, done, in_all):
+            return
+        at_borders = cast(MoENetwork | ParallelMoENetwork, network)
+        if at_borders.moe_layers()[0].experts.n_blocks > 1:
+            settle_blocks(cast(ParallelMoENetwork, at_borders), rows)
+        else:
             place_borders(at_borders, rows, only_if_better=True)
             sharpen_borders(at_borders, rows)
 
@@ -139,14 +144,43 @@ def place_borders(
 
 
 @torch.no_grad()
+def settle_blocks(network: ParallelMoENetwork, rows: Rows) -> None:
+    """Put borders of blocks in place and sharpen them; then again, with encoders turned.
+
+    Of these, and what was before, that stays which predicts rows best: borders of blocks may
+    not be exact enough to be sharp.
+    """
+    log_temperature = network.blocks.gate.log_temperature
+    as_soft = log_temperature.clone()
+    best, least = copy.deepcopy(network.state_dict()), _squared_error(network, rows)
+    for turned in (False, True):
+        if turned:
+            turn_encoders(network, rows)
+        log_temperature.copy_(as_soft)
+        place_borders_of_blocks(network, rows)
+        sharpen_borders(network, rows)
+        error = _squared_error(network, rows)
+        if error < least:
+            best, least = copy.deepcopy(network.state_dict()), error
+    network.load_state_dict(best)
+
+
+def _squared_error(network: Network, rows: Rows) -> float:
+    chunks = zip(rows.x.split(CHUNK), rows.y.split(CHUNK), strict=True)
+    errors = [(network.look(x)[0] - y).square().mean(-1) for x, y in chunks]
+    return float(rows.weight @ torch.cat(errors) / rows.weight.sum())
+
+
+@torch.no_grad()
 def sharpen_borders(network: MoENetwork | ParallelMoENetwork, rows: Rows) -> None:
     """Lower the temperature of each block until hardly any rows are within reach of a border.
 
-    Experts on both sides are asked for these, and a mean of both is wrong on either.
+    Experts on both sides are asked for these, and a mean of both is wrong on either. Several
+    blocks share these rows, as one is wrong if any block is.
     """
     (layer,) = network.moe_layers()
     gate = cast(RegionGate | PatchGate, layer.gate)
-    n_within_reach = ROWS_WITHIN_REACH * gate.n_regions
+    n_within_reach = max(1, ROWS_WITHIN_REACH * gate.n_regions // layer.experts.n_blocks)
     counted = rows.weight > 0
     if gate.n_regions == 1 or int(counted.sum()) < n_within_reach:
         return

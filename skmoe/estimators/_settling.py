@@ -15,7 +15,6 @@ from torch import Tensor
 from skmoe.batches import Rows
 from skmoe.estimators._borders import (
     AT_LAST,
-    LOOKS,
     HeldBorders,
     borders_at_last,
     placing_borders,
@@ -28,10 +27,6 @@ from skmoe.plan import TrainingPlan
 
 # Share of the epochs of a fit that goes on from a rough one.
 SETTLED = 0.4
-# Share of the epochs of which none is the best: few rows on the wrong side of a border make up
-# the validation loss, so that a small one is chance, while steps are still large. None at all
-# from before borders are placed for good and sharp.
-BEST_FROM = 0.95
 # Standard deviations from which on errors count linearly, and those of a normal distribution
 # in its median absolute deviation. Rows that this is measured on.
 FAR_OFF, PER_DEVIATION = 3.0, 0.6745
@@ -62,25 +57,20 @@ def settling(
     share: float = SETTLED,
     resistant: bool = False,
     told: bool = False,
-    sharp: bool = True,
 ) -> TrainingPlan:
     """The plan of a fit that goes on from a rough one, at its regions.
 
     If it is to be `resistant`, a squared error becomes a `ResistantError`; other losses stay
     as they are. Borders are placed now and then. If they were `told` by rows, they stay where
-    they are at first, and small regions keep their experts. They are `sharp` at last unless
-    encoders let a little of other factors through, so that they cannot be exact.
+    they are at first, and small regions keep their experts. They are sharp at last.
     """
-    looks = LOOKS if sharp else (*LOOKS, AT_LAST)
-    before = placing_borders(rows, sharing_out(rows, told), looks)
+    before = placing_borders(rows, sharing_out(rows, told))
     after: Callable[[Network, int, int], None] | None = None
     if told:
         held = HeldBorders(before)
         before, after = held.before_epoch, held.after_epoch
-    if sharp:
-        after = borders_at_last(rows, after)
-    best_from = AT_LAST if sharp else BEST_FROM
-    plan = replace(shortened(plan, share), best_from=best_from)
+    after = borders_at_last(rows, after)
+    plan = replace(shortened(plan, share), best_from=AT_LAST)
     plan = replace(plan, before_epoch=before, after_epoch=after)
     if not resistant or not isinstance(plan.fit_loss, SquaredError):
         return plan

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from skmoe._registry import part
 from skmoe.batches import Rows
 from skmoe.estimators import _block_borders
-from skmoe.estimators._block_borders import _Sides, place_borders_of_blocks
-from skmoe.estimators._borders import LOOKS, placing_borders
+from skmoe.estimators._block_borders import _Sides, place_borders_of_blocks, turn_encoders
+from skmoe.estimators._borders import LOOKS, borders_at_last, placing_borders, settle_blocks
 from skmoe.nn.networks import ParallelMoENetwork
 
 CENTERS = torch.tensor([[-0.5, -0.5], [0.6, -0.4], [-0.3, 0.6], [0.5, 0.5]])
@@ -132,6 +133,92 @@ def test_chunks_do_not_matter(displaced, rows, monkeypatch):
     place_borders_of_blocks(other, rows)
     for new, expected in zip(borders_of(other), borders_of(displaced), strict=True):
         torch.testing.assert_close(new, expected)
+
+
+def encoded(net, off: float, seed: int = 0) -> ParallelMoENetwork:
+    """The same function by blocks that see two dimensions each, their encoders a little off."""
+    expert = part("latent", latent_dim=2, depth=0)
+    sizes = {"n_layers": 2, "n_experts": 4, "n_factors": 2 if net.n_factors else None}
+    head = {"block_outputs": 1, "model_dim": 1, "n_dense": 0, "trunk": False}
+    seen = ParallelMoENetwork(4, 1, **head, **sizes, gate="region", expert=expert)
+    own, experts = seen.blocks, seen.blocks.experts
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in experts.parameters():
+            weight.zero_()
+        experts.encoder.weight.copy_(torch.eye(4).view(4, 2, 2).transpose(0, 1))
+        experts.encoder.weight += off * torch.randn(2, 4, 2, generator=generator)
+        experts.output.bias.copy_(ANSWERS.view(8, 1, 1))
+        weight = net.blocks.gate.regions.weight
+        slopes = torch.stack([weight[0, :2], weight[1, 2:]]).mT
+        ids = net.blocks.gate.region_ids_BE
+        borders = slopes, net.blocks.gate.regions.bias[:, 0]
+        own.gate.set_regions(ids, borders, (torch.zeros(2, 4, 2), torch.zeros(2, 4)))
+        own.gate.log_temperature.copy_(net.blocks.gate.log_temperature)
+    seen.mix.load_state_dict(net.mix.state_dict())
+    seen.head.load_state_dict(net.head.state_dict())
+    return seen
+
+
+def off_the_plane(net) -> float:
+    """The largest share of what a block sees that is not its own two coordinates."""
+    weight_BDR = net.blocks.experts.encoder.weight.detach()
+    foreign = torch.stack([weight_BDR[0, 2:], weight_BDR[1, :2]])
+    return float((foreign.norm(dim=(1, 2)) / weight_BDR.norm(dim=(1, 2))).max())
+
+
+def test_encoders_turn_to_the_normals_of_borders(how, rows):
+    net = encoded(network_of(CENTERS, how), 0.01)
+    before = copy.deepcopy(net.state_dict())
+    off, wrong_at_first = off_the_plane(net), wrong(net, rows)
+    assert off > 0.005
+    turn_encoders(net, rows)
+    assert off_the_plane(net) < off / 4
+    assert wrong(net, rows) < wrong_at_first
+    for name, weight in net.state_dict().items():
+        assert torch.equal(weight, before[name]) is not name.endswith("encoder.weight")
+
+
+@pytest.mark.parametrize("n_regions", [1, 2])
+def test_what_borders_do_not_tell_is_seen_as_before(how, rows, n_regions):
+    """Two regions have one border, with one normal; and where all is seen nothing is new."""
+    net = encoded(network_of(CENTERS, how, n_regions), 0.01)
+    before = net.blocks.experts.encoder.weight.detach().clone()
+    turn_encoders(net, rows)
+    after = net.blocks.experts.encoder.weight
+    assert torch.equal(after[1], before[1])
+    assert not torch.equal(after[0], before[0])
+    expert = part("latent", latent_dim=4)
+    sizes = {"n_layers": 2, "n_experts": 4, "trunk": False}
+    sees_all = ParallelMoENetwork(4, 1, **sizes, gate="region", expert=expert)
+    before = copy.deepcopy(sees_all.state_dict())
+    turn_encoders(sees_all, rows)
+    assert all(map(torch.equal, sees_all.state_dict().values(), before.values()))
+
+
+def test_blocks_are_in_place_turned_and_sharp_at_last(how, rows):
+    net = encoded(network_of(CENTERS + MOVES / 4, how), 0.002)
+    with torch.no_grad():
+        net.blocks.gate.log_temperature.fill_(-np.log(100.0))
+    before, wrong_at_first = copy.deepcopy(net.state_dict()), wrong(net, rows)
+    borders_at_last(rows)(net, 97, 100)
+    assert all(map(torch.equal, net.state_dict().values(), before.values()))
+    off = off_the_plane(net)
+    borders_at_last(rows)(net, 98, 100)
+    assert wrong(net, rows) < wrong_at_first / 4
+    assert off_the_plane(net) < off / 2
+    assert (net.blocks.gate.log_temperature < -np.log(101.0)).all()
+
+
+def test_blocks_stay_as_they_are_where_sharp_borders_are_worse(how, rows):
+    """As where what a block sees does not tell its regions: a mean is right there."""
+    net = encoded(network_of(CENTERS, how), 0.01)
+    with torch.no_grad():
+        net.blocks.gate.log_temperature.fill_(-np.log(100.0))
+        blurred = replace(rows, y=net(rows.x)[0])
+    before = copy.deepcopy(net.state_dict())
+    settle_blocks(net, blurred)
+    assert all(map(torch.equal, net.state_dict().values(), before.values()))
 
 
 def sides_of(y, margin_BT, others) -> _Sides:

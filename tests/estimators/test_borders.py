@@ -222,17 +222,6 @@ def test_borders_are_placed_after_the_last_epochs(displaced, rows, placed):
     assert len(placed) == 5
 
 
-def test_borders_that_cannot_be_exact_are_placed_before_the_last_epochs(
-    displaced, rows, placed
-):
-    plan = TrainingPlan(SquaredError(), 1e-2, 0.0, 500, max_epochs=200)
-    hook = settling(plan, rows, share=1.0, sharp=False).before_epoch
-    hook(displaced, 197, 200)
-    assert not placed
-    hook(displaced, 198, 200)
-    assert len(placed) == 1
-
-
 def test_borders_are_placed_again_at_last(displaced, rows):
     after_epoch = borders_at_last(rows)
     displaced_at_first = wrong(displaced, rows)
