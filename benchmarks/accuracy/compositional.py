@@ -6,7 +6,7 @@ from benchmarks.accuracy.results import Line, Results, per_task
 from benchmarks.protocol import Contestant
 from benchmarks.tasks import Task, synthetic
 
-# Few rows beside borders make up the error: of 20,000 test rows it is chance how many there are.
+# Few rows beside borders make up the error: of 20,000 test rows it is chance how many.
 N_TRAIN, N_TEST = 50_000, 100_000
 D_ROTATED = 32
 AXIS_ALIGNED, ROTATED = "axis-aligned", "rotated"
