@@ -83,6 +83,9 @@ def make_manifold_regression(
 
         - data, target: X and y
         - latent: ndarray of shape (n_samples, d), the intrinsic coordinates
+        - coordinates: ndarray of shape (n_samples, q), what the target is a function of:
+          points of a sphere or a Moebius strip in its own space, else latent
+        - function: callable, from coordinates to the target without noise
         - regions: int ndarray of shape (n_samples, 1), the id of the true piece
         - noise_free_target: ndarray of shape (n_samples,)
         - rotation: ndarray of shape (D, a) with orthonormal columns; without noise
@@ -134,6 +137,8 @@ def make_manifold_regression(
         streams.noise,
         return_X_y,
         latent=latent,
+        coordinates=u,
+        function=function,
         regions=function.regions(u).reshape(-1, 1),
         rotation=embed.rotation,
         DESCR=f"A target {target!r} on {surface.title}, d = {surface.intrinsic_dim}, "
@@ -215,6 +220,8 @@ def make_compositional_regression(
         - holdout: bool ndarray of shape (n,), which rows are in held-out cells
         - holdout_cells: int ndarray of shape (n_cells, n_blocks), the held-out cells
         - block_values: ndarray of shape (n, n_blocks), the g_l
+        - function: callable, from latent to the target without noise; its `blocks` are the g_l,
+          of columns of their own, and it combines them by its `combine`
         - noise_free_target: ndarray of the shape of target
         - rotation: ndarray of shape (D, n_blocks * block_dim)
         - DESCR: str
@@ -278,6 +285,7 @@ def make_compositional_regression(
         latent=latent,
         regions=function.regions(latent),
         block_values=function.block_values(latent),
+        function=function,
         rotation=embed.rotation,
         DESCR=f"A composition of {n_blocks} blocks of {n_regions} regions each, "
         f"pieces {pieces!r}, combined by {combine!r}, in R^{len(embed.rotation)}.",

@@ -4,7 +4,8 @@ Which region of a block a row belongs to cannot be told from this block alone: w
 is wrong by a jump, hardly any region here is right, and a wrong one may be the best. But a row
 on the wrong side of a border is near to it, and little of its error is left once it has changed
 sides. So a row with an unusual error is given to the other side of the nearest border that
-explains it, or of two; if none does, though some are near, it has no say.
+explains it, or of two; if none does, though some are near, it has no say. The same rows tell
+what a block should see: the plane of the normals of its borders.
 """
 
 from collections.abc import Iterator

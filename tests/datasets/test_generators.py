@@ -74,6 +74,17 @@ def test_noise_is_in_units_of_y(make):
     assert_array_equal(clean.target, data.noise_free_target)
 
 
+@pytest.mark.parametrize("manifold", sorted(MANIFOLDS))
+def test_function_of_coordinates_is_the_target_without_noise(manifold):
+    settings = {"manifold": manifold, "target": "pieces", "task_random_state": 0}
+    data = make_manifold_regression(
+        100, **settings, noise=0.5, random_state=1, return_X_y=False
+    )
+    assert_array_equal(data.function(data.coordinates), data.noise_free_target)
+    other = make_manifold_regression(50, **settings, random_state=2, return_X_y=False)
+    assert_array_equal(data.function(other.coordinates), other.target)
+
+
 @pytest.mark.parametrize("make", EMBEDDED)
 @pytest.mark.parametrize("embedding", ["zero_padding", "rotation", "nonlinear"])
 def test_target_does_not_depend_on_the_embedding(make, embedding):
@@ -180,6 +191,10 @@ def test_values_of_blocks_make_the_target(combine, pieces):
     _, y = make_compositional_regression(200, **settings)
     assert y.shape == ((200, 2) if combine == "vector" else (200,))
     assert data.block_values.shape == (200, 2)
+    assert_array_equal(data.function(data.latent), data.noise_free_target)
+    for block in range(2):
+        own = data.latent[:, 2 * block : 2 * block + 2]
+        assert_array_equal(data.function.blocks[block](own), data.block_values[:, block])
     if combine == "vector":
         assert_allclose(y, data.block_values)
     if combine == "sum":
