@@ -17,8 +17,8 @@ DIMENSIONS = (50, 500)
 SIZES = (10_000, 100_000, 1_000_000)
 N_TEST = 5000
 # In pieces hardly any rows but those beside a border are wrong, the fewer the more rows there
-# are to learn from: with so many test rows for each of these, their number stays the same.
-TEST_SHARE_IN_PIECES = 0.5
+# are to learn from: so many test rows, or so many for each of these, tell how many.
+N_TEST_IN_PIECES, TEST_SHARE_IN_PIECES = 100_000, 0.5
 CHUNK = 100_000  # rows drawn at once: a million of 500 features need 4 GB in float64
 # Kind of target -> its generator's name, noise in units of the target's deviation.
 KINDS = {
@@ -39,8 +39,9 @@ def name_of(manifold: str, kind: str, n_features: int, n: int) -> str:
 
 def _task(manifold: str, kind: str, n_features: int, n: int, options: Options) -> Task:
     target, noise = KINDS[kind]
-    at_borders = int(TEST_SHARE_IN_PIECES * n) if kind == "pieces" else 0
-    n_train, n_test = options.rows(n), options.rows(max(N_TEST, at_borders))
+    at_borders = max(N_TEST_IN_PIECES, int(TEST_SHARE_IN_PIECES * n))
+    n_train = options.rows(n)
+    n_test = options.rows(at_borders if kind == "pieces" else N_TEST)
     settings = {"manifold": manifold, "target": target, "n_features": n_features}
 
     def make(seed: int) -> Split:

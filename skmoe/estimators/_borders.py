@@ -45,6 +45,8 @@ LOOKS, AT_LAST = (0.5, 0.75, 0.9), 0.99
 # So few rows of each region are within reach of a border at last, where scores of two regions
 # differ by so many temperatures; which are lowered at most that far.
 ROWS_WITHIN_REACH, REACH, SHARPEST = 4, 3.0, 100.0
+# So many times as many rows are looked at, as some may be in reach that are farther away.
+NEAR_REACH = 20
 # Share of the epochs in which borders that rows have told stay where they are.
 HELD = 0.25
 # So many rows for each region count as beside a border, however many there are: the more rows
@@ -184,10 +186,18 @@ def sharpen_borders(network: MoENetwork | ParallelMoENetwork, rows: Rows) -> Non
     counted = rows.weight > 0
     if gate.n_regions == 1 or int(counted.sum()) < n_within_reach:
         return
-    _, margin_BT, _ = _between_regions(network, rows.x)
-    reached_B11 = margin_BT[:, counted].kthvalue(n_within_reach).values[:, None, None]
+    z_BTD, margin_BT, rivals_BT2 = _between_regions(network, rows.x[counted])
+    n_near = min(margin_BT.shape[1], NEAR_REACH * n_within_reach)
+    margin_BN, near_BN = margin_BT.topk(n_near, largest=False)
+    blocks_B1 = torch.arange(len(z_BTD), device=z_BTD.device)[:, None]
+    # Logits of experts beside the scores of their regions move a border by some temperatures.
+    best_BNR = gate.best_in_regions(z_BTD[blocks_B1, near_BN])
+    best_BN2 = best_BNR.gather(2, rivals_BT2[blocks_B1, near_BN])
+    moved_BN = (best_BN2[..., 0] - best_BN2[..., 1]).abs()
+    reaching_BN = margin_BN / (REACH + moved_BN)
+    reached_B11 = reaching_BN.kthvalue(n_within_reach).values[:, None, None]
     temperature_B11 = gate.log_temperature.exp()
-    lowered_B11 = (reached_B11 / REACH).maximum(temperature_B11 / SHARPEST)
+    lowered_B11 = reached_B11.maximum(temperature_B11 / SHARPEST)
     gate.log_temperature.copy_(lowered_B11.minimum(temperature_B11).log())
 
 

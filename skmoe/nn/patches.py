@@ -84,6 +84,10 @@ class PatchGate(Gate):
         owners = torch.nn.functional.one_hot(self.expert_ids_BR, self.shape[2])
         return owners.unsqueeze(1).to(x_BTD)
 
+    def best_in_regions(self, x_BTD: Tensor) -> Tensor:
+        """Logits ``(B, T, R)`` of experts but for scores of regions: there is nothing else."""
+        return x_BTD.new_zeros((*x_BTD.shape[:2], self.n_regions))
+
     def score(self, x_BTD: Tensor) -> Tensor:
         scores_BTR = self.regions(x_BTD)
         ids_BTR = self.expert_ids_BR.unsqueeze(1).expand(scores_BTR.shape)

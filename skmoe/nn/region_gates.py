@@ -85,9 +85,17 @@ class RegionGate(Gate):
 
         Not a number for regions whose experts have been given others.
         """
+        return self._cells_in_regions(x_BTD).softmax(-1)
+
+    def best_in_regions(self, x_BTD: Tensor) -> Tensor:
+        """Logits ``(B, T, R)`` of the best expert of each region but for the region's score."""
+        return self._cells_in_regions(x_BTD).amax(-1)
+
+    def _cells_in_regions(self, x_BTD: Tensor) -> Tensor:
+        """Logits ``(B, T, R, E)`` but for scores of regions; the lowest of others' experts."""
         elsewhere_BRE = ~self._experts_of_regions()
         cells_BT1E = self.cells(x_BTD).unsqueeze(2)
-        return cells_BT1E.masked_fill(elsewhere_BRE.unsqueeze(1), -torch.inf).softmax(-1)
+        return cells_BT1E.masked_fill(elsewhere_BRE.unsqueeze(1), -torch.inf)
 
     def _experts_of_regions(self) -> Tensor:
         """Whether each expert is one of each region, ``(B, R, E)``."""

@@ -249,6 +249,19 @@ def test_borders_are_sharp_at_last(rows, sharpness):
     assert all(map(torch.equal, borders_of(net), before))
 
 
+def test_borders_that_experts_move_are_sharp_as_well(rows):
+    """Logits of experts beside scores of regions count for more as gates are softer."""
+    net, plain = network_of(CENTERS, sharpness=100.0), network_of(CENTERS, sharpness=100.0)
+    with torch.no_grad():
+        net.layer.gate.cells.bias.copy_(torch.tensor([[[8.0, -8.0, 0.0, 4.0]]]))
+    n_within_reach = 4 * _borders.ROWS_WITHIN_REACH
+    assert wrong(net, rows) > 4 * n_within_reach / len(rows)
+    for each in (net, plain):
+        _borders.sharpen_borders(each, rows)
+    assert 0 < wrong(net, rows) <= n_within_reach / len(rows)
+    assert net.layer.gate.log_temperature < plain.layer.gate.log_temperature
+
+
 def test_sharp_borders_stay_as_they_are(rows):
     net = network_of(CENTERS, sharpness=1e5)
     before = copy.deepcopy(net.state_dict())

@@ -16,6 +16,8 @@ def test_an_expert_has_the_score_of_its_likeliest_patch(randn, generator):
         assert_close(logits[:, expert], scores[:, ids[0] == expert].amax(1))
     weights = gate.experts_in_regions(x)[0, 0]
     assert_close(weights, torch.eye(4, dtype=weights.dtype)[ids[0]])
+    assert not gate.best_in_regions(x).any()
+    assert gate.best_in_regions(x).shape == gate.scores_of_regions(x).shape
 
 
 def test_patches_may_be_curved(randn, generator):

@@ -29,6 +29,14 @@ def test_temperature_of_a_region_gate_sharpens_regions_only(randn, generator):
     assert_close((sharp - soft)[..., 3] - (sharp - soft)[..., 0], 9 * difference)
 
 
+def test_the_best_expert_of_a_region_has_its_score_and_some_more(randn, generator):
+    gate = region_gate(randn, generator, temperature=0.1)
+    x = randn(1, 50, 2)
+    logits = gate(x)
+    best = torch.stack([logits[..., :3].amax(-1), logits[..., 3]], -1)
+    assert_close(gate.scores_of_regions(x) / 0.1 + gate.best_in_regions(x), best)
+
+
 @pytest.mark.parametrize("degree", [2, 3])
 def test_borders_may_be_polynomials(randn, generator, degree):
     gate = RegionGate(2, 2, 4, degree=degree, temperature=0.5, generator=generator).double()
