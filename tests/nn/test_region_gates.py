@@ -34,7 +34,8 @@ def test_the_best_expert_of_a_region_has_its_score_and_some_more(randn, generato
     x = randn(1, 50, 2)
     logits = gate(x)
     best = torch.stack([logits[..., :3].amax(-1), logits[..., 3]], -1)
-    assert_close(gate.scores_of_regions(x) / 0.1 + gate.best_in_regions(x), best)
+    scores = gate.scores_of_regions(x) / gate.log_temperature.exp()
+    assert_close(scores + gate.best_in_regions(x), best)
 
 
 @pytest.mark.parametrize("degree", [2, 3])
