@@ -74,11 +74,11 @@ def place_borders_of_blocks(network: ParallelMoENetwork, rows: Rows) -> None:
 
 @torch.no_grad()
 def turn_encoders(network: ParallelMoENetwork, rows: Rows) -> None:
-    """Let each block see along the normals of its borders, and nothing across them.
+    """Let each block see along the normals of its borders, and nothing else.
 
     What a rough fit took for a factor lets a little of others through, and no border can be
-    exact there. Normals are told more exactly, by regression in all that encoders see. Those of
-    a block that has fewer of them than its encoder has outputs stay as they are.
+    exact there. A regression in all that encoders see tells normals more exactly. The encoder
+    of a block with fewer normals than outputs stays as it is.
     """
     encoder_BDR = cast(LatentExperts, network.blocks.experts).encoder.weight
     n_seen, n_outputs = encoder_BDR.shape[1:]

@@ -13,7 +13,7 @@ them at first: experts have not learned their pieces yet, and small ones would b
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -58,13 +58,12 @@ CHUNK = 8192
 def placing_borders(
     rows: Rows,
     first: Callable[[Network, int, int], None],
-    looks: Sequence[float] = LOOKS,
 ) -> Callable[[Network, int, int], None]:
     """`first`, then place borders a few times: for `TrainingPlan.before_epoch`."""
 
     def before_epoch(network: Network, done: int, in_all: int) -> None:
         first(network, done, in_all)
-        if is_due(looks, done, in_all):
+        if is_due(LOOKS, done, in_all):
             place_borders(cast(MoENetwork | ParallelMoENetwork, network), rows)
 
     return before_epoch
