@@ -23,6 +23,7 @@ from skmoe.estimators._border_regression import (
     LARGEST_REGRET,
     answers_by_region,
     as_array,
+    between_regions,
     borders_between,
     normals_of_borders,
     regions_between,
@@ -110,8 +111,8 @@ class _Told:
         gate = cast(RegionGate | PatchGate, layer.gate)
         if gate.n_regions < 3:
             return None
-        z_BTD, _ = layer.experts.encode(network.seen_by_blocks(rows.x))
-        rivals_BT2, margin_BT = _rivals(gate.scores_of_regions(z_BTD))
+        z_BTD, margin_BT, rivals_BT2 = between_regions(network, rows.x)
+        rivals_BT2, margin_BT = _relative(rivals_BT2, margin_BT)
         telling = telling_rows(margin_BT.amin(0))
         telling = telling[rows.weight[telling] > 0]  # as others have no usual error
         z_BTD, rivals_BT2 = z_BTD[:, telling], rivals_BT2[:, telling]
@@ -131,14 +132,12 @@ class _Told:
         return labels_BT[block].cpu().numpy(), as_array(regret_BT[block])
 
 
-def _rivals(scores_BTR: Tensor) -> tuple[Tensor, Tensor]:
+def _relative(rivals_BT2: Tensor, margin_BT: Tensor) -> tuple[Tensor, Tensor]:
     """Region of each row and the next one, ``(B, T, 2)``, and the distance to the border.
 
     Distances are in units of the median one of a block. In a block of one region the next one
     is the same, infinitely far away.
     """
-    scores_BT2, rivals_BT2 = scores_BTR.topk(2)
-    margin_BT = scores_BT2[..., 0] - scores_BT2[..., 1]
     alone_BT = margin_BT.isinf()
     rivals_BT2[..., 1] = rivals_BT2[..., 1].where(~alone_BT, rivals_BT2[..., 0])
     relative_BT = margin_BT / margin_BT.median(1, keepdim=True).values

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from skmoe.cuts import nearest
 from skmoe.nn.layers import MoELayer
+from skmoe.nn.networks import MoENetwork, ParallelMoENetwork
 from skmoe.nn.patches import PatchGate
 from skmoe.nn.region_gates import RegionGate
 from skmoe.region_borders import (
@@ -55,11 +56,9 @@ def borders_between(
     Scores are linear in P `polynomials`, of a degree of at most `most`. A region without rows,
     as one that is none may be, has a score below all others.
     """
-    asked = np.unique(labels[weight > 0])
+    asked, told = _asked(z, labels, weight)
     if len(asked) < (3 if most == 1 else 2):
         return None
-    counted = np.isin(labels, asked)
-    told = z[counted], labels[counted], weight[counted]
 
     def left(scores: Any, degree: int) -> float:
         wrong = scores.predict(polynomials(told[0], degree)) != told[1]
@@ -82,12 +81,20 @@ def normals_of_borders(z: np.ndarray, labels: np.ndarray, weight: np.ndarray) ->
 
     One fewer than there are regions, or none if borders between all of them cannot be told.
     """
-    asked = np.unique(labels[weight > 0])
+    asked, told = _asked(z, labels, weight)
     if len(asked) < 2:
         return np.empty((0, z.shape[1]))
-    counted = np.isin(labels, asked)
-    slopes, _ = of_each_region(_regression((z[counted], labels[counted], weight[counted]), 1))
+    slopes, _ = of_each_region(_regression(told, 1))
     return np.linalg.svd(slopes - slopes.mean(0), full_matrices=False)[2][: len(asked) - 1]
+
+
+def _asked(
+    z: np.ndarray, labels: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Regions with rows that have a say, and all rows of these."""
+    asked = np.unique(labels[weight > 0])
+    counted = np.isin(labels, asked)
+    return asked, (z[counted], labels[counted], weight[counted])
 
 
 def _regression(told: Iterable[np.ndarray], degree: int) -> Any:
@@ -135,6 +142,21 @@ def regions_between(z: np.ndarray, slopes: np.ndarray, offsets: np.ndarray) -> n
     """The region of each row between these borders, of whatever degree."""
     products = polynomials(z, degree_of(slopes.shape[1], z.shape[1]))
     return (products @ slopes.T + offsets).argmax(1)
+
+
+def between_regions(
+    network: MoENetwork | ParallelMoENetwork, x_TD: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What each block sees of rows, and the two regions with the highest scores there.
+
+    Between these is how much their scores differ.
+    """
+    (layer,) = network.moe_layers()
+    # Not by a look at the network: that would hold the answers of all rows at once.
+    z_BTD = layer.experts.encode(network.seen_by_blocks(x_TD))[0]
+    gate = cast(RegionGate | PatchGate, layer.gate)
+    best_BT2, rivals_BT2 = gate.scores_of_regions(z_BTD).topk(2)
+    return z_BTD, best_BT2[..., 0] - best_BT2[..., 1], rivals_BT2
 
 
 def answers_by_region(layer: MoELayer, z_BTD: Tensor) -> Tensor:

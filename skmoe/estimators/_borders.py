@@ -27,6 +27,7 @@ from skmoe.estimators._border_regression import (
     LARGEST_REGRET,
     answers_by_region,
     as_array,
+    between_regions,
     borders_between,
     regions_between,
     set_borders,
@@ -185,7 +186,7 @@ def sharpen_borders(network: MoENetwork | ParallelMoENetwork, rows: Rows) -> Non
     counted = rows.weight > 0
     if gate.n_regions == 1 or int(counted.sum()) < n_within_reach:
         return
-    z_BTD, margin_BT, rivals_BT2 = _between_regions(network, rows.x[counted])
+    z_BTD, margin_BT, rivals_BT2 = between_regions(network, rows.x[counted])
     n_near = min(margin_BT.shape[1], NEAR_REACH * n_within_reach)
     margin_BN, near_BN = margin_BT.topk(n_near, largest=False)
     blocks_B1 = torch.arange(len(z_BTD), device=z_BTD.device)[:, None]
@@ -209,7 +210,7 @@ def loss_away_from_borders(network: Network, rows: Rows, loss: nn.Module) -> flo
     at_borders = cast(MoENetwork | ParallelMoENetwork, network)
     (layer,) = at_borders.moe_layers()
     gate = cast(RegionGate | PatchGate, layer.gate)
-    z_BTD, margin_BT, rivals_BT2 = _between_regions(at_borders, rows.x)
+    z_BTD, margin_BT, rivals_BT2 = between_regions(at_borders, rows.x)
     blocks_B11 = torch.arange(len(z_BTD), device=z_BTD.device)[:, None, None]
     slopes_BT2P = gate.regions.weight.mT[blocks_B11, rivals_BT2]
     slope_BT = (slopes_BT2P[..., 0, :] - slopes_BT2P[..., 1, :]).norm(dim=-1)
@@ -242,7 +243,7 @@ class _TellingRows:
 
     @classmethod
     def of(cls, network: MoENetwork | ParallelMoENetwork, rows: Rows) -> "_TellingRows":
-        z_BTD, margin_BT, rivals_BT2 = _between_regions(network, rows.x)
+        z_BTD, margin_BT, rivals_BT2 = between_regions(network, rows.x)
         z_TD, rivals_T2, telling = z_BTD[0], rivals_BT2[0], telling_rows(margin_BT[0])
         errors_TR = _errors_by_region(network, z_TD[telling], rows.y[telling])
         return cls(z_TD[telling], rivals_T2[telling], errors_TR, rows.weight[telling])
@@ -267,21 +268,6 @@ class _TellingRows:
         regions_T = torch.from_numpy(regions).to(self.rivals_T2.device)
         errors_T = self.errors_TR.gather(1, regions_T[:, None]).squeeze(1)
         return bool(self.weight_T @ errors_T >= self.weight_T @ self.errors_T2[:, 0])
-
-
-def _between_regions(
-    network: MoENetwork | ParallelMoENetwork, x_TD: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What each block sees of rows, and the two regions with the highest scores there.
-
-    Between these is how much their scores differ.
-    """
-    (layer,) = network.moe_layers()
-    # Not by a look at the network: that would hold the answers of all rows at once.
-    z_BTD = layer.experts.encode(network.seen_by_blocks(x_TD))[0]
-    gate = cast(RegionGate | PatchGate, layer.gate)
-    best_BT2, rivals_BT2 = gate.scores_of_regions(z_BTD).topk(2)
-    return z_BTD, best_BT2[..., 0] - best_BT2[..., 1], rivals_BT2
 
 
 def _errors_by_region(
